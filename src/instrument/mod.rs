@@ -1,1 +1,176 @@
-//! instrument
+//! Wasm to resumable Wasm, and the layout of its frames. Pure: no engine, no I/O.
+//!
+//! [`instrument`] reads as the chain of its passes: `module` (sections, refusals), `callgraph` (who can
+//! suspend), `scan` (one body: points, operands, liveness, cost), `emit` (the body anew), `assemble`.
+#![doc = include_str!("DESIGN.md")]
+
+mod assemble;
+mod callgraph;
+mod cost;
+mod emit;
+mod frame;
+mod hidden;
+mod liveness;
+mod module;
+mod refusal;
+mod scan;
+mod types;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use cost::COST_MODEL;
+pub use frame::{FrameTable, Kind, Layout, Place, TRAILER};
+pub use hidden::PREFIX;
+pub use refusal::{Item, Refusal};
+
+/// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
+pub const REWRITER: u32 = 1;
+
+/// A rewritten module, and what the host has to know to suspend and resume it.
+#[derive(Debug, Clone)]
+pub struct Instrumented {
+    /// The module to compile.
+    pub wasm: Vec<u8>,
+    /// What the host has to know.
+    pub meta: Meta,
+}
+
+/// What the host has to know of a rewritten module. Indexes are those of the original module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Meta {
+    /// Layouts of suspended frames.
+    pub frames: FrameTable,
+    /// Original offsets of what was emitted.
+    pub origins: OriginTable,
+    /// The mutable globals, ascending, in the order in which they are saved.
+    pub globals: Vec<(u32, Kind)>,
+    /// Data segments that can be dropped; each has a flag behind the globals.
+    pub dropped_data: Vec<u32>,
+    /// Element segments that can be dropped; their flags follow.
+    pub dropped_elems: Vec<u32>,
+    /// Tables that an instruction can change, with what they hold.
+    pub tables: Vec<(u32, Kind)>,
+    /// Functions that can become a reference, ascending.
+    pub referenced: Vec<u32>,
+    /// Number of imported functions.
+    pub imported_funcs: u32,
+    /// Number of memories.
+    pub memories: u32,
+    /// Number of tags that the host finds, 0 in a module without exceptions.
+    pub tags: u32,
+    /// Frames can hold exceptions.
+    pub has_exns: bool,
+    /// The module has a start function.
+    pub has_start: bool,
+}
+
+/// Maps offsets in emitted function bodies to offsets in the original module.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct OriginTable {
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl OriginTable {
+    fn push(&mut self, origins: &[(u32, u32)]) {
+        let mut last = (0, 0);
+        let deltas: Vec<(u32, u32)> = origins
+            .iter()
+            .map(|&(at, from)| {
+                let delta = (at - last.0, from - last.1);
+                last = (at, from);
+                delta
+            })
+            .collect();
+        self.bytes.extend(postcard::to_stdvec(&deltas).expect("plain data"));
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// The original byte offset for an offset in the emitted body number `body` (imports not counted).
+    pub fn original(&self, body: u32, offset: u32) -> Option<u32> {
+        let end = *self.ends.get(body as usize)? as usize;
+        let start = body.checked_sub(1).map_or(0, |before| self.ends[before as usize] as usize);
+        let deltas: Vec<(u32, u32)> = postcard::from_bytes(self.bytes.get(start..end)?).ok()?;
+        let (mut at, mut from) = (0, 0);
+        let mut found = None;
+        for (d_at, d_from) in deltas {
+            (at, from) = (at + d_at, from + d_from);
+            if at > offset {
+                break;
+            }
+            found = Some(from + (offset - at));
+        }
+        found
+    }
+}
+
+/// Rewrites a module so that it can be suspended and resumed.
+///
+/// # Errors
+/// A [`Refusal`]: the module is not valid, or uses what cannot be saved.
+pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
+    let mut module = module::Module::parse(wasm)?;
+    let graph = callgraph::CallGraph::build(&mut module)?;
+    let hidden = hidden::Hidden::new(&module, &graph.by_reference, &graph.can_suspend, graph.has_exceptions);
+    let types = types::TypeTable::new(module.types.len() as u32);
+    let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types };
+    let emitted: Vec<emit::Emitted> = module
+        .bodies
+        .par_iter()
+        .map(|body| Ok(emit::emit(&cx, body.func, &scan::scan(&module, &graph, body)?)))
+        .collect::<Result<_, Refusal>>()?;
+    let meta = meta(&cx, &emitted);
+    let wasm_out = assemble::assemble(&cx, &emitted, &types)
+        .map_err(|e| Refusal::Invalid { message: e.to_string(), offset: 0 })?
+        .wasm;
+    if cfg!(debug_assertions) {
+        assert_valid(&wasm_out);
+    }
+    Ok(Instrumented { wasm: wasm_out, meta })
+}
+
+fn meta(cx: &emit::Context<'_, '_>, emitted: &[emit::Emitted]) -> Meta {
+    let (module, graph) = (cx.module, cx.graph);
+    let mut frames = FrameTable::default();
+    for import in 0..module.imported_funcs {
+        frames.push(&FrameTable::encode(&assemble::wrapper_layouts(cx, import)));
+    }
+    let mut origins = OriginTable::default();
+    for function in emitted {
+        frames.push(&FrameTable::encode(&function.layouts));
+        origins.push(&function.origins);
+    }
+    let changed = module.tables.iter().enumerate().filter(|(i, _)| graph.changed_tables[*i]);
+    let tables = changed
+        .map(|(i, ty)| (i as u32, emit::kind(cx, wasmparser::ValType::Ref(ty.element_type))))
+        .collect();
+    Meta {
+        frames,
+        origins,
+        globals: assemble::saved_globals(cx),
+        dropped_data: graph.dropped_data.clone(),
+        dropped_elems: graph.dropped_elems.clone(),
+        tables,
+        referenced: module.referenced.clone(),
+        imported_funcs: module.imported_funcs,
+        memories: module.memories.len() as u32,
+        tags: if cx.hidden.has_exns { module.tags.len() as u32 } else { 0 },
+        has_exns: cx.hidden.has_exns,
+        has_start: module.start.is_some(),
+    }
+}
+
+/// Checks what we emitted.
+///
+/// # Panics
+/// If it is not valid; the text form goes to a file whose name the message gives.
+fn assert_valid(wasm: &[u8]) {
+    let mut validator = wasmparser::Validator::new_with_features(module::features());
+    if let Err(error) = validator.validate_all(wasm) {
+        let path = std::env::temp_dir().join(format!("wasm-ckpt-invalid-{}.wat", std::process::id()));
+        let text = wasmprinter::print_bytes(wasm).unwrap_or_else(|e| format!(";; cannot be printed: {e}"));
+        let written = std::fs::write(&path, text);
+        panic!("the rewritten module is not valid: {error}; its text: {} ({written:?})", path.display());
+    }
+}

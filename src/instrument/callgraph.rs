@@ -1,0 +1,214 @@
+//! Which functions can suspend, and what the others cost.
+//!
+//! A function can suspend if it has a loop, calls an import, calls through a reference, is recursive, or
+//! calls a function that can suspend. The rest is a finite tree of straight code: it is copied as it is,
+//! and its callers are charged for it; where that tree is large, its root suspends as well.
+
+use wasmparser::Operator;
+
+use super::module::Module;
+use super::refusal::Refusal;
+
+/// A function that costs more than this suspends, so that calls of calls of calls stay bounded.
+const FREE_COST_MAX: u64 = 1000;
+
+/// What is known of each function, by index, imported ones included.
+pub struct CallGraph {
+    pub can_suspend: Vec<bool>,
+    /// Operators of one call at most, callees included; meaningful for functions that cannot suspend.
+    pub cost: Vec<u64>,
+    /// The function makes a tail call to a function that can suspend: another one's frame may stand in
+    /// its place.
+    pub tail_calls: Vec<bool>,
+    /// Functions that some tail call or reference can reach, by index.
+    pub by_reference: Vec<bool>,
+    /// Element and data segments that some instruction drops, ascending.
+    pub dropped_data: Vec<u32>,
+    pub dropped_elems: Vec<u32>,
+    /// Tables that some instruction can change.
+    pub changed_tables: Vec<bool>,
+    /// Some function catches or throws.
+    pub has_exceptions: bool,
+}
+
+#[derive(Default)]
+struct Outline {
+    suspends: bool,
+    operators: u64,
+    calls: Vec<u32>,
+    tail_calls: Vec<u32>,
+    indirect_tail_call: bool,
+    references: Vec<u32>,
+}
+
+impl CallGraph {
+    /// Reads all bodies once. Functions named by `ref.func` in code are added to `module.referenced`.
+    pub fn build(module: &mut Module<'_>) -> Result<Self, Refusal> {
+        use rayon::prelude::*;
+        let imported = module.imported_funcs as usize;
+        let count = module.funcs.len();
+        let limits = Limits { funcs: count as u32, tables: module.tables.len() as u32 };
+        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect::<Result<_, _>>()?;
+        let mut graph = CallGraph {
+            can_suspend: vec![false; count],
+            cost: vec![0; count],
+            tail_calls: vec![false; count],
+            by_reference: vec![false; count],
+            dropped_data: vec![],
+            dropped_elems: vec![],
+            changed_tables: vec![false; module.tables.len()],
+            has_exceptions: !module.tags.is_empty(),
+        };
+        graph.can_suspend[..imported].fill(true);
+        let mut outlines = Vec::with_capacity(scans.len());
+        for (outline, effects) in scans {
+            module.referenced.extend(&outline.references);
+            graph.dropped_data.extend(effects.dropped_data);
+            graph.dropped_elems.extend(effects.dropped_elems);
+            graph.has_exceptions |= effects.catches;
+            for table in effects.changed_tables {
+                graph.changed_tables[table as usize] = true;
+            }
+            outlines.push(outline);
+        }
+        for list in [&mut graph.dropped_data, &mut graph.dropped_elems, &mut module.referenced] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        graph.settle(imported, &outlines);
+        graph.note_tail_calls(imported, &outlines, &module.referenced);
+        Ok(graph)
+    }
+
+    /// Depth first over the direct calls, without recursion of our own: a call to a function that is
+    /// still open is a cycle.
+    fn settle(&mut self, imported: usize, outlines: &[Outline]) {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; outlines.len()];
+        for root in 0..outlines.len() {
+            if marks[root] != Mark::New {
+                continue;
+            }
+            marks[root] = Mark::Open;
+            let mut stack = vec![(root, 0usize)];
+            while let Some((at, next)) = stack.pop() {
+                let outline = &outlines[at];
+                let callee = outline.calls.iter().chain(&outline.tail_calls).nth(next).copied();
+                let Some(callee) = callee else {
+                    marks[at] = Mark::Done;
+                    self.finish(imported, at, outline);
+                    continue;
+                };
+                stack.push((at, next + 1));
+                let Some(to) = (callee as usize).checked_sub(imported) else { continue };
+                match marks[to] {
+                    Mark::Done => {}
+                    Mark::Open => self.can_suspend[callee as usize] = true, // a cycle: its entry checks
+                    Mark::New => {
+                        marks[to] = Mark::Open;
+                        stack.push((to, 0));
+                    }
+                }
+            }
+        }
+        // A function that was finished while a callee was still open may have missed that one's answer.
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for (at, outline) in outlines.iter().enumerate() {
+                let suspends = |f: &u32| self.can_suspend[*f as usize];
+                if !self.can_suspend[imported + at]
+                    && outline.calls.iter().chain(&outline.tail_calls).any(suspends)
+                {
+                    self.can_suspend[imported + at] = true;
+                    changed = true;
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, imported: usize, at: usize, outline: &Outline) {
+        let mut cost = outline.operators;
+        let mut suspends = outline.suspends;
+        for &callee in outline.calls.iter().chain(&outline.tail_calls) {
+            suspends |= self.can_suspend[callee as usize];
+            cost = cost.saturating_add(self.cost[callee as usize]);
+        }
+        self.cost[imported + at] = cost;
+        self.can_suspend[imported + at] |= suspends || cost > FREE_COST_MAX;
+    }
+
+    fn note_tail_calls(&mut self, imported: usize, outlines: &[Outline], referenced: &[u32]) {
+        for &func in referenced {
+            self.by_reference[func as usize] = true;
+        }
+        for (at, outline) in outlines.iter().enumerate() {
+            let mut tail_calls = outline.indirect_tail_call;
+            for &callee in &outline.tail_calls {
+                if self.can_suspend[callee as usize] {
+                    tail_calls = true;
+                    self.by_reference[callee as usize] = true;
+                }
+            }
+            self.tail_calls[imported + at] = tail_calls;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Effects {
+    dropped_data: Vec<u32>,
+    dropped_elems: Vec<u32>,
+    changed_tables: Vec<u32>,
+    catches: bool,
+}
+
+/// The body is not validated yet, so its indexes are checked here.
+#[derive(Clone, Copy)]
+struct Limits {
+    funcs: u32,
+    tables: u32,
+}
+
+fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outline, Effects), Refusal> {
+    let mut outline = Outline::default();
+    let mut effects = Effects::default();
+    let mut reader = body.get_operators_reader()?;
+    while !reader.eof() {
+        outline.operators += 1;
+        let (operator, offset) = reader.read_with_offset()?;
+        let unknown = |what, index| Refusal::Invalid { message: format!("unknown {what} {index}"), offset: offset as u64 };
+        let func = |index| if index < limits.funcs { Ok(index) } else { Err(unknown("function", index)) };
+        match operator {
+            Operator::Loop { .. } => outline.suspends = true,
+            Operator::Call { function_index } => outline.calls.push(func(function_index)?),
+            Operator::ReturnCall { function_index } => outline.tail_calls.push(func(function_index)?),
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => outline.suspends = true,
+            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
+                outline.suspends = true;
+                outline.indirect_tail_call = true;
+            }
+            Operator::RefFunc { function_index } => outline.references.push(func(function_index)?),
+            Operator::TryTable { .. } => effects.catches = true,
+            Operator::DataDrop { data_index } => effects.dropped_data.push(data_index),
+            Operator::ElemDrop { elem_index } => effects.dropped_elems.push(elem_index),
+            Operator::TableSet { table }
+            | Operator::TableGrow { table }
+            | Operator::TableFill { table }
+            | Operator::TableCopy { dst_table: table, .. }
+            | Operator::TableInit { table, .. } => {
+                if table >= limits.tables {
+                    return Err(unknown("table", table));
+                }
+                effects.changed_tables.push(table);
+            }
+            _ => {}
+        }
+    }
+    Ok((outline, effects))
+}

@@ -1,0 +1,151 @@
+//! The fuel cost model, version 1.
+//!
+//! Each function entry and each loop header charges, every time it is passed, the expected number of
+//! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
+//! conditional branch is taken half of the time, every `br_table` target equally often, and a loop is left
+//! by its exits in proportion. One charge per pass, at least 1. So fuel grows with every iteration and
+//! every call, is near the number of operators executed, and is a function of the program alone. The
+//! arithmetic is IEEE 754 addition, multiplication and division, which is the same everywhere.
+//!
+//! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`].
+
+/// Version of the cost model, part of a job's identity.
+pub const COST_MODEL: u32 = 1;
+
+/// No charge is higher, so that a hostile body cannot overflow the clock.
+const CHARGE_MAX: f64 = (1 << 20) as f64;
+/// A flow is never less: rare code costs something too.
+const FLOW_MIN: f64 = 1.0 / (1u64 << 40) as f64;
+
+/// Follows the expected flow through one function and sums up the charges.
+pub struct Costs {
+    flow: f64,
+    frames: Vec<Frame>,
+    /// Frames that charge: indexes into `frames`; the function first.
+    charging: Vec<usize>,
+}
+
+struct Frame {
+    /// Flow that branches to the frame's end (for a loop: unused).
+    arrived: f64,
+    /// For `if`: the flow that enters `else`.
+    other_arm: f64,
+    looped: Option<Loop>,
+}
+
+struct Loop {
+    cost: f64,
+    /// Flow at the entry, in the terms of the surrounding code.
+    entered: f64,
+    /// Flow that leaves by branches: (frame, amount).
+    exits: Vec<(usize, f64)>,
+}
+
+impl Costs {
+    pub fn new() -> Self {
+        let body = Loop { cost: 0.0, entered: 1.0, exits: vec![] };
+        let frame = Frame { arrived: 0.0, other_arm: 0.0, looped: Some(body) };
+        Self { flow: 1.0, frames: vec![frame], charging: vec![0] }
+    }
+
+    /// So many operators are executed here.
+    pub fn charge(&mut self, operators: u64) {
+        let at = *self.charging.last().expect("the function charges");
+        if let Some(l) = &mut self.frames[at].looped {
+            l.cost += self.flow * operators as f64;
+        }
+    }
+
+    pub fn enter_block(&mut self) {
+        self.frames.push(Frame { arrived: 0.0, other_arm: 0.0, looped: None });
+    }
+
+    pub fn enter_if(&mut self) {
+        self.flow /= 2.0;
+        self.frames.push(Frame { arrived: 0.0, other_arm: self.flow, looped: None });
+    }
+
+    pub fn enter_loop(&mut self) {
+        let looped = Some(Loop { cost: 0.0, entered: self.flow, exits: vec![] });
+        self.charging.push(self.frames.len());
+        self.frames.push(Frame { arrived: 0.0, other_arm: 0.0, looped });
+        self.flow = 1.0;
+    }
+
+    /// `else`; `reached`: the end of the first arm is.
+    pub fn enter_else(&mut self, reached: bool) {
+        let frame = self.frames.last_mut().expect("inside of an if");
+        if reached {
+            frame.arrived += self.flow;
+        }
+        self.flow = std::mem::take(&mut frame.other_arm).max(FLOW_MIN);
+    }
+
+    /// A share of the flow branches to the frame at `depth`; the rest goes on.
+    pub fn branch(&mut self, depth: u32, share: f64) {
+        let amount = self.flow * share;
+        let target = self.frames.len() - 1 - depth as usize;
+        self.send(target, amount);
+        self.flow = (self.flow - amount).max(FLOW_MIN);
+    }
+
+    /// Flow to a frame: kept by the innermost loop until its end is known, when it leaves it.
+    fn send(&mut self, target: usize, amount: f64) {
+        let innermost = *self.charging.last().expect("the function charges");
+        if target > innermost {
+            self.frames[target].arrived += amount;
+        } else if target < innermost && let Some(l) = &mut self.frames[innermost].looped {
+            l.exits.push((target, amount));
+        }
+        // Equal: back to the loop's own header, where the next pass charges for itself.
+    }
+
+    /// `end`; `reached`: the code before it is. Gives the charge if the frame has one.
+    pub fn leave(&mut self, reached: bool) -> Option<u64> {
+        let frame = self.frames.pop().expect("frames and ends are paired");
+        let fallen = if reached { self.flow } else { 0.0 };
+        let Some(l) = frame.looped else {
+            self.flow = (frame.arrived + frame.other_arm + fallen).max(FLOW_MIN);
+            return None;
+        };
+        self.charging.pop();
+        if !self.frames.is_empty() {
+            let left: f64 = l.exits.iter().map(|(_, amount)| amount).sum::<f64>() + fallen;
+            let scale = if left > 0.0 { l.entered / left } else { 0.0 };
+            for (target, amount) in l.exits {
+                self.send(target, amount * scale);
+            }
+            self.flow = (fallen * scale).max(FLOW_MIN);
+        }
+        Some(l.cost.round().clamp(1.0, CHARGE_MAX) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_share_and_loops_conserve_the_flow() {
+        let mut costs = Costs::new();
+        costs.charge(4);
+        costs.enter_block();
+        costs.enter_loop();
+        costs.charge(10);
+        costs.branch(1, 0.5); // leaves by half
+        costs.charge(10);
+        costs.branch(0, 1.0);
+        assert_eq!(costs.leave(false), Some(15));
+        assert_eq!(costs.leave(false), None);
+        costs.charge(6); // all of the flow is here again
+        assert_eq!(costs.leave(true), Some(10));
+    }
+
+    #[test]
+    fn a_charge_is_bounded() {
+        let mut costs = Costs::new();
+        costs.charge(u64::MAX);
+        assert_eq!(costs.leave(true), Some(1 << 20));
+        assert_eq!({ Costs::new().leave(true) }, Some(1));
+    }
+}

@@ -1,0 +1,138 @@
+//! How a suspended frame lies in the frame memory, and what each of its values is.
+//!
+//! A frame is its values, one after another, unaligned, little-endian, then a trailer of 8 bytes: function
+//! index (u32) and point (u32) within the function. The frame of the outermost function is pushed last, so
+//! it is popped first. References do not fit into a memory: they are pushed on side tables in the same
+//! order and popped in the reverse one.
+
+use serde::{Deserialize, Serialize};
+use wasmparser::ValType;
+
+use super::module::{is_exn, is_extern};
+
+/// Bytes of the trailer.
+pub const TRAILER: u32 = 8;
+
+/// What kind of value a slot of a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// 4 bytes
+    I32,
+    /// 8 bytes
+    I64,
+    /// 4 bytes
+    F32,
+    /// 8 bytes
+    F64,
+    /// 16 bytes
+    V128,
+    /// In the side table of functions.
+    Func,
+    /// In the side table of exceptions.
+    Exn,
+    /// A reference that can only be null: not stored.
+    Null,
+}
+
+impl Kind {
+    /// The kind of a value of this type. The module has been checked: no other types occur.
+    pub fn of(ty: ValType) -> Self {
+        match ty {
+            ValType::I32 => Kind::I32,
+            ValType::I64 => Kind::I64,
+            ValType::F32 => Kind::F32,
+            ValType::F64 => Kind::F64,
+            ValType::V128 => Kind::V128,
+            ValType::Ref(r) if is_extern(ty) || is_bottom(r) => Kind::Null,
+            ValType::Ref(r) if is_exn(r) => Kind::Exn,
+            ValType::Ref(_) => Kind::Func,
+        }
+    }
+
+    /// Bytes in the frame memory.
+    pub fn size(self) -> u32 {
+        match self {
+            Kind::I32 | Kind::F32 => 4,
+            Kind::I64 | Kind::F64 => 8,
+            Kind::V128 => 16,
+            Kind::Func | Kind::Exn | Kind::Null => 0,
+        }
+    }
+}
+
+fn is_bottom(ty: wasmparser::RefType) -> bool {
+    use wasmparser::{AbstractHeapType, HeapType};
+    matches!(
+        ty.heap_type(),
+        HeapType::Abstract { ty: AbstractHeapType::NoFunc | AbstractHeapType::NoExn, .. }
+    )
+}
+
+/// Where in its function a point is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Before the first instruction.
+    Entry,
+    /// At a loop header.
+    Loop,
+    /// After a call, before its results are used.
+    Call,
+    /// Before a call of the host.
+    Import,
+}
+
+/// What a suspended frame holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Where it stands.
+    pub place: Place,
+    /// Byte offset of that operator in the original module.
+    pub offset: u32,
+    /// Operand stack, bottom first.
+    pub stack: Vec<Kind>,
+    /// Live locals, ascending.
+    pub locals: Vec<(u32, Kind)>,
+}
+
+impl Layout {
+    /// All values in the order in which they are stored.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.stack.iter().copied().chain(self.locals.iter().map(|(_, kind)| *kind))
+    }
+
+    /// Bytes of the frame, trailer included.
+    pub fn size(&self) -> u32 {
+        self.kinds().map(Kind::size).sum::<u32>() + TRAILER
+    }
+}
+
+/// The layouts of all points of all functions, decoded one function at a time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FrameTable {
+    /// End of each function's part of `bytes`, by function index.
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl FrameTable {
+    /// Appends the next function's layouts.
+    pub fn push(&mut self, encoded: &[u8]) {
+        self.bytes.extend_from_slice(encoded);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// One function's layouts, as [`FrameTable::push`] takes them.
+    pub fn encode(layouts: &[Layout]) -> Vec<u8> {
+        if layouts.is_empty() {
+            return vec![];
+        }
+        postcard::to_stdvec(layouts).expect("plain data")
+    }
+
+    /// The layouts of a function, by point; none if it cannot be suspended.
+    pub fn of(&self, func: u32) -> Option<Vec<Layout>> {
+        let end = *self.ends.get(func as usize)? as usize;
+        let start = func.checked_sub(1).map_or(0, |before| self.ends[before as usize] as usize);
+        postcard::from_bytes(self.bytes.get(start..end)?).ok()
+    }
+}

@@ -1,0 +1,123 @@
+//! What the rewriter adds to a module: indexes of its globals, memory, tables and functions, and the
+//! names under which the host finds them.
+
+use wasm_encoder::ValType;
+
+use super::module::Module;
+
+/// Prefix of all names that the rewriter exports.
+pub const PREFIX: &str = "wasm-ckpt:";
+
+/// Number of functions that the host calls.
+pub const CONTROLS: u32 = 7;
+
+/// Indexes in the emitted module.
+#[derive(Debug, Clone)]
+pub struct Hidden {
+    /// i64: what may still be consumed; negative: suspended, or about to be.
+    pub fuel: u32,
+    /// i32: 1 while frames are being rebuilt, else 0.
+    pub rewinding: u32,
+    /// i32: the point that the dispatch is looking for.
+    pub point: u32,
+    /// i32: end of the frames in the frame memory.
+    pub sp: u32,
+    /// i64: fuel for the innermost frame once it is rebuilt.
+    pub grant: u32,
+    /// i32: number of references on the side tables.
+    pub funcs_len: u32,
+    pub exns_len: u32,
+    /// First of the i32 flags of dropped segments: data, then elements.
+    pub dropped: u32,
+    /// Memory of the frames.
+    pub frames: u32,
+    /// Table by function index: calls the function again with zeros.
+    pub thunks: u32,
+    /// Side table of function references in frames, that of exceptions, and all functions that can
+    /// become a reference.
+    pub func_stack: u32,
+    pub exn_stack: u32,
+    pub referenced: u32,
+    /// Wrapper of import 0; the others follow.
+    pub wrappers: u32,
+    /// First thunk; `thunk_of[i]` is the function of the i-th.
+    pub first_thunk: u32,
+    pub thunk_of: Vec<u32>,
+    /// Functions that are never called, one per function type of which a non-null reference is needed.
+    pub first_dummy: u32,
+    pub push_func: u32,
+    pub pop_func: u32,
+    pub push_exn: u32,
+    pub pop_exn: u32,
+    pub dummy_exn: u32,
+    /// First of the functions that the host calls.
+    pub controls: u32,
+    /// A tag of our own, for `dummy_exn`.
+    pub tag: u32,
+    /// The module handles exceptions.
+    pub has_exns: bool,
+}
+
+impl Hidden {
+    /// Lays the additions out behind what the module has.
+    pub fn new(module: &Module<'_>, by_reference: &[bool], can_suspend: &[bool], has_exns: bool) -> Self {
+        let globals = module.globals.len() as u32;
+        let tables = module.tables.len() as u32;
+        let funcs = module.funcs.len() as u32;
+        let first_thunk = funcs + module.imported_funcs;
+        let thunk_of: Vec<u32> =
+            (0..funcs).filter(|&f| by_reference[f as usize] && can_suspend[f as usize]).collect();
+        let first_dummy = first_thunk + thunk_of.len() as u32;
+        let helpers = first_dummy + module.types.iter().flatten().count() as u32;
+        Hidden {
+            fuel: globals,
+            rewinding: globals + 1,
+            point: globals + 2,
+            sp: globals + 3,
+            grant: globals + 4,
+            funcs_len: globals + 5,
+            exns_len: globals + 6,
+            dropped: globals + 7,
+            frames: module.memories.len() as u32,
+            thunks: tables,
+            func_stack: tables + 1,
+            referenced: tables + 2,
+            exn_stack: tables + 3,
+            wrappers: funcs,
+            first_thunk,
+            thunk_of,
+            first_dummy,
+            push_func: helpers,
+            pop_func: helpers + 1,
+            controls: helpers + 2,
+            push_exn: helpers + 2 + CONTROLS,
+            pop_exn: helpers + 3 + CONTROLS,
+            dummy_exn: helpers + 4 + CONTROLS,
+            tag: module.tags.len() as u32,
+            has_exns,
+        }
+    }
+
+    /// The emitted function for a function of the module: an import's is its wrapper.
+    pub fn func(&self, module: &Module<'_>, func: u32) -> u32 {
+        if func < module.imported_funcs { self.wrappers + func } else { func }
+    }
+
+    /// The function of this type that is never called.
+    pub fn dummy(&self, module: &Module<'_>, ty: u32) -> u32 {
+        self.first_dummy + module.types[..ty as usize].iter().flatten().count() as u32
+    }
+}
+
+/// Types are emitted as they are, but a local must have a default.
+pub fn nullable(ty: wasmparser::ValType) -> wasmparser::ValType {
+    match ty {
+        wasmparser::ValType::Ref(r) => wasmparser::ValType::Ref(r.nullable()),
+        other => other,
+    }
+}
+
+/// The encoder's form of a type.
+pub fn encoded(ty: wasmparser::ValType) -> ValType {
+    ty.try_into().expect("validated: a module's own type")
+}

@@ -1,0 +1,653 @@
+//! One reading of a function body: what the emitter has to change, where the suspension points are, and
+//! what is on the operand stack there. The emitter never parses; it copies the bytes between what is noted
+//! here.
+
+use wasmparser::{BlockType, FuncValidator, Operator, ValType, ValidatorResources};
+
+use super::callgraph::CallGraph;
+use super::cost::Costs;
+use super::liveness::{Block, FlowBuilder, Liveness};
+use super::module::{Body, Module, gc_refused};
+use super::refusal::{Item, Refusal};
+
+/// Points of one function: so many fit a `br_table` with room.
+const POINTS_MAX: usize = 60_000;
+/// Memory that the liveness of one function may take.
+const LIVENESS_BYTES_MAX: u64 = 1 << 30;
+
+/// Operand stack slots of all points of one function together.
+const OPERANDS_MAX: usize = 1 << 22;
+
+/// Index of a control construct of the function, in program order.
+pub type Ctl = u32;
+/// Index of a suspension point of the function, in program order; 0 is the entry.
+pub type PointId = u32;
+
+/// An operator that the emitter handles; what lies between two of them is copied.
+pub struct Op {
+    pub kind: OpKind,
+    /// Byte range in the module.
+    pub start: u32,
+    pub end: u32,
+    /// What lies before it, back to the operator noted before, cannot be reached.
+    pub dead_before: bool,
+}
+
+pub enum OpKind {
+    Block(Ctl),
+    Loop(Ctl),
+    If(Ctl),
+    Try(Ctl, Vec<wasmparser::Catch>),
+    /// Of the `if` with this index.
+    Else(Ctl),
+    /// None: the function's own.
+    End(Option<Ctl>),
+    Br(u32),
+    BrIf(u32),
+    BrTable(Vec<u32>, u32),
+    BrOnNull(u32),
+    BrOnNonNull(u32),
+    /// A call that can suspend.
+    Call(PointId),
+    /// A tail call to an import: its wrapper is called.
+    ReturnCall(u32),
+    RefFunc(u32),
+    /// `local.get` of a local whose type has no default.
+    GetNonNull(u32),
+    DataDrop(u32),
+    ElemDrop(u32),
+    /// Control does not go on from here; the operator is copied.
+    Stop,
+}
+
+/// A control construct.
+pub struct CtlInfo {
+    pub kind: CtlKind,
+    /// Operands of the surrounding construct that lie beneath its parameters.
+    pub beneath: Vec<ValType>,
+    pub params: Vec<ValType>,
+    pub results: Vec<ValType>,
+    /// There is a suspension point inside.
+    pub has_points: bool,
+    pub has_else: bool,
+    /// A loop's charge per pass of its header.
+    pub charge: u64,
+    /// For a loop, its own point; for a `try_table`, the first point inside.
+    pub point: PointId,
+    /// One past the last point inside.
+    pub points_end: PointId,
+    /// For loops and `try_table`s.
+    pub region: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum CtlKind {
+    Block,
+    Loop,
+    If,
+    Try,
+}
+
+/// Whom a call calls.
+#[derive(Clone, Copy)]
+pub enum Callee {
+    Direct(u32),
+    Indirect { ty: u32, table: u32 },
+    Ref { ty: u32 },
+}
+
+/// A suspension point.
+pub struct Point {
+    pub kind: PointKind,
+    /// Byte offset of its operator in the module.
+    pub offset: u32,
+    /// The operand stack, bottom first, without what a call takes.
+    pub stack: Vec<ValType>,
+    /// How many of those are the innermost construct's own.
+    pub own: usize,
+    /// Operands that the call takes; filled only if `own` is not 0.
+    pub args: Vec<ValType>,
+    /// The block whose live locals are the point's.
+    pub block: Block,
+}
+
+#[derive(Clone, Copy)]
+pub enum PointKind {
+    Entry,
+    Loop(Ctl),
+    Call(Callee),
+}
+
+/// Code that one dispatch can jump into: the function outside of loops and `try_table`s, or one of those.
+#[derive(Default)]
+pub struct Region {
+    /// Labels that end in it, in order.
+    pub closers: Vec<Closer>,
+    /// What its dispatch can reach, in order.
+    pub items: Vec<Reached>,
+}
+
+/// A label whose end lies in the region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closer {
+    /// Right after a call, before its check.
+    Point(PointId),
+    /// Right before a loop or `try_table`.
+    Before(Ctl),
+    /// Before the code of `else`.
+    Else(Ctl),
+    /// The construct's own end.
+    End(Ctl),
+}
+
+/// What a dispatch can reach.
+#[derive(Clone, Copy)]
+pub enum Reached {
+    Call(PointId),
+    /// A loop or `try_table`.
+    Inner(Ctl),
+}
+
+/// The result.
+pub struct Scan {
+    pub ops: Vec<Op>,
+    pub ctls: Vec<CtlInfo>,
+    pub points: Vec<Point>,
+    pub regions: Vec<Region>,
+    pub locals: Vec<ValType>,
+    pub params: u32,
+    pub entry_charge: u64,
+    pub liveness: Liveness,
+    /// Byte range of the operators in the module.
+    pub code: (u32, u32),
+}
+
+struct Frame {
+    ctl: Option<Ctl>,
+    end_block: Block,
+    /// For a loop its header; for an `if` the block of its `else` or end.
+    other_block: Block,
+    /// Region that the construct lies in, or is.
+    region: usize,
+    charges: bool,
+}
+
+struct Scanner<'m, 'a> {
+    module: &'m Module<'a>,
+    graph: &'m CallGraph,
+    validator: FuncValidator<ValidatorResources>,
+    func: u32,
+    flow: FlowBuilder,
+    costs: Costs,
+    frames: Vec<Frame>,
+    reachable: bool,
+    /// Dead code lies before the next operator that is noted.
+    dead_before: bool,
+    /// Handlers' blocks of the surrounding `try_table`s.
+    handlers: Vec<Vec<Block>>,
+    operands_total: usize,
+    out: Parts,
+}
+
+struct Parts {
+    ops: Vec<Op>,
+    ctls: Vec<CtlInfo>,
+    points: Vec<Point>,
+    regions: Vec<Region>,
+    locals: Vec<ValType>,
+    entry_charge: u64,
+}
+
+/// Validates and reads one body.
+pub fn scan<'a>(module: &Module<'a>, graph: &CallGraph, body: &Body<'a>) -> Result<Scan, Refusal> {
+    let given = &body.to_validate;
+    let to_validate = wasmparser::FuncToValidate {
+        resources: given.resources.clone(),
+        index: given.index,
+        ty: given.ty,
+        features: given.features,
+    };
+    let mut validator = to_validate.into_validator(Default::default());
+    let mut reader = body.body.get_binary_reader();
+    validator.read_locals(&mut reader)?;
+    let locals: Vec<_> =
+        (0..validator.len_locals()).map(|i| validator.get_local_type(i).expect("declared")).collect();
+    let params = module.func_type(body.func).params().len() as u32;
+    for &ty in locals.iter().chain(module.func_type(body.func).results()) {
+        module.value_type("function", body.func, ty, body.body.range().start as u64)?;
+    }
+    let mut flow = FlowBuilder::new(locals.len() as u32);
+    let entry = flow.split();
+    let end_block = flow.reserve();
+    let point = Point { kind: PointKind::Entry, offset: reader.original_position() as u32, stack: vec![], own: 0, args: vec![], block: entry };
+    let mut scanner = Scanner {
+        module,
+        graph,
+        validator,
+        func: body.func,
+        flow,
+        costs: Costs::new(),
+        frames: vec![Frame { ctl: None, end_block, other_block: entry, region: 0, charges: true }],
+        reachable: true,
+        dead_before: false,
+        handlers: vec![],
+        operands_total: 0,
+        out: Parts { ops: vec![], ctls: vec![], points: vec![point], regions: vec![Region::default()], locals, entry_charge: 0 },
+    };
+    let start = reader.original_position() as u32;
+    let mut reader = wasmparser::OperatorsReader::new(reader);
+    scanner.run(&mut reader)?;
+    let end = reader.original_position() as u32;
+    scanner.finish(params, (start, end))
+}
+
+impl<'m, 'a> Scanner<'m, 'a> {
+    fn run(&mut self, reader: &mut wasmparser::OperatorsReader<'a>) -> Result<(), Refusal> {
+        while !self.frames.is_empty() {
+            let start = reader.original_position();
+            let op = reader.read()?;
+            let end = reader.original_position();
+            let was_reachable = self.reachable;
+            if was_reachable {
+                self.refuse(&op, start as u64)?;
+                self.before(&op, start as u32, end as u32);
+            }
+            self.validator.op(start, &op)?;
+            self.control(&op, start as u32, end as u32, was_reachable)?;
+        }
+        reader.clone().finish()?;
+        Ok(())
+    }
+
+    fn finish(self, params: u32, code: (u32, u32)) -> Result<Scan, Refusal> {
+        let Parts { ops, ctls, points, mut regions, locals, entry_charge } = self.out;
+        let too_large = |what, found: u64, limit: u64| {
+            Err(Refusal::TooLarge { what, item: Item::new("function", self.func), offset: u64::from(code.0), found, limit })
+        };
+        if points.len() > POINTS_MAX {
+            return too_large("number of loops and calls", points.len() as u64, POINTS_MAX as u64);
+        }
+        if self.operands_total > OPERANDS_MAX {
+            return too_large("operands at all points", self.operands_total as u64, OPERANDS_MAX as u64);
+        }
+        let bytes = self.flow.bytes_to_solve();
+        if bytes > LIVENESS_BYTES_MAX {
+            return too_large("locals times blocks, in bytes,", bytes, LIVENESS_BYTES_MAX);
+        }
+        for region in &mut regions {
+            region.closers.retain(|closer| match *closer {
+                Closer::Point(_) => true,
+                Closer::Before(c) | Closer::Else(c) | Closer::End(c) => ctls[c as usize].has_points,
+            });
+            region.items.retain(|item| match *item {
+                Reached::Call(_) => true,
+                Reached::Inner(c) => ctls[c as usize].has_points,
+            });
+        }
+        let liveness = self.flow.solve();
+        Ok(Scan { ops, ctls, points, regions, locals, params, entry_charge, liveness, code })
+    }
+
+    /// Objects of the garbage collector are refused where code would make or touch one.
+    fn refuse(&self, op: &Operator<'_>, offset: u64) -> Result<(), Refusal> {
+        use Operator::*;
+        match op {
+            StructNew { .. } | StructNewDefault { .. } | ArrayNew { .. } | ArrayNewDefault { .. }
+            | ArrayNewFixed { .. } | ArrayNewData { .. } | ArrayNewElem { .. } | RefI31 | AnyConvertExtern
+            | ExternConvertAny | RefEq | BrOnCast { .. } | BrOnCastFail { .. } => {
+                Err(gc_refused(Item::new("function", self.func), offset))
+            }
+            RefTestNonNull { hty } | RefTestNullable { hty } | RefCastNonNull { hty }
+            | RefCastNullable { hty } | RefNull { hty } => {
+                let ty = wasmparser::RefType::new(true, *hty);
+                ty.map_or(Ok(()), |ty| self.module.value_type("function", self.func, ValType::Ref(ty), offset))
+            }
+            Block { blockty } | Loop { blockty } | If { blockty } => self.refuse_types(blockty, offset),
+            TryTable { try_table } => self.refuse_types(&try_table.ty, offset),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_types(&self, ty: &BlockType, offset: u64) -> Result<(), Refusal> {
+        let (params, results) = self.signature(ty);
+        for &ty in params.iter().chain(&results) {
+            self.module.value_type("function", self.func, ty, offset)?;
+        }
+        Ok(())
+    }
+
+    fn signature(&self, ty: &BlockType) -> (Vec<ValType>, Vec<ValType>) {
+        match ty {
+            BlockType::Empty => (vec![], vec![]),
+            BlockType::Type(ty) => (vec![], vec![*ty]),
+            BlockType::FuncType(at) => match self.module.types.get(*at as usize) {
+                Some(Some(ty)) => (ty.params().to_vec(), ty.results().to_vec()),
+                _ => (vec![], vec![]), // the validator refuses it right after
+            },
+        }
+    }
+
+    /// What has to be known before the validator takes the operator: the operand stack that it meets.
+    fn before(&mut self, op: &Operator<'a>, start: u32, end: u32) {
+        let callee = match op {
+            Operator::Call { function_index } => {
+                let func = *function_index;
+                if self.graph.can_suspend.get(func as usize) != Some(&true) {
+                    self.costs.charge(1 + self.graph.cost.get(func as usize).copied().unwrap_or(0));
+                    return;
+                }
+                Callee::Direct(func)
+            }
+            Operator::CallIndirect { type_index, table_index } => {
+                Callee::Indirect { ty: *type_index, table: *table_index }
+            }
+            Operator::CallRef { type_index } => Callee::Ref { ty: *type_index },
+            Operator::Block { blockty } => return self.open(CtlKind::Block, blockty, 0, vec![], start, end),
+            Operator::Loop { blockty } => return self.open(CtlKind::Loop, blockty, 0, vec![], start, end),
+            Operator::If { blockty } => return self.open(CtlKind::If, blockty, 1, vec![], start, end),
+            Operator::TryTable { try_table } => {
+                let catches = try_table.catches.clone();
+                return self.open(CtlKind::Try, &try_table.ty, 0, catches, start, end);
+            }
+            _ => return self.costs.charge(1),
+        };
+        self.costs.charge(1);
+        let (args, extra) = match callee {
+            Callee::Direct(f) => (self.module.func_type(f).params().len(), 0),
+            Callee::Indirect { ty, .. } | Callee::Ref { ty } => match self.module.types.get(ty as usize) {
+                Some(Some(ty)) => (ty.params().len(), 1),
+                _ => return, // the validator refuses it right after
+            },
+        };
+        let own = self.operands(args + extra, None).len();
+        let stack = self.operand_stack(args + extra);
+        let args = if own == 0 { vec![] } else { self.operands(0, Some(args + extra)) };
+        let point = self.out.points.len() as PointId;
+        // The block is set once the call is over.
+        self.out.points.push(Point { kind: PointKind::Call(callee), offset: start, stack, own, args, block: 0 });
+        let region = self.frames.last().expect("in a frame").region;
+        self.out.regions[region].closers.push(Closer::Point(point));
+        self.out.regions[region].items.push(Reached::Call(point));
+        self.mark_points();
+        self.note(OpKind::Call(point), start, end);
+    }
+
+    /// Types of operands of the innermost construct, bottom first: leaving out `above` ones on top, and at
+    /// most `count`.
+    fn operands(&self, above: usize, count: Option<usize>) -> Vec<ValType> {
+        let height = self.validator.operand_stack_height() as usize;
+        let base = self.validator.get_control_frame(0).map_or(0, |f| f.height);
+        let all = height.saturating_sub(base).saturating_sub(above);
+        let count = count.unwrap_or(all).min(all);
+        (0..count)
+            .rev()
+            .filter_map(|depth| self.validator.get_operand_type(above + depth).flatten())
+            .collect()
+    }
+
+    /// Types of the whole operand stack, bottom first, leaving out `above` ones on top.
+    fn operand_stack(&mut self, above: usize) -> Vec<ValType> {
+        let all = (self.validator.operand_stack_height() as usize).saturating_sub(above);
+        self.operands_total += all;
+        if self.operands_total > OPERANDS_MAX {
+            return vec![]; // refused at the end
+        }
+        (0..all).rev().filter_map(|depth| self.validator.get_operand_type(above + depth).flatten()).collect()
+    }
+
+    /// All constructs around the current place have a point inside.
+    fn mark_points(&mut self) {
+        for frame in self.frames.iter().rev() {
+            let Some(ctl) = frame.ctl else { continue };
+            let info = &mut self.out.ctls[ctl as usize];
+            if std::mem::replace(&mut info.has_points, true) && info.kind != CtlKind::Loop {
+                break;
+            }
+        }
+    }
+
+    fn note(&mut self, kind: OpKind, start: u32, end: u32) {
+        let dead_before = std::mem::take(&mut self.dead_before);
+        self.out.ops.push(Op { kind, start, end, dead_before });
+    }
+
+    fn open(
+        &mut self,
+        kind: CtlKind,
+        ty: &BlockType,
+        above: usize,
+        catches: Vec<wasmparser::Catch>,
+        start: u32,
+        end: u32,
+    ) {
+        let (params, results) = self.signature(ty);
+        let beneath = self.operands(above + params.len(), None);
+        let ctl = self.out.ctls.len() as Ctl;
+        let outer = self.frames.last().expect("in a frame").region;
+        let point = self.out.points.len() as PointId;
+        self.costs.charge(1);
+        let (mut region, mut charges) = (outer, false);
+        if matches!(kind, CtlKind::Loop | CtlKind::Try) {
+            region = self.out.regions.len();
+            self.out.regions.push(Region::default());
+            self.out.regions[outer].closers.push(Closer::Before(ctl));
+            self.out.regions[outer].items.push(Reached::Inner(ctl));
+        }
+        self.out.ctls.push(CtlInfo {
+            kind, beneath, params, results, has_points: kind == CtlKind::Loop, has_else: false, charge: 0,
+            point, points_end: point, region,
+        });
+        let end_block = self.flow.reserve();
+        let mut other_block = end_block;
+        match kind {
+            CtlKind::Block => self.costs.enter_block(),
+            CtlKind::Try => {
+                let targets = catches.iter().map(|c| self.label_block(catch_label(c))).collect();
+                self.handlers.push(targets);
+                self.costs.enter_block();
+                self.flow.split();
+            }
+            CtlKind::If => {
+                self.costs.enter_if();
+                other_block = self.flow.reserve();
+                self.flow.branch(other_block);
+                self.flow.split();
+            }
+            CtlKind::Loop => {
+                self.costs.enter_loop();
+                charges = true;
+                other_block = self.flow.split();
+                let (stack, own) = (self.operand_stack(above), 0);
+                let kind = PointKind::Loop(ctl);
+                self.out.points.push(Point { kind, offset: start, stack, own, args: vec![], block: other_block });
+                self.mark_points();
+            }
+        }
+        let op = match kind {
+            CtlKind::Block => OpKind::Block(ctl),
+            CtlKind::Loop => OpKind::Loop(ctl),
+            CtlKind::If => OpKind::If(ctl),
+            CtlKind::Try => OpKind::Try(ctl, catches),
+        };
+        self.note(op, start, end);
+        self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, charges });
+    }
+
+    /// The block that a branch to the label at `depth` goes to.
+    fn label_block(&self, depth: u32) -> Block {
+        let Some(at) = self.frames.len().checked_sub(1 + depth as usize) else {
+            return self.frames[0].end_block; // the validator refuses it right after
+        };
+        let frame = &self.frames[at];
+        if frame.charges && frame.ctl.is_some() { frame.other_block } else { frame.end_block }
+    }
+
+    fn branch(&mut self, depth: u32, share: f64) {
+        let to = self.label_block(depth);
+        self.flow.branch(to);
+        if (depth as usize) < self.frames.len() {
+            self.costs.branch(depth, share);
+        }
+    }
+
+    /// What the operator does to the flow, after the validator has taken it.
+    fn control(&mut self, op: &Operator<'a>, start: u32, end: u32, was_reachable: bool) -> Result<(), Refusal> {
+        if !was_reachable {
+            return self.dead_control(op, start, end);
+        }
+        match op {
+            Operator::Else => self.else_(start, end, true),
+            Operator::End => self.end(start, end, true),
+            Operator::Br { relative_depth } => {
+                self.branch(*relative_depth, 1.0);
+                self.stop(OpKind::Br(*relative_depth), start, end);
+            }
+            Operator::BrIf { relative_depth } => {
+                self.branch(*relative_depth, 0.5);
+                self.flow.split();
+                self.note(OpKind::BrIf(*relative_depth), start, end);
+            }
+            Operator::BrOnNull { relative_depth } => {
+                self.branch(*relative_depth, 0.5);
+                self.flow.split();
+                self.note(OpKind::BrOnNull(*relative_depth), start, end);
+            }
+            Operator::BrOnNonNull { relative_depth } => {
+                self.branch(*relative_depth, 0.5);
+                self.flow.split();
+                self.note(OpKind::BrOnNonNull(*relative_depth), start, end);
+            }
+            Operator::BrTable { targets } => {
+                let list = targets.targets().collect::<Result<Vec<_>, _>>()?;
+                let all = list.len() + 1;
+                for (i, &depth) in list.iter().chain([&targets.default()]).enumerate() {
+                    self.branch(depth, 1.0 / (all - i) as f64);
+                }
+                self.stop(OpKind::BrTable(list, targets.default()), start, end);
+            }
+            Operator::Return | Operator::Unreachable => self.stop(OpKind::Stop, start, end),
+            Operator::Throw { .. } | Operator::ThrowRef => {
+                self.throws();
+                self.stop(OpKind::Stop, start, end);
+            }
+            Operator::ReturnCall { function_index } => {
+                self.stop(OpKind::ReturnCall(*function_index), start, end);
+            }
+            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
+                self.stop(OpKind::Stop, start, end);
+            }
+            Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
+                self.throws();
+                if let Some(Op { kind: OpKind::Call(point), start: at, .. }) = self.out.ops.last()
+                    && *at == start
+                {
+                    let point = *point as usize;
+                    self.out.points[point].block = self.flow.split();
+                } else if !self.handlers.is_empty() {
+                    self.flow.split();
+                }
+            }
+            Operator::LocalGet { local_index } => {
+                self.flow.read(*local_index);
+                if !self.out.locals[*local_index as usize].is_defaultable() {
+                    self.note(OpKind::GetNonNull(*local_index), start, end);
+                }
+            }
+            Operator::LocalSet { local_index } => self.flow.write(*local_index),
+            Operator::LocalTee { local_index } => {
+                self.flow.write(*local_index);
+                if !self.out.locals[*local_index as usize].is_defaultable() {
+                    // The local is nullable in what we emit, and so would be the value that `tee` leaves.
+                    self.note(OpKind::GetNonNull(*local_index), start, end);
+                }
+            }
+            Operator::RefFunc { function_index } => self.note(OpKind::RefFunc(*function_index), start, end),
+            Operator::DataDrop { data_index } => self.note(OpKind::DataDrop(*data_index), start, end),
+            Operator::ElemDrop { elem_index } => self.note(OpKind::ElemDrop(*elem_index), start, end),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Dead code: only its nesting matters.
+    fn dead_control(&mut self, op: &Operator<'a>, start: u32, end: u32) -> Result<(), Refusal> {
+        // The validator's control stack tells when the construct that we know of is the innermost again.
+        let depth = self.validator.control_stack_height() as usize;
+        match op {
+            Operator::Else if depth == self.frames.len() => self.else_(start, end, false),
+            Operator::End if depth + 1 == self.frames.len() => self.end(start, end, false),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A call or throw may go to the handlers around it.
+    fn throws(&mut self) {
+        for targets in &self.handlers {
+            for &to in targets {
+                self.flow.branch(to);
+            }
+        }
+    }
+
+    fn stop(&mut self, kind: OpKind, start: u32, end: u32) {
+        self.note(kind, start, end);
+        self.flow.stop();
+        self.reachable = false;
+        self.dead_before = true;
+    }
+
+    fn else_(&mut self, start: u32, end: u32, reached: bool) {
+        let frame = self.frames.last_mut().expect("in a frame");
+        let ctl = frame.ctl.expect("an if");
+        let (end_block, else_block, region) = (frame.end_block, frame.other_block, frame.region);
+        frame.other_block = end_block;
+        self.flow.branch(end_block);
+        self.flow.stop();
+        self.flow.begin(else_block);
+        self.costs.enter_else(reached);
+        self.out.ctls[ctl as usize].has_else = true;
+        self.out.regions[region].closers.push(Closer::Else(ctl));
+        self.note(OpKind::Else(ctl), start, end);
+        self.reachable = true;
+    }
+
+    fn end(&mut self, start: u32, end: u32, reached: bool) {
+        let frame = self.frames.pop().expect("in a frame");
+        let charge = self.costs.leave(reached);
+        if let Some(ctl) = frame.ctl {
+            let points = self.out.points.len() as PointId;
+            let info = &mut self.out.ctls[ctl as usize];
+            info.points_end = points;
+            info.charge = charge.unwrap_or(0);
+            let bare_if = info.kind == CtlKind::If && !info.has_else;
+            if info.kind == CtlKind::Try {
+                self.handlers.pop();
+            }
+            if bare_if {
+                if !info.params.is_empty() {
+                    self.out.regions[frame.region].closers.push(Closer::Else(ctl));
+                }
+                // The arm that is not there falls to the end.
+                self.flow.branch(frame.end_block);
+                self.flow.stop();
+                self.flow.begin(frame.other_block);
+            }
+            if matches!(info.kind, CtlKind::Block | CtlKind::If) {
+                self.out.regions[frame.region].closers.push(Closer::End(ctl));
+            }
+        } else {
+            self.out.entry_charge = charge.expect("the function charges");
+        }
+        self.flow.begin(frame.end_block);
+        self.note(OpKind::End(frame.ctl), start, end);
+        self.reachable = true;
+    }
+}
+
+fn catch_label(catch: &wasmparser::Catch) -> u32 {
+    use wasmparser::Catch::*;
+    match *catch {
+        One { label, .. } | OneRef { label, .. } | All { label } | AllRef { label } => label,
+    }
+}
