@@ -64,8 +64,10 @@ pub fn decode(manifest: &[u8], expected: Option<SnapshotId>) -> Result<Verified,
     check(&state)?;
     let canonical = to_bytes(&state)?;
     if canonical != manifest {
-        let same = canonical.iter().zip(manifest).take_while(|(a, b)| a == b).count();
-        return Err(SnapshotError::NotCanonical { offset: same as u64 });
+        // The header has been checked; beyond it, the longer form begins where the bytes differ.
+        let pairs = canonical.iter().zip(manifest).skip(HEADER);
+        let offset = (HEADER + pairs.take_while(|(a, b)| a == b).count()) as u64;
+        return Err(SnapshotError::NotCanonical { offset });
     }
     Ok(Verified { id, state })
 }
@@ -73,7 +75,7 @@ pub fn decode(manifest: &[u8], expected: Option<SnapshotId>) -> Result<Verified,
 fn check_header(manifest: &[u8]) -> Result<(), SnapshotError> {
     let found = manifest.len() as u64;
     if !manifest.starts_with(&MAGIC[..manifest.len().min(MAGIC.len())]) {
-        let found = manifest[..manifest.len().min(16)].escape_ascii().to_string();
+        let found = manifest[..manifest.len().min(MAGIC.len())].escape_ascii().to_string();
         return Err(SnapshotError::NotASnapshot { found });
     }
     let Some((header, body)) = manifest.split_at_checked(HEADER) else {

@@ -8,8 +8,8 @@ pub use super::tree::LEN_MAX;
 
 /// Size of a manifest in bytes (128 MiB).
 pub const MANIFEST_MAX: u64 = 128 << 20;
-/// Activations on the call stack. Smaller native frames than 64 bytes do not occur, so this is reached at
-/// 64 MiB of native stack.
+/// Activations on the call stack. A native frame is rarely under 64 bytes, so this is some 64 MiB of native
+/// stack, over a hundred times what engines give a program unless told.
 pub const FRAMES_MAX: u64 = 1 << 20;
 /// Values in the whole state: arguments, locals, operand stacks, globals, runs of tables, payloads. Each takes
 /// up to 48 bytes once decoded.
