@@ -7,6 +7,7 @@ mod encode;
 mod error;
 mod identity;
 pub mod limits;
+pub mod portable;
 mod reader;
 mod state;
 #[cfg(test)]
