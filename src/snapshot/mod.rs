@@ -5,6 +5,8 @@ mod check;
 mod decode;
 mod encode;
 mod error;
+#[cfg(test)]
+mod frozen;
 mod identity;
 pub mod limits;
 pub mod portable;

@@ -1,53 +1,13 @@
 use super::encode::{HEADER, to_bytes};
+use super::frozen::format_1 as sample;
 use super::testing::{Random, state, value};
 use super::*;
-use crate::digest::{ChunkId, ModuleId, SnapshotId};
+use crate::digest::SnapshotId;
 
 /// The manifest of a body that `encode` may refuse to write.
 fn manifest(body: &[u8]) -> Vec<u8> {
     let len = (body.len() as u64).to_le_bytes();
     [&MAGIC[..], &FORMAT.to_le_bytes(), &len, body].concat()
-}
-
-/// A state with one of everything.
-fn sample() -> State {
-    let exn = Exn { tag: 3, fields: vec![Value::I32(7), Value::Exn(None)] };
-    State {
-        identity: Identity {
-            module: ModuleId::of(b"module"),
-            cost_model: 1,
-            canonical_nans: true,
-            deterministic_relaxed_simd: true,
-        },
-        fuel: 1_000_000,
-        call: Call { in_start: false, export: "_start".to_string(), args: vec![Value::I64(1 << 40)] },
-        frames: vec![
-            Frame {
-                func: 12,
-                offset: 345,
-                kind: FrameKind::Call,
-                locals: vec![(0, Value::I32(300)), (2, Value::F64(1.5_f64.to_bits()))],
-                stack: vec![Value::Exn(Some(Box::new(exn))), Value::Func(Some(5))],
-            },
-            Frame {
-                func: 5,
-                offset: 678,
-                kind: FrameKind::Loop,
-                locals: vec![(1, Value::V128(1 << 127)), (7, Value::F32(1))],
-                stack: vec![Value::Null],
-            },
-        ],
-        memories: vec![
-            Memory { len: 65536, root: ChunkId::of(b"memory") },
-            Memory { len: 0, root: ChunkId::ZERO },
-        ],
-        globals: vec![(0, Value::I32(65520)), (4, Value::I64(u64::MAX))],
-        tables: vec![Table { index: 1, runs: vec![(1, Value::Func(None)), (2, Value::Func(Some(12)))] }],
-        dropped_data: vec![0, 3],
-        dropped_elems: vec![1],
-        sections: vec![Section { name: "wasi".to_string(), version: 2, bytes: vec![0, 255, 1] }],
-        blobs: vec![Blob { name: "stdout".to_string(), len: 5000, root: ChunkId::of(b"stdout") }],
-    }
 }
 
 #[test]
