@@ -36,8 +36,8 @@ impl Verified {
 /// Reads a manifest. With an `expected` id it must be the one of that name.
 ///
 /// Checks, in this order: size, id, magic, format, length, shape and limits of the body, rules of the
-/// state, canonical form. Allocates at most some 50 bytes for each byte of the manifest, and within the
-/// limits under 1 GiB. Not known here, and for the machine to check: what the module allows.
+/// state, canonical form. Allocates at most 100 bytes for each byte of the manifest, and under 1 GiB
+/// whatever the manifest. Not known here, and for the machine to check: what the module allows.
 ///
 /// # Errors
 /// What is wrong and where, for any bytes whatever.
@@ -62,7 +62,7 @@ pub fn decode(manifest: &[u8], expected: Option<SnapshotId>) -> Result<Verified,
         problem: fault.problem,
     })?;
     check(&state)?;
-    let canonical = to_bytes(&state)?;
+    let canonical = to_bytes(&state, manifest.len())?;
     if canonical != manifest {
         // The header has been checked; beyond it, the longer form begins where the bytes differ.
         let pairs = canonical.iter().zip(manifest).skip(HEADER);

@@ -17,13 +17,13 @@ pub(super) const HEADER: usize = 8 + 2 + 8;
 /// [`SnapshotError::TooLarge`] when the manifest would be over [`MANIFEST_MAX`] bytes.
 pub fn encode(state: &State) -> Result<(SnapshotId, Vec<u8>), SnapshotError> {
     check(state)?;
-    let manifest = to_bytes(state)?;
+    let manifest = to_bytes(state, 256)?;
     Ok((SnapshotId::of(&manifest), manifest))
 }
 
-/// The bytes, of a state that has been checked.
-pub(super) fn to_bytes(state: &State) -> Result<Vec<u8>, SnapshotError> {
-    let mut manifest = Vec::with_capacity(256);
+/// The bytes, of a state that has been checked; `capacity` is how many are expected.
+pub(super) fn to_bytes(state: &State, capacity: usize) -> Result<Vec<u8>, SnapshotError> {
+    let mut manifest = Vec::with_capacity(capacity);
     manifest.extend(MAGIC);
     manifest.extend(FORMAT.to_le_bytes());
     manifest.extend([0; 8]);

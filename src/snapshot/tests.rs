@@ -129,7 +129,7 @@ fn every_rule_is_kept_by_both_sides() {
         let written = encode(&state).unwrap_err();
         assert!(matches!(written, SnapshotError::Invalid { .. }), "{written}");
         assert!(written.to_string().contains(expected), "{written}, not {expected}");
-        let read = decode(&to_bytes(&state).unwrap(), None).unwrap_err().to_string();
+        let read = decode(&to_bytes(&state, 0).unwrap(), None).unwrap_err().to_string();
         let reason = expected.split(": ").last().unwrap();
         assert!(read.contains(reason), "{read}, not {reason}");
     }
@@ -147,14 +147,14 @@ fn the_values_are_counted_over_the_whole_state() {
     state.frames[0].stack = vec![Value::Null; limits::VALUES_MAX as usize];
     let written = encode(&state).unwrap_err().to_string();
     assert_eq!(written, "snapshot is invalid in frames[0].stack: over 8388608 values in all");
-    let read = decode(&to_bytes(&state).unwrap(), None).unwrap_err().to_string();
+    let read = decode(&to_bytes(&state, 0).unwrap(), None).unwrap_err().to_string();
     assert!(read.contains("over 8388608 values in all"), "{read}");
     assert!(read.contains("in frames[0].stack[8388605]"), "{read}");
 }
 
 #[test]
 fn malformed_bodies_are_refused_with_their_place() {
-    let body = to_bytes(&sample()).unwrap()[HEADER..].to_vec();
+    let body = to_bytes(&sample(), 0).unwrap()[HEADER..].to_vec();
     let refused = |body: &[u8], reason: &str| {
         let error = decode(&manifest(body), None).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}, not {reason}");
@@ -178,7 +178,7 @@ fn nesting_is_bounded_before_it_is_followed() {
     let mut state = sample();
     state.globals = vec![(0, Value::Null)];
     state.tables.clear();
-    let bytes = to_bytes(&state).unwrap();
+    let bytes = to_bytes(&state, 0).unwrap();
     let at = bytes.windows(3).rposition(|w| w == [1, 0, 7]).unwrap() + 2;
     let mut body = bytes[HEADER..at].to_vec();
     body.extend([6, 1, 0, 1].repeat(1 << 20));
@@ -193,7 +193,7 @@ fn random_damage_never_panics() {
     let mut random = Random::new(4);
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..20_000 {
-        let mut body = to_bytes(&state(&mut random)).unwrap()[HEADER..].to_vec();
+        let mut body = to_bytes(&state(&mut random), 0).unwrap()[HEADER..].to_vec();
         for _ in 0..=random.below(4) {
             damage(&mut body, &mut random);
         }
