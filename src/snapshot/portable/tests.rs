@@ -239,3 +239,29 @@ fn a_sink_that_fails_ends_the_reading() {
     let PortableError::Sink { index: 1, cause } = error else { panic!("{error}") };
     assert_eq!(cause.to_string(), "disk full");
 }
+
+/// Random damage below the blocks' checks: an error each time, since every entry has its id. Never a panic.
+#[test]
+fn random_damage_to_entries_never_panics() {
+    let mut random = Random::new(10);
+    let kept = parts(11, b"memory");
+    let (module, chunk, snapshot) = (&kept.modules[0], &kept.chunks[0], &kept.snapshots[0]);
+    let good = [
+        entry(1, module.len() as u64, ModuleId::of(module).as_bytes(), module),
+        entry(2, chunk.1.len() as u64, chunk.0.as_bytes(), &chunk.1),
+        entry(3, snapshot.1.len() as u64, snapshot.0.as_bytes(), &snapshot.1),
+    ];
+    let good = good.concat();
+    assert!(read_all(&stream(&good)).unwrap() == kept);
+    for _ in 0..3000 {
+        let mut bad = good.clone();
+        let at = random.below(bad.len() as u64) as usize;
+        match random.below(4) {
+            0 => bad.truncate(at),
+            1 => bad.insert(at, random.next() as u8),
+            2 => drop(bad.splice(at..at, [0xff; 8])),
+            _ => bad[at] ^= 1 << random.below(8),
+        }
+        read_all(&stream(&bad)).unwrap_err();
+    }
+}

@@ -150,7 +150,8 @@ impl Walk {
         fetch: &mut Fetch<'_>,
         visit: &mut dyn FnMut(ChunkId, Kind) -> anyhow::Result<()>,
     ) -> Result<(), TreeError> {
-        if place.id == ChunkId::ZERO || !self.seen.insert((place.id, place.level)) {
+        let name = (place.id, place.level);
+        if place.id == ChunkId::ZERO || self.seen.contains(&name) {
             return Ok(());
         }
         let mut kind = Kind::Page;
@@ -161,7 +162,10 @@ impl Walk {
             }
         }
         let start = place.start();
-        visit(place.id, kind).map_err(|cause| TreeError::Taker { start, cause })
+        visit(place.id, kind).map_err(|cause| TreeError::Taker { start, cause })?;
+        // Only now, so that after an error a second walk comes by here again.
+        self.seen.insert(name);
+        Ok(())
     }
 }
 

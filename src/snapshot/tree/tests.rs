@@ -243,6 +243,13 @@ fn a_walk_names_each_chunk_once() {
     for (id, kind) in named {
         assert_eq!(check_chunk(id, &chunks[&id]), Ok(kind));
     }
+    // A walk that failed can be made again, and still says what is missing.
+    let mut walk = Walk::new();
+    let missing = [(one.root(), chunks[&one.root()].clone())].into();
+    for _ in 0..2 {
+        let visit = &mut |_, _| Ok(());
+        walk.tree(one.root(), one.len(), &mut fetch(&missing), visit).unwrap_err();
+    }
 }
 
 #[test]
