@@ -83,9 +83,15 @@ id!(
     SnapshotId
 );
 id!(
-    /// Names a chunk: a page of memory, a node of a page tree, a block of output.
+    /// Names a chunk: a page of memory or of a byte stream, or a node of a page tree.
     ChunkId
 );
+
+impl ChunkId {
+    /// Stands for a page, or a whole subtree of pages, that is all zeros: there is no such chunk, and
+    /// nobody can find bytes with this hash.
+    pub const ZERO: Self = Self([0; 32]);
+}
 
 #[cfg(test)]
 mod tests {

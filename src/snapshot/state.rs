@@ -35,6 +35,15 @@ pub struct State {
     pub blobs: Vec<Blob>,
 }
 
+impl State {
+    /// Root and length in bytes of every content that the state names but does not hold: memories, then
+    /// blobs. Their trees are all the chunks that the snapshot needs.
+    pub fn contents(&self) -> impl Iterator<Item = (ChunkId, u64)> + '_ {
+        let memories = self.memories.iter().map(|memory| (memory.root, memory.len));
+        memories.chain(self.blobs.iter().map(|blob| (blob.root, blob.len)))
+    }
+}
+
 /// What must be equal for a state to be resumed with the same meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {

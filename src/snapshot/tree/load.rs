@@ -1,0 +1,256 @@
+//! Reading a page tree back from its chunks, each checked before it is used.
+
+use std::collections::HashSet;
+
+use super::{FANOUT, LEN_MAX, NODE, PAGE, Tree, ZERO_PAGE, depth, pages};
+use crate::digest::ChunkId;
+
+/// Gives the bytes of a chunk, from a store.
+type Fetch<'a> = dyn FnMut(ChunkId) -> anyhow::Result<Vec<u8>> + 'a;
+
+/// Why a page tree cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The content is longer than any that is stored.
+    #[error("a content of {len} bytes is over the limit of {LEN_MAX} bytes")]
+    TooLong {
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// The store does not give the chunk.
+    #[error("chunk {id}, of bytes {start:#x} to {end:#x}, cannot be read")]
+    Missing {
+        /// The chunk.
+        id: ChunkId,
+        /// First byte of the content that it holds.
+        start: u64,
+        /// Byte behind the last one.
+        end: u64,
+        /// What the store says.
+        #[source]
+        cause: anyhow::Error,
+    },
+    /// The chunk is not what its id or its place asks for.
+    #[error("chunk {id}, of bytes {start:#x} to {end:#x}, is corrupt: {problem}")]
+    Corrupt {
+        /// The chunk.
+        id: ChunkId,
+        /// First byte of the content that it holds.
+        start: u64,
+        /// Byte behind the last one.
+        end: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Whoever takes the pages failed.
+    #[error("the page at byte {start:#x} cannot be taken over")]
+    Taker {
+        /// Offset of the page in bytes.
+        start: u64,
+        /// What went wrong.
+        #[source]
+        cause: anyhow::Error,
+    },
+}
+
+/// What a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// 4 KiB of content.
+    Page,
+    /// The ids of pages or nodes.
+    Node,
+}
+
+/// A chunk's place in the tree.
+#[derive(Clone, Copy)]
+struct Place {
+    id: ChunkId,
+    /// 0 for a page.
+    level: u32,
+    index: u64,
+    /// Length of the whole content.
+    len: u64,
+}
+
+impl Tree {
+    /// Reads the content named `root` of `len` bytes: gives every page that is not all zeros to `page`, with
+    /// its offset in bytes (the last one without what fills it up), and returns the tree.
+    ///
+    /// A few chunks can stand for many pages, so bound `len` by what the content may take up before
+    /// calling this.
+    ///
+    /// # Errors
+    /// A [`TreeError`], which names the chunk and the bytes that it should hold.
+    pub fn load(
+        root: ChunkId,
+        len: u64,
+        fetch: &mut Fetch<'_>,
+        page: &mut dyn FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> Result<Self, TreeError> {
+        let top = Place::root(root, len)?;
+        let mut tree = Self::new();
+        tree.resize(len);
+        tree.load_at(top, fetch, page)?;
+        Ok(tree)
+    }
+
+    fn load_at(
+        &mut self,
+        place: Place,
+        fetch: &mut Fetch<'_>,
+        page: &mut dyn FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        if place.id == ChunkId::ZERO {
+            return Ok(());
+        }
+        self.levels[place.level as usize].set(place.index, place.id);
+        if place.level > 0 {
+            // At most 10 levels deep: LEN_MAX is 2^28 pages.
+            return place.children(fetch)?.into_iter().try_for_each(|child| self.load_at(child, fetch, page));
+        }
+        let bytes = place.fetch(fetch)?;
+        let content = place.check_page(&bytes)?;
+        page(place.start(), content).map_err(|cause| TreeError::Taker { start: place.start(), cause })
+    }
+}
+
+/// A walk over the chunks of many trees, which passes over what it has seen: its work follows the number of
+/// different chunks, however often trees share them. Takes some 40 bytes of memory for each.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// With the level, since the same id at another level means something else.
+    seen: HashSet<(ChunkId, u32)>,
+}
+
+impl Walk {
+    /// A walk that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names to `visit` all chunks of the tree `root` of a content of `len` bytes that this walk has not named
+    /// before, a node after its children. Fetches and checks the nodes; pages it only names.
+    ///
+    /// # Errors
+    /// A [`TreeError`], which names the chunk and the bytes that it should hold.
+    pub fn tree(
+        &mut self,
+        root: ChunkId,
+        len: u64,
+        fetch: &mut Fetch<'_>,
+        visit: &mut dyn FnMut(ChunkId, Kind) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        self.walk_at(Place::root(root, len)?, fetch, visit)
+    }
+
+    fn walk_at(
+        &mut self,
+        place: Place,
+        fetch: &mut Fetch<'_>,
+        visit: &mut dyn FnMut(ChunkId, Kind) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        let name = (place.id, place.level);
+        if place.id == ChunkId::ZERO || self.seen.contains(&name) {
+            return Ok(());
+        }
+        let mut kind = Kind::Page;
+        if place.level > 0 {
+            kind = Kind::Node;
+            for child in place.children(fetch)? {
+                self.walk_at(child, fetch, visit)?;
+            }
+        }
+        let start = place.start();
+        visit(place.id, kind).map_err(|cause| TreeError::Taker { start, cause })?;
+        // Only now, so that after an error a second walk comes by here again.
+        self.seen.insert(name);
+        Ok(())
+    }
+}
+
+/// Checks that `bytes` are those of the chunk `id`.
+///
+/// # Errors
+/// What is wrong, as text.
+pub fn check_chunk(id: ChunkId, bytes: &[u8]) -> Result<Kind, String> {
+    let kind = match bytes.len() {
+        PAGE => Kind::Page,
+        NODE => Kind::Node,
+        len => return Err(format!("{len} bytes; a page has {PAGE}, a node {NODE}")),
+    };
+    let found = ChunkId::of(bytes);
+    if found != id {
+        return Err(format!("its bytes hash to {found}"));
+    }
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Err("it is all zeros, for which there is no chunk".to_string());
+    }
+    Ok(kind)
+}
+
+impl Place {
+    fn root(id: ChunkId, len: u64) -> Result<Self, TreeError> {
+        if len > LEN_MAX {
+            return Err(TreeError::TooLong { len });
+        }
+        let root = Self { id, level: depth(len), index: 0, len };
+        if len == 0 && id != ChunkId::ZERO {
+            return Err(root.corrupt("a content of no bytes has no chunks"));
+        }
+        Ok(root)
+    }
+
+    /// How many pages are below this place, when all are there.
+    fn span(&self) -> u64 {
+        (FANOUT as u64).pow(self.level)
+    }
+
+    fn start(&self) -> u64 {
+        self.index * self.span() * PAGE as u64
+    }
+
+    fn end(&self) -> u64 {
+        self.len.min(self.start() + self.span() * PAGE as u64)
+    }
+
+    fn corrupt(&self, problem: impl Into<String>) -> TreeError {
+        let (id, start, end) = (self.id, self.start(), self.end());
+        TreeError::Corrupt { id, start, end, problem: problem.into() }
+    }
+
+    fn fetch(&self, fetch: &mut Fetch<'_>) -> Result<Vec<u8>, TreeError> {
+        let (id, start, end) = (self.id, self.start(), self.end());
+        let bytes = fetch(id).map_err(|cause| TreeError::Missing { id, start, end, cause })?;
+        let kind = check_chunk(id, &bytes).map_err(|problem| self.corrupt(problem))?;
+        match (kind, self.level) {
+            (Kind::Page, 0) | (Kind::Node, 1..) => Ok(bytes),
+            (Kind::Page, _) => Err(self.corrupt("it is a page where a node belongs")),
+            (Kind::Node, _) => Err(self.corrupt("it is a node where a page belongs")),
+        }
+    }
+
+    /// The children of this node that the content reaches.
+    fn children(self, fetch: &mut Fetch<'_>) -> Result<Vec<Place>, TreeError> {
+        let node = self.fetch(fetch)?;
+        let below = (FANOUT as u64).pow(self.level - 1);
+        let ids: Vec<ChunkId> =
+            node.chunks_exact(32).filter_map(|id| id.try_into().ok().map(ChunkId::from_bytes)).collect();
+        let first = self.index * FANOUT as u64;
+        let count = pages(self.len).div_ceil(below).saturating_sub(first).min(FANOUT as u64);
+        if ids[count as usize..].iter().any(|id| *id != ChunkId::ZERO) {
+            return Err(self.corrupt("it has a child beyond the end of the content"));
+        }
+        let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
+        Ok((0..count).zip(ids).map(place).collect())
+    }
+
+    /// The part of this page that is content; what fills it up must be zeros.
+    fn check_page<'a>(&self, page: &'a [u8]) -> Result<&'a [u8], TreeError> {
+        let (content, filling) = page.split_at((self.end() - self.start()) as usize);
+        if *filling != ZERO_PAGE[..filling.len()] {
+            return Err(self.corrupt("it goes on behind the end of the content"));
+        }
+        Ok(content)
+    }
+}
