@@ -87,6 +87,11 @@ impl OriginTable {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// Whether the emitted body with this number is one of the module's own.
+    pub fn contains(&self, body: u32) -> bool {
+        (body as usize) < self.ends.len()
+    }
+
     /// The original byte offset for an offset in the emitted body number `body` (imports not counted).
     pub fn original(&self, body: u32, offset: u32) -> Option<u32> {
         let end = *self.ends.get(body as usize)? as usize;

@@ -1,0 +1,81 @@
+//! The compiler and its settings.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::cache::CodeCache;
+use crate::digest::ModuleId;
+use crate::instrument::COST_MODEL;
+use crate::snapshot::Identity;
+
+/// Bytes of native stack for the guest's frames. A guest that recurses deeper traps; where exactly depends
+/// on the instruction set, since native frames differ in size.
+pub(super) const WASM_STACK: usize = 64 << 20;
+
+/// How guests are compiled. What is part of a job's identity says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The instruction set: `None` for this machine's, `pulley64` for the portable interpreter.
+    pub target: Option<String>,
+    /// NaN results are canonical, so that all processors give the same ones. Part of the identity.
+    pub canonical_nans: bool,
+    /// Relaxed SIMD gives its deterministic results. Part of the identity.
+    pub deterministic_relaxed_simd: bool,
+    /// Where compiled code is kept, if anywhere. Must be private to the user: it is run as it is found.
+    pub code_cache: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { target: None, canonical_nans: true, deterministic_relaxed_simd: true, code_cache: None }
+    }
+}
+
+/// Compiles modules. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) inner: wasmtime::Engine,
+    pub(super) settings: Settings,
+    pub(super) cache: Option<Arc<CodeCache>>,
+}
+
+impl Engine {
+    /// An engine with these settings.
+    ///
+    /// # Errors
+    /// The target is unknown, or the code cache cannot be made.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let mut config = wasmtime::Config::new();
+        config.wasm_branch_hinting(true);
+        config.wasm_features(wasmtime::WasmFeatures::WASM3, true);
+        config.wasm_threads(true);
+        config.cranelift_nan_canonicalization(settings.canonical_nans);
+        config.relaxed_simd_deterministic(settings.deterministic_relaxed_simd);
+        config.max_wasm_stack(WASM_STACK);
+        config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+        config.generate_address_map(true);
+        if let Some(target) = &settings.target {
+            config.target(target).with_context(|| format!("unknown target `{target}`"))?;
+        }
+        let inner = wasmtime::Engine::new(&config).context("cannot set up the engine")?;
+        let cache = settings.code_cache.as_deref().map(CodeCache::open).transpose()?.map(Arc::new);
+        Ok(Self { inner, settings, cache })
+    }
+
+    /// The settings that the engine was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What a state must have been made with to be resumed by this engine.
+    pub fn identity(&self, module: ModuleId) -> Identity {
+        Identity {
+            module,
+            cost_model: COST_MODEL,
+            canonical_nans: self.settings.canonical_nans,
+            deterministic_relaxed_simd: self.settings.deterministic_relaxed_simd,
+        }
+    }
+}

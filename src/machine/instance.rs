@@ -1,0 +1,333 @@
+//! A running guest: fuel slices, suspending, going on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use wasmtime::{Func, Memory, Store, Table, TypedFunc, Val};
+
+use super::engine::WASM_STACK;
+use super::host::{Exit, Functions, Host, linker};
+use super::module::Module;
+use super::trap::Trap;
+use super::values;
+use crate::instrument::{PREFIX, TRAILER};
+use crate::snapshot::{Call, Value};
+use crate::wasi::Wasi;
+
+/// A slice lasts about this long: a pause request is seen at its end.
+const SLICE: Duration = Duration::from_millis(5);
+/// The first slice, in fuel; later ones follow the clock. Where slices end does not change any state.
+const FIRST_SLICE: u64 = 1 << 20;
+const SLICE_MAX: u64 = 1 << 50;
+/// Native stack beside the guest's own, for the host's functions.
+const HOST_STACK: usize = 2 << 20;
+/// Saving and rebuilding a frame costs about this much a byte, so deep stacks get longer slices.
+const NANOS_PER_FRAME_BYTE: u64 = 1;
+/// Slices are at least so many times longer than rebuilding the stack takes.
+const SLICE_TO_REBUILD: u64 = 50;
+
+/// Until when a guest runs. Whatever comes first.
+#[derive(Debug, Clone, Default)]
+pub struct Until {
+    /// Pause at the first suspension point at which more fuel than this has been consumed since the
+    /// program began.
+    pub fuel: Option<u64>,
+    /// Pause when this is set; it stays set.
+    pub request: Option<Arc<AtomicBool>>,
+    /// Pause at this time.
+    pub deadline: Option<Instant>,
+}
+
+/// What a guest's run ended with.
+#[derive(Debug)]
+pub enum Slice {
+    /// The function returned.
+    Finished(Vec<Value>),
+    /// The guest called `proc_exit`.
+    Exited(u32),
+    /// The guest is paused, and can be captured or run on.
+    Paused,
+    /// The guest trapped: it cannot go on.
+    Trapped(Trap),
+}
+
+/// A guest in memory.
+pub struct Instance {
+    pub(super) module: Module,
+    pub(super) store: Store<Host>,
+    pub(super) inner: wasmtime::Instance,
+    pub(super) controls: Controls,
+    pub(super) call: Call,
+    pub(super) consumed: u64,
+    pub(super) stage: Stage,
+    slice: u64,
+}
+
+/// Where a guest stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The call has not begun.
+    Before,
+    /// Frames are in the frame memory.
+    Suspended,
+    /// It has returned, exited or trapped.
+    Over,
+}
+
+/// What the rewriter exports for the host.
+pub(super) struct Controls {
+    swap_fuel: TypedFunc<i64, i64>,
+    begin: TypedFunc<i64, ()>,
+    pub(super) rewind: TypedFunc<(i64, i32, i32, i32), ()>,
+    pub(super) status: TypedFunc<(), (i32, i32, i32)>,
+    pub(super) save_globals: TypedFunc<(), ()>,
+    pub(super) load_globals: TypedFunc<(), ()>,
+    pub(super) drop_segment: TypedFunc<i32, ()>,
+    pub(super) frames: Memory,
+    pub(super) thunks: Table,
+    pub(super) func_stack: Table,
+    pub(super) exn_stack: Option<Table>,
+}
+
+impl Controls {
+    fn find(instance: &wasmtime::Instance, store: &mut Store<Host>, has_exns: bool) -> Result<Self> {
+        let name = |name: &str| format!("{PREFIX}{name}");
+        macro_rules! func {
+            ($name:literal) => {
+                instance.get_typed_func(&mut *store, &name($name))?
+            };
+        }
+        let table = |store: &mut Store<Host>, n: &str| {
+            instance.get_table(store, &name(n)).with_context(|| format!("no table {n}"))
+        };
+        Ok(Controls {
+            swap_fuel: func!("swap_fuel"),
+            begin: func!("begin"),
+            rewind: func!("rewind"),
+            status: func!("status"),
+            save_globals: func!("save_globals"),
+            load_globals: func!("load_globals"),
+            drop_segment: func!("drop_segment"),
+            frames: instance.get_memory(&mut *store, &name("frames")).context("no frame memory")?,
+            thunks: table(store, "thunks")?,
+            func_stack: table(store, "func_stack")?,
+            exn_stack: if has_exns { Some(table(store, "exn_stack")?) } else { None },
+        })
+    }
+}
+
+impl Instance {
+    /// A guest that is going to call an exported function (after the module's start function, if any).
+    /// Nothing of the guest runs yet.
+    ///
+    /// # Errors
+    /// An import or the function is missing, the arguments do not fit, or there is not enough memory. A
+    /// trap while segments are copied is such an error too.
+    pub fn new(module: &Module, wasi: Option<Wasi>, functions: &Functions, export: &str, args: Vec<Value>) -> Result<Self> {
+        let in_start = module.meta.has_start;
+        Self::with_call(module, wasi, functions, Call { in_start, export: export.to_string(), args })
+    }
+
+    pub(super) fn with_call(module: &Module, wasi: Option<Wasi>, functions: &Functions, call: Call) -> Result<Self> {
+        let ty = module.function(&call.export).ok_or_else(|| NoFunction::new(module, &call.export))?;
+        ensure!(
+            ty.params().len() == call.args.len(),
+            "`{}` takes {} arguments, and {} were given",
+            call.export,
+            ty.params().len(),
+            call.args.len()
+        );
+        for (value, ty) in call.args.iter().zip(ty.params()) {
+            values::to_val(value, &ty).with_context(|| format!("argument of `{}`", call.export))?;
+        }
+        let linker = linker(module, functions, wasi.is_some())?;
+        let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None };
+        let mut store = Store::new(&module.engine.inner, host);
+        let inner = linker.instantiate(&mut store, &module.inner).context("the guest cannot be set up")?;
+        let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
+        store.data_mut().swap_fuel = Some(controls.swap_fuel.clone());
+        if module.meta.memories > 0 {
+            store.data_mut().memory = inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
+        }
+        Ok(Self {
+            module: module.clone(),
+            store,
+            inner,
+            controls,
+            call,
+            consumed: 0,
+            stage: Stage::Before,
+            slice: FIRST_SLICE,
+        })
+    }
+
+    /// Fuel consumed since the program began.
+    pub fn fuel(&self) -> u64 {
+        self.consumed
+    }
+
+    /// The module that runs.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The guest's WASI side, if it has one.
+    pub fn wasi(&mut self) -> Option<&mut Wasi> {
+        self.store.data_mut().wasi.as_mut()
+    }
+
+    /// Runs until the guest ends or one of the conditions holds.
+    ///
+    /// # Errors
+    /// Those of the host: a WASI or embedder function failed. Traps of the guest are a [`Slice`].
+    pub fn run(&mut self, until: &Until) -> Result<Slice> {
+        ensure!(self.stage != Stage::Over, "the guest has ended");
+        // The guest needs its own large native stack, whatever thread this is.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("guest".into()).stack_size(WASM_STACK + HOST_STACK);
+            let run = thread.spawn_scoped(scope, || self.run_here(until)).context("cannot start a thread")?;
+            run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn run_here(&mut self, until: &Until) -> Result<Slice> {
+        loop {
+            let asked = until.request.as_ref().is_some_and(|r| r.load(Ordering::SeqCst))
+                || until.deadline.is_some_and(|d| Instant::now() >= d);
+            let left = until.fuel.map_or(SLICE_MAX, |limit| limit.saturating_sub(self.consumed));
+            // A limit that has been passed pauses here; at the very start nothing has been.
+            let passed = until.fuel.is_some_and(|limit| self.consumed > limit);
+            if asked || passed {
+                return Ok(Slice::Paused);
+            }
+            let grant = self.slice.min(left);
+            let began = Instant::now();
+            let outcome = self.enter(grant)?;
+            self.adapt(began.elapsed(), grant)?;
+            match outcome {
+                Entered::Suspended { by_host: true } => return Ok(Slice::Paused),
+                Entered::Suspended { by_host: false } => {}
+                Entered::Returned(results) if self.call.in_start => {
+                    debug_assert!(results.is_empty());
+                    self.call.in_start = false;
+                    self.stage = Stage::Before;
+                }
+                Entered::Returned(results) => {
+                    self.stage = Stage::Over;
+                    return Ok(Slice::Finished(results));
+                }
+                Entered::Exited(code) => {
+                    self.stage = Stage::Over;
+                    return Ok(Slice::Exited(code));
+                }
+                Entered::Trapped(trap) => {
+                    self.stage = Stage::Over;
+                    return Ok(Slice::Trapped(trap));
+                }
+            }
+        }
+    }
+
+    /// Chooses the next slice's fuel by how long the last one took and how deep the stack is.
+    fn adapt(&mut self, took: Duration, grant: u64) -> Result<()> {
+        let (sp, ..) = self.controls.status.call(&mut self.store, ())?;
+        let rebuild = u64::from(sp as u32) * NANOS_PER_FRAME_BYTE;
+        let target = SLICE.as_nanos() as u64 + rebuild.saturating_mul(SLICE_TO_REBUILD);
+        let took = (took.as_nanos() as u64).max(1);
+        if grant == self.slice {
+            let scaled = u128::from(grant) * u128::from(target) / u128::from(took);
+            let scaled = u64::try_from(scaled).unwrap_or(SLICE_MAX);
+            // Programs change their pace: up slowly, down at once.
+            self.slice = scaled.clamp(1 << 10, grant.saturating_mul(2).min(SLICE_MAX));
+        }
+        Ok(())
+    }
+
+    /// Gives the guest so much fuel and lets it run until that is spent, or it ends.
+    fn enter(&mut self, grant: u64) -> Result<Entered> {
+        let granted = i64::try_from(grant).context("fuel")?;
+        let (func, args) = match self.stage {
+            Stage::Before => {
+                self.controls.begin.call(&mut self.store, granted)?;
+                self.entry()?
+            }
+            Stage::Suspended => {
+                let (sp, funcs, exns) = self.controls.status.call(&mut self.store, ())?;
+                self.controls.rewind.call(&mut self.store, (granted, sp, funcs, exns))?;
+                (self.outermost(sp as u32)?, vec![])
+            }
+            Stage::Over => bail!("the guest has ended"),
+        };
+        let mut results: Vec<Val> = func.ty(&self.store).results().map(|_| Val::I32(0)).collect();
+        let outcome = func.call(&mut self.store, &args, &mut results);
+        let fuel = self.controls.swap_fuel.call(&mut self.store, 0)?;
+        let held = self.store.data_mut().held_fuel.take();
+        let left = held.unwrap_or(fuel);
+        // Both are below 2^62: the largest charge is 2^20.
+        self.consumed += (granted - left) as u64;
+        match outcome {
+            Ok(()) if fuel < 0 => {
+                self.stage = Stage::Suspended;
+                Ok(Entered::Suspended { by_host: held.is_some() })
+            }
+            Ok(()) => Ok(Entered::Returned(results.iter().map(values::from_host).collect::<Result<_>>()?)),
+            Err(error) => match error.downcast_ref::<Exit>() {
+                Some(Exit(code)) => Ok(Entered::Exited(*code)),
+                None => Ok(Entered::Trapped(Trap::from_engine(error, &self.module)?)),
+            },
+        }
+    }
+
+    fn entry(&mut self) -> Result<(Func, Vec<Val>)> {
+        if self.call.in_start {
+            let start = self.inner.get_func(&mut self.store, &format!("{PREFIX}start"));
+            return Ok((start.context("no start function")?, vec![]));
+        }
+        let func = self.inner.get_func(&mut self.store, &self.call.export).context("no such function")?;
+        let ty = func.ty(&self.store);
+        let args = self.call.args.iter().zip(ty.params()).map(|(value, ty)| values::to_val(value, &ty));
+        Ok((func, args.collect::<Result<_>>()?))
+    }
+
+    /// What rebuilds the stack: the thunk of the function that its outermost frame is of.
+    fn outermost(&mut self, sp: u32) -> Result<Func> {
+        let at = sp.checked_sub(TRAILER).context("no frames")? as usize;
+        let bytes = self.controls.frames.data(&self.store).get(at..at + 4).context("frames end early")?;
+        let index = u32::from_le_bytes(bytes.try_into().expect("4 bytes"));
+        let thunk = self.controls.thunks.get(&mut self.store, u64::from(index));
+        let thunk = thunk.and_then(|r| r.as_func().flatten().copied());
+        thunk.with_context(|| format!("function {index} cannot be the outermost frame"))
+    }
+}
+
+enum Entered {
+    Suspended { by_host: bool },
+    Returned(Vec<Value>),
+    Exited(u32),
+    Trapped(Trap),
+}
+
+/// The module has no such exported function.
+#[derive(Debug, thiserror::Error)]
+#[error("the module does not export a function `{wanted}`{}", shown(.found))]
+pub struct NoFunction {
+    /// What was asked for.
+    pub wanted: String,
+    /// What there is.
+    pub found: Vec<String>,
+}
+
+impl NoFunction {
+    fn new(module: &Module, wanted: &str) -> Self {
+        Self { wanted: wanted.to_string(), found: module.functions().map(|(n, _)| n.to_string()).collect() }
+    }
+}
+
+fn shown(found: &[String]) -> String {
+    match found {
+        [] => "; it exports no function at all".to_string(),
+        few => format!("; it exports {}", few.iter().take(10).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
+    }
+}

@@ -1,0 +1,52 @@
+//! Why a guest cannot go on.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use super::module::Module;
+
+/// A trap, or an exception that nobody caught.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trap {
+    /// What happened, in the engine's words.
+    pub message: String,
+    /// The engine's code, where it has one.
+    pub code: Option<wasmtime::Trap>,
+    /// The call stack, innermost first: (function, byte offset), both of the original module.
+    pub frames: Vec<(u32, Option<u64>)>,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Trap {
+    /// Takes what the engine reports apart; an error of the host's own functions is passed on.
+    pub(super) fn from_engine(error: wasmtime::Error, module: &Module) -> Result<Self> {
+        let code = error.downcast_ref::<wasmtime::Trap>().copied();
+        let thrown = error.downcast_ref::<wasmtime::ThrownException>().is_some();
+        let frames = error.downcast_ref::<wasmtime::WasmBacktrace>().map_or(vec![], |b| frames(b, module));
+        let message = match code {
+            Some(code) => code.to_string(),
+            None if thrown => "an exception was thrown and not caught".to_string(),
+            None => return Err(error.into()),
+        };
+        Ok(Self { message, code, frames })
+    }
+}
+
+fn frames(backtrace: &wasmtime::WasmBacktrace, module: &Module) -> Vec<(u32, Option<u64>)> {
+    let meta = &module.meta;
+    let emitted = backtrace.frames().iter();
+    emitted
+        .filter_map(|frame| {
+            let body = frame.func_index().checked_sub(meta.imported_funcs)?;
+            let offset = frame.func_offset().and_then(|at| meta.origins.original(body, at as u32));
+            // Helpers of the rewriter lie behind the module's own functions.
+            meta.origins.contains(body).then_some((frame.func_index(), offset.map(u64::from)))
+        })
+        .collect()
+}
