@@ -1,0 +1,178 @@
+//! Host directories: the only file that asks the host for a path. `cap-std` keeps every path inside
+//! the directory that it starts from.
+
+use std::{ffi::CStr, fs::File, io, os::fd::AsFd, path::Path};
+
+use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
+use cap_std::fs::{Dir, OpenOptions};
+use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::{
+    errno::Errno,
+    state::Listed,
+    types::{Filetype, fstflags},
+};
+
+/// How to open something.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    pub read: bool,
+    pub write: bool,
+    pub create: bool,
+    pub exclusive: bool,
+    pub truncate: bool,
+    pub follow: bool,
+}
+
+/// What was opened.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Directory(Dir),
+    File { file: File, kind: Filetype, stat: Stat },
+}
+
+/// The host's directory at an absolute or relative path; the only path that may lead anywhere.
+pub(super) fn open_root(path: &Path) -> io::Result<Dir> {
+    // By way of a file: `cap-std` would open it for looking up only, which cannot be synced or stamped.
+    let file = File::open(path)?;
+    if !file.metadata()?.is_dir() {
+        return Err(rustix::io::Errno::NOTDIR.into());
+    }
+    Ok(Dir::from_std_file(file))
+}
+
+/// Opens a path inside `dir`.
+///
+/// # Errors
+/// `Notsup` for what has no state that a snapshot could hold: FIFOs, sockets, and devices other than
+/// those that are always the same.
+pub(super) fn open(dir: &Dir, path: &str, how: How) -> Result<Opened, Errno> {
+    let mut options = OpenOptions::new();
+    options.read(how.read).write(how.write).truncate(how.truncate);
+    match (how.create, how.exclusive) {
+        (true, true) => options.create_new(true),
+        (true, false) => options.create(true),
+        (false, _) => &mut options,
+    };
+    options.follow(if how.follow { FollowSymlinks::Yes } else { FollowSymlinks::No });
+    // So that opening a FIFO does not wait for its other end. Means nothing for files.
+    options.nonblock(true);
+    let file = dir.open_with(path, &options)?.into_std();
+    let stat = rustix::fs::fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Ok(Opened::Directory(Dir::from_std_file(file))),
+        FileType::RegularFile => Ok(Opened::File { file, kind: Filetype::RegularFile, stat }),
+        FileType::CharacterDevice if is_constant_device(&stat) => {
+            Ok(Opened::File { file, kind: Filetype::CharacterDevice, stat })
+        }
+        _ => Err(Errno::Notsup),
+    }
+}
+
+/// Devices that are the same whenever and wherever they are opened: null, zero and full.
+fn is_constant_device(stat: &Stat) -> bool {
+    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    cfg!(target_os = "linux") && major == 1 && matches!(minor, 3 | 5 | 7)
+}
+
+/// Attributes of what is at a path inside `dir`.
+pub(super) fn stat(dir: &Dir, path: &str, follow: bool) -> Result<Stat, Errno> {
+    // An open that gives no access, so that it works on everything and has no side effects.
+    let mut options = OpenOptions::new();
+    options.read(true).follow(if follow { FollowSymlinks::Yes } else { FollowSymlinks::No });
+    #[cfg(target_os = "linux")]
+    {
+        use cap_std::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::PATH.bits() as i32);
+        Ok(rustix::fs::fstat(dir.open_with(path, &options)?)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        options.nonblock(true);
+        Ok(rustix::fs::fstat(dir.open_with(path, &options)?)?)
+    }
+}
+
+/// The entries of a directory but `.` and `..`, by ascending name: the host's own order differs from
+/// file system to file system.
+///
+/// # Errors
+/// `Ilseq` if a name is not UTF-8.
+pub(super) fn list(dir: &Dir) -> Result<Vec<Listed>, Errno> {
+    let mut entries = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            // Some file systems do not say.
+            FileType::Unknown => match type_of(dir, name) {
+                Ok(kind) => kind,
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(e) => return Err(e.into()),
+            },
+            kind => kind,
+        };
+        let name = name.to_str().map_err(|_| Errno::Ilseq)?.to_string();
+        entries.push(Listed { name, ino: entry.ino(), kind: kind.into() });
+    }
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+fn type_of(dir: &Dir, name: &CStr) -> rustix::io::Result<FileType> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+/// New times of a file, from what the guest gave.
+///
+/// # Errors
+/// `Inval` if a time is to be both now and another.
+pub(super) fn times(atim: u64, mtim: u64, flags: u32) -> Result<Timestamps, Errno> {
+    let time = |nanos: u64, set: u32, now: u32| match (flags & set != 0, flags & now != 0) {
+        (true, true) => Err(Errno::Inval),
+        (true, false) => {
+            Ok(Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ })
+        }
+        (false, true) => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }),
+        (false, false) => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }),
+    };
+    Ok(Timestamps {
+        last_access: time(atim, fstflags::ATIM, fstflags::ATIM_NOW)?,
+        last_modification: time(mtim, fstflags::MTIM, fstflags::MTIM_NOW)?,
+    })
+}
+
+/// Sets the times of what is at a path inside `dir`.
+pub(super) fn set_times(dir: &Dir, path: &str, times: &Timestamps, follow: bool) -> io::Result<()> {
+    use cap_fs_ext::SystemTimeSpec;
+    use cap_std::time::{Duration, SystemTime};
+    let spec = |time: &Timespec| match time.tv_nsec {
+        UTIME_OMIT => None,
+        UTIME_NOW => Some(SystemTimeSpec::SymbolicNow),
+        nanos => {
+            let since = Duration::new(time.tv_sec as u64, nanos as u32);
+            Some(SystemTimeSpec::Absolute(SystemTime::from_std(std::time::UNIX_EPOCH + since)))
+        }
+    };
+    let (atime, mtime) = (spec(&times.last_access), spec(&times.last_modification));
+    if follow { dir.set_times(path, atime, mtime) } else { dir.set_symlink_times(path, atime, mtime) }
+}
+
+/// Where the host says that an open file or directory is now, if it is inside `root`.
+///
+/// Only a hint: the caller looks there, and compares.
+pub(super) fn path_of(root: &Dir, open: &impl AsFd) -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let link = |fd: std::os::fd::BorrowedFd<'_>| {
+        use std::os::fd::AsRawFd;
+        std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+    };
+    let (root, open) = (link(root.as_fd())?, link(open.as_fd())?);
+    Some(open.strip_prefix(root).ok()?.to_str()?.to_string())
+}

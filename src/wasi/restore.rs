@@ -1,0 +1,332 @@
+//! Going on from a state: directories and files are found again, checked, mended and repositioned.
+
+use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    Preopen, RootDir, Wasi,
+    clock::Clock,
+    errno::Errno,
+    fdtable::{FdTable, Open, OpenDirectory, OpenFile},
+    host::{self, How, Opened},
+    save::or_dot,
+    state::{Descriptor, DirectoryState, FileIdentity, FileState, State},
+    stdio::{Host, Streams},
+    types::Filetype,
+};
+
+/// How to go on from a state.
+#[derive(Debug, Clone, Default)]
+pub struct Restore {
+    /// Where the preopened directories are.
+    pub dirs: Dirs,
+    /// Take files as they are that have changed in a way that cannot be mended. The guest may then
+    /// compute with what never was.
+    pub accept_changed: bool,
+}
+
+/// Where the preopened directories are.
+#[derive(Debug, Clone, Default)]
+pub enum Dirs {
+    /// Where the state says. Only for a state that this host has made itself: any other could name any
+    /// directory.
+    #[default]
+    AsRecorded,
+    /// Here: one for each of the state's, by the guest's name.
+    Given(Vec<Preopen>),
+}
+
+/// An open file or directory with which the guest cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the program's open file `{guest}` ({}): {problem}", host.display())]
+pub struct FileProblem {
+    /// The guest's path of it.
+    pub guest: String,
+    /// Its path on this host.
+    pub host: PathBuf,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with an open file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It had no name any more when the snapshot was taken.
+    #[error("it had been removed or moved away while it was open, so it cannot be opened again")]
+    Nameless,
+    /// It cannot be opened.
+    #[error("it cannot be opened again: {0:?}")]
+    CannotOpen(Errno),
+    /// It is now something else, such as a directory.
+    #[error("it is not {expected} any more")]
+    OtherKind {
+        /// What it was.
+        expected: &'static str,
+    },
+    /// Its content is not what the guest was reading.
+    #[error("it has changed since the snapshot: expected {expected}, found {found}")]
+    Changed {
+        /// At the snapshot.
+        expected: FileIdentity,
+        /// Now.
+        found: FileIdentity,
+    },
+    /// Another file has its name.
+    #[error("another file has taken its place: expected {expected}, found {found}")]
+    Replaced {
+        /// At the snapshot.
+        expected: FileIdentity,
+        /// Now.
+        found: FileIdentity,
+    },
+    /// Bytes that the guest relies on are lost.
+    #[error("it has lost {} bytes since the snapshot: expected {expected}, found {found}", expected.size.saturating_sub(found.size))]
+    Shorter {
+        /// At the snapshot.
+        expected: FileIdentity,
+        /// Now.
+        found: FileIdentity,
+    },
+    /// It is longer, and nothing tells that it was the guest that wrote the rest.
+    #[error(
+        "it has grown since the snapshot, perhaps by another program: expected {expected}, found {found}"
+    )]
+    Grown {
+        /// At the snapshot.
+        expected: FileIdentity,
+        /// Now.
+        found: FileIdentity,
+    },
+    /// The guest, or another program, has overwritten parts that the guest can read.
+    #[error(
+        "it was overwritten in place after the snapshot, and the program can read what it should not \
+         have seen yet: expected {expected}, found {found}"
+    )]
+    Overwritten {
+        /// At the snapshot.
+        expected: FileIdentity,
+        /// Now.
+        found: FileIdentity,
+    },
+}
+
+impl Wasi {
+    /// The WASI side of a guest that goes on from a state, whose version and bytes [`Wasi::save`] gave.
+    ///
+    /// No file is touched unless all can be found and mended.
+    ///
+    /// # Errors
+    /// The bytes are not a state; a directory cannot be opened; standard input is another; or
+    /// [`FileProblem`], to be had by downcast.
+    pub fn restore(version: u32, bytes: &[u8], host: Host, how: Restore) -> Result<Self> {
+        Self::from_state(State::decode(version, bytes)?, host, how)
+    }
+
+    fn from_state(state: State, host: Host, how: Restore) -> Result<Self> {
+        let roots = open_roots(&state, how.dirs)?;
+        let streams = Streams::new(state.streams.clone(), host)?;
+        let mut opened = Vec::with_capacity(state.descriptors.len());
+        let mut cuts = Cuts::default();
+        // Written files first: what is cut off them is taken into account for those who read them.
+        let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
+        for (fd, descriptor) in first.into_iter().chain(then) {
+            let open = reopen(&state, &roots, descriptor, &mut cuts, how.accept_changed)
+                .with_context(|| format!("descriptor {fd} cannot be restored"))?;
+            opened.push((*fd, open));
+        }
+        let fds = FdTable::from_parts(state.numbers, opened);
+        cuts.make(&fds)?;
+        Ok(Self {
+            args: state.args,
+            env: state.env,
+            roots,
+            fds,
+            streams,
+            clock: Clock::new(state.monotonic),
+            random: state.random,
+            wait: state.wait,
+            exit_code: state.exit_code,
+        })
+    }
+}
+
+fn is_writable(descriptor: &Descriptor) -> bool {
+    matches!(descriptor, Descriptor::File(file) if file.access.writable)
+}
+
+/// Opens the preopened directories.
+fn open_roots(state: &State, dirs: Dirs) -> Result<Vec<RootDir>> {
+    let mut given = match dirs {
+        Dirs::AsRecorded => None,
+        Dirs::Given(given) => Some(given),
+    };
+    let mut roots = Vec::with_capacity(state.roots.len());
+    for root in &state.roots {
+        let preopen = match &mut given {
+            None => Preopen {
+                host: PathBuf::from(OsStr::from_bytes(&root.host)),
+                guest: root.guest.clone(),
+                read_only: root.read_only,
+            },
+            Some(given) => match given.iter().position(|dir| dir.guest == root.guest) {
+                Some(at) => given.remove(at),
+                None => bail!("no directory is given for the program's `{}`", root.guest),
+            },
+        };
+        roots.push(RootDir::open(preopen)?);
+    }
+    if let Some(unused) = given.iter().flatten().next() {
+        bail!("the program has no directory `{}`; those of a snapshot cannot be added to", unused.guest);
+    }
+    Ok(roots)
+}
+
+fn reopen(
+    state: &State,
+    roots: &[RootDir],
+    descriptor: &Descriptor,
+    cuts: &mut Cuts,
+    accept_changed: bool,
+) -> Result<Open> {
+    let place = match descriptor {
+        Descriptor::Stream(stream) => return Ok(Open::Stream(*stream)),
+        Descriptor::Directory(dir) => &dir.place,
+        Descriptor::File(file) => &file.place,
+    };
+    let root = roots.get(place.root as usize).context("its directory is missing")?;
+    let opened = match descriptor {
+        Descriptor::Stream(stream) => Ok(Open::Stream(*stream)),
+        Descriptor::Directory(dir) => reopen_directory(root, dir),
+        Descriptor::File(file) => reopen_file(root, file, cuts, accept_changed),
+    };
+    opened.map_err(|problem| {
+        let host = root.host.join(&place.path);
+        anyhow::Error::new(FileProblem { guest: state.guest_path(place), host, problem })
+    })
+}
+
+fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Problem> {
+    let DirectoryState { place, gone, preopen, listing } = state;
+    let dir = if *preopen {
+        root.dir.clone()
+    } else if *gone {
+        return Err(Problem::Nameless);
+    } else {
+        let how = How { read: true, follow: true, ..How::default() };
+        match host::open(&root.dir, or_dot(&place.path), how) {
+            Ok(Opened::Directory(dir)) => Arc::new(dir),
+            Ok(Opened::File { .. }) => return Err(Problem::OtherKind { expected: "a directory" }),
+            Err(e) => return Err(Problem::CannotOpen(e)),
+        }
+    };
+    let (place, listing) = (place.clone(), listing.clone());
+    Ok(Open::Directory(OpenDirectory { dir, place, preopen: *preopen, read_only: root.read_only, listing }))
+}
+
+fn reopen_file(
+    root: &RootDir,
+    state: &FileState,
+    cuts: &mut Cuts,
+    accept_changed: bool,
+) -> Result<Open, Problem> {
+    let FileState { place, gone, kind: was, access, position, written, identity: _ } = state;
+    if *gone {
+        return Err(Problem::Nameless);
+    }
+    if access.writable && root.read_only {
+        return Err(Problem::CannotOpen(Errno::Perm));
+    }
+    // Neither made nor emptied again, whatever it was first opened with.
+    let how = How { read: access.readable, write: access.writable, follow: true, ..How::default() };
+    let (file, kind, stat) = match host::open(&root.dir, or_dot(&place.path), how) {
+        Ok(Opened::File { file, kind, stat }) if kind == *was => (file, kind, stat),
+        Ok(_) => return Err(Problem::OtherKind { expected: "the same kind of file" }),
+        Err(e) => return Err(Problem::CannotOpen(e)),
+    };
+    if kind == Filetype::RegularFile {
+        cuts.plan(state, &FileIdentity::of_stat(&stat), accept_changed)?;
+    }
+    Ok(Open::File(OpenFile {
+        file,
+        place: place.clone(),
+        kind,
+        read_only: root.read_only,
+        access: *access,
+        position: *position,
+        written: *written,
+    }))
+}
+
+/// The files that are to be cut off to the length that they had at the snapshot.
+#[derive(Debug, Default)]
+struct Cuts {
+    /// By device and inode.
+    files: HashMap<(u64, u64), Cut>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Length to cut to, in bytes.
+    to: u64,
+    /// Nothing before that was overwritten, as far as is known.
+    clean: bool,
+}
+
+impl Cuts {
+    /// Decides whether the guest can go on with a file as it is found, or after cutting it off.
+    ///
+    /// After the snapshot the guest went on until it was killed, and what it wrote then is in its files.
+    /// It will write the same again. That is harmless where it cannot read what it wrote, and mended
+    /// where it only wrote at the end; anything else is refused, since the guest would read what it
+    /// has not written yet.
+    fn plan(&mut self, state: &FileState, found: &FileIdentity, accept: bool) -> Result<(), Problem> {
+        let FileState { access, written, identity, .. } = state;
+        let (expected, found) = (*identity, *found);
+        if found.same_content(&expected) {
+            return Ok(());
+        }
+        let refuse = |problem| if accept { Ok(()) } else { Err(problem) };
+        let key = (found.dev, found.ino);
+        if !access.writable {
+            // Another descriptor has written it, and is about to cut off what came after the snapshot.
+            return match self.files.get(&key) {
+                Some(cut) if cut.clean && cut.to == expected.size => Ok(()),
+                _ => refuse(Problem::Changed { expected, found }),
+            };
+        }
+        if !found.same_file(&expected) {
+            return refuse(Problem::Replaced { expected, found });
+        }
+        if found.size < expected.size {
+            return refuse(Problem::Shorter { expected, found });
+        }
+        let only_at_end = found.size > expected.size && !written.in_place;
+        if access.readable && !only_at_end {
+            return refuse(Problem::Overwritten { expected, found });
+        }
+        if found.size > expected.size {
+            if written.end != Some(expected.size) {
+                return refuse(Problem::Grown { expected, found });
+            }
+            self.files.insert(key, Cut { to: expected.size, clean: !written.in_place });
+        }
+        Ok(())
+    }
+
+    /// Cuts the files off.
+    fn make(self, fds: &FdTable) -> Result<()> {
+        for (_, open) in fds.iter() {
+            let Open::File(OpenFile { file, place, access, .. }) = open else { continue };
+            if !access.writable {
+                continue;
+            }
+            let explain = || format!("file `{}` cannot be cut off to its length at the snapshot", place.path);
+            let FileIdentity { dev, ino, .. } = FileIdentity::of(file).with_context(explain)?;
+            if let Some(cut) = self.files.get(&(dev, ino)) {
+                file.set_len(cut.to).with_context(explain)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Taking the state out of a running guest's WASI side.
+
+use std::{os::fd::AsFd, os::unix::ffi::OsStrExt};
+
+use anyhow::{Context, Result};
+use rustix::fs::fstat;
+
+use super::{
+    RootDir, Wasi,
+    fdtable::{Open, OpenDirectory, OpenFile},
+    host,
+    state::{Descriptor, DirectoryState, FileIdentity, FileState, Place, Root, State, VERSION},
+    types::Filetype,
+};
+
+impl Wasi {
+    /// The state, as the version and bytes of a snapshot's section.
+    ///
+    /// # Errors
+    /// An open file cannot be examined, or the state is too large (a directory of millions of names that
+    /// is being read).
+    pub fn save(&self) -> Result<(u32, Vec<u8>)> {
+        Ok((VERSION, self.state()?.encode()?))
+    }
+
+    /// The state as a value.
+    ///
+    /// # Errors
+    /// An open file cannot be examined.
+    pub fn state(&self) -> Result<State> {
+        let descriptors = self
+            .fds
+            .iter()
+            .map(|(fd, open)| {
+                let state = self.describe(open).with_context(|| format!("descriptor {fd}"))?;
+                Ok((fd, state))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(State {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            roots: self.roots.iter().map(RootDir::state).collect(),
+            numbers: self.fds.numbers(),
+            descriptors,
+            streams: self.streams.state.clone(),
+            monotonic: self.clock.saved(),
+            random: self.random.clone(),
+            wait: self.wait,
+            exit_code: self.exit_code,
+        })
+    }
+
+    fn describe(&self, open: &Open) -> Result<Descriptor> {
+        Ok(match open {
+            Open::Stream(stream) => Descriptor::Stream(*stream),
+            Open::Directory(open) => {
+                let OpenDirectory { dir, place, preopen, read_only: _, listing } = open;
+                let (place, gone) = if *preopen {
+                    (place.clone(), false)
+                } else {
+                    let stat = fstat(&**dir)?;
+                    self.locate(place, &**dir, &FileIdentity::of_stat(&stat))
+                };
+                let listing = listing.clone();
+                Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
+            }
+            Open::File(open) => {
+                let OpenFile { file, place, kind, read_only: _, access, position, written } = open;
+                let stat = fstat(file)?;
+                let mut identity = FileIdentity::of_stat(&stat);
+                let (place, gone) = if stat.st_nlink == 0 {
+                    (place.clone(), true)
+                } else {
+                    self.locate(place, file, &identity)
+                };
+                if *kind == Filetype::CharacterDevice {
+                    // The device is the same everywhere; its numbers and times are not.
+                    identity = FileIdentity { dev: 0, ino: 0, size: 0, mtime: (0, 0) };
+                }
+                let (kind, access, position, written) = (*kind, *access, *position, *written);
+                Descriptor::File(FileState { place, gone, kind, access, position, written, identity })
+            }
+        })
+    }
+
+    /// Where something open is to be found: where it was opened, or where the host says that it was
+    /// moved to. The second result tells that it is at neither.
+    fn locate(&self, place: &Place, open: &impl AsFd, identity: &FileIdentity) -> (Place, bool) {
+        let Some(root) = self.roots.get(place.root as usize) else { return (place.clone(), true) };
+        let is_at = |path: &str| {
+            host::stat(&root.dir, or_dot(path), true)
+                .is_ok_and(|stat| FileIdentity::of_stat(&stat).same_file(identity))
+        };
+        if is_at(&place.path) {
+            return (place.clone(), false);
+        }
+        match host::path_of(&root.dir, open) {
+            Some(path) if is_at(&path) => (Place { root: place.root, path }, false),
+            _ => (place.clone(), true),
+        }
+    }
+
+    /// Waits until what the guest has written to its open files is on their disks, so that a power cut
+    /// after the snapshot cannot leave them shorter than the snapshot says.
+    ///
+    /// # Errors
+    /// A disk does not take the data.
+    pub fn sync_files(&self) -> Result<()> {
+        for (_, open) in self.fds.iter() {
+            if let Open::File(open) = open
+                && open.written.end.is_some()
+                && open.kind == Filetype::RegularFile
+            {
+                open.file
+                    .sync_data()
+                    .with_context(|| format!("file `{}` cannot be synced", open.place.path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path that the host understands: a directory itself is `.`.
+pub(super) fn or_dot(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
+impl RootDir {
+    fn state(&self) -> Root {
+        let Self { guest, host, read_only, dir: _ } = self;
+        Root { guest: guest.clone(), host: host.as_os_str().as_bytes().to_vec(), read_only: *read_only }
+    }
+}

@@ -1,0 +1,296 @@
+//! The state of the WASI side as a value, and its bytes.
+//!
+//! The bytes are postcard's encoding of [`State`] and are untrusted: [`State::decode`] checks every
+//! number that something else relies on, and refuses anything but the one encoding of a state.
+
+use std::{fmt, fs::File, io};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    config::PREOPENS_MAX,
+    fdtable::DESCRIPTORS_MAX,
+    random::Random,
+    stdio::{Stream, StreamState},
+    types::Filetype,
+};
+
+/// Version of the encoding of [`State`].
+pub const VERSION: u32 = 1;
+/// Most bytes that a state may have.
+const LEN_MAX: usize = 256 << 20;
+/// Longest path in a state, in bytes.
+pub(super) const PATH_LEN_MAX: usize = 1 << 16;
+
+/// Everything of the WASI side that has to be in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// The preopened directories, in the order of their first descriptors.
+    pub roots: Vec<Root>,
+    /// How many descriptor numbers were ever given out; those not in `descriptors` are closed.
+    pub numbers: u32,
+    /// The open descriptors, by ascending number.
+    pub descriptors: Vec<(u32, Descriptor)>,
+    /// Standard input, output and error.
+    pub streams: StreamState,
+    /// The guest's monotonic time in ns, once it has seen it.
+    pub monotonic: Option<u64>,
+    /// The random generator.
+    pub random: Random,
+    /// The wait that the guest is in.
+    pub wait: Option<Wait>,
+    /// The code that the guest gave to `proc_exit`.
+    pub exit_code: Option<u32>,
+}
+
+/// A preopened directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// The guest's name for it.
+    pub guest: String,
+    /// Where it was on the host: the bytes of an absolute path.
+    pub host: Vec<u8>,
+    /// The guest may not change anything in it.
+    pub read_only: bool,
+}
+
+/// What an open descriptor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Descriptor {
+    /// Standard input, output or error.
+    Stream(Stream),
+    /// A directory.
+    Directory(DirectoryState),
+    /// A file.
+    File(FileState),
+}
+
+/// Where in which preopened directory something is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Index of the preopened directory.
+    pub root: u32,
+    /// Path inside it; empty for itself.
+    pub path: String,
+}
+
+/// An open directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryState {
+    /// Where it is.
+    pub place: Place,
+    /// It is not to be found there any more: removed, or moved to where it cannot be found.
+    pub gone: bool,
+    /// The guest finds it by `fd_prestat_get`.
+    pub preopen: bool,
+    /// The entries that a `fd_readdir` from the start has found, while they are being read.
+    pub listing: Option<Vec<Listed>>,
+}
+
+/// A directory entry that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its inode number.
+    pub ino: u64,
+    /// What it is.
+    pub kind: Filetype,
+}
+
+/// An open file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Where it is.
+    pub place: Place,
+    /// It is not to be found there any more: unlinked, or moved to where it cannot be found.
+    pub gone: bool,
+    /// A regular file, or one of the character devices that have no state.
+    pub kind: Filetype,
+    /// How it was opened.
+    pub access: Access,
+    /// Its offset, in bytes.
+    pub position: u64,
+    /// What the guest has written to it.
+    pub written: Written,
+    /// What it was like at the snapshot.
+    pub identity: FileIdentity,
+}
+
+/// How a file was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// It can be read.
+    pub readable: bool,
+    /// It can be written.
+    pub writable: bool,
+    /// Every write goes to its end.
+    pub append: bool,
+    /// The guest has set `NONBLOCK`, which is kept and means nothing for files.
+    pub nonblock: bool,
+}
+
+/// What a guest has written through a descriptor, as far as repairing the file needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Written {
+    /// Where the file ends, as far as the guest's own writes tell. `None`: it was not empty when it was
+    /// opened, and nothing was written.
+    pub end: Option<u64>,
+    /// Something before the end was overwritten or cut off.
+    pub in_place: bool,
+}
+
+impl Written {
+    /// Notes a write of `len` bytes at `at`.
+    pub(super) fn note(&mut self, at: u64, len: u64) {
+        let end = self.end.unwrap_or(at);
+        self.in_place |= at < end && len > 0;
+        self.end = Some(end.max(at.saturating_add(len)));
+    }
+
+    /// Notes that the file was given this size.
+    pub(super) fn note_size(&mut self, size: u64) {
+        self.in_place = size != 0 && (self.in_place || self.end.is_none_or(|end| size < end));
+        self.end = Some(size);
+    }
+}
+
+/// What tells one file, and one content of a file, from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Device.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of the last change: seconds since 1970, and ns.
+    pub mtime: (i64, u32),
+}
+
+impl FileIdentity {
+    /// The identity of an open file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::of_stat(&rustix::fs::fstat(file)?))
+    }
+
+    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+        }
+    }
+
+    /// The very same file, whatever it contains.
+    pub fn same_file(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
+    /// The same size and time: the same content, as far as can be seen from outside. A copy that keeps
+    /// the time has it too.
+    pub fn same_content(&self, other: &Self) -> bool {
+        (self.size, self.mtime) == (other.size, other.mtime)
+    }
+}
+
+impl fmt::Display for FileIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dev, ino, size, mtime: (seconds, nanos) } = self;
+        write!(f, "{size} bytes changed at {seconds}.{nanos:09} (device {dev}, inode {ino})")
+    }
+}
+
+/// A `poll_oneoff` that was suspended while it waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// Guest's monotonic time at which it began, in ns.
+    pub began: u64,
+    /// Its subscriptions, by which the repeated call is known.
+    pub subscriptions: u32,
+    /// Number of the subscriptions.
+    pub count: u32,
+}
+
+impl State {
+    /// The bytes of the state, to be read by [`State::decode`] with [`VERSION`].
+    ///
+    /// # Errors
+    /// The state is larger than can be read again.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let bytes = postcard::to_stdvec(self).context("the WASI state cannot be encoded")?;
+        ensure!(bytes.len() <= LEN_MAX, "the WASI state takes {} bytes; the limit is {LEN_MAX}", bytes.len());
+        Ok(bytes)
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// The bytes are of another version, or not those of a state; the error says what is wrong.
+    pub fn decode(version: u32, bytes: &[u8]) -> Result<Self> {
+        ensure!(version == VERSION, "WASI state has version {version}; this build reads {VERSION}");
+        ensure!(bytes.len() <= LEN_MAX, "WASI state of {} bytes; the limit is {LEN_MAX}", bytes.len());
+        let (state, rest) =
+            postcard::take_from_bytes::<Self>(bytes).context("WASI state cannot be decoded")?;
+        ensure!(rest.is_empty(), "WASI state is followed by {} bytes that are not its own", rest.len());
+        // Lengths and numbers have several encodings; only one makes the snapshot's hash meaningful.
+        ensure!(state.encode()? == bytes, "WASI state is not in its canonical encoding");
+        state.check()?;
+        Ok(state)
+    }
+
+    /// Checks what [`State::decode`] promises of a state.
+    fn check(&self) -> Result<()> {
+        for string in self.args.iter().chain(&self.env) {
+            ensure!(!string.contains('\0'), "an argument or environment variable holds a NUL byte");
+        }
+        ensure!(self.roots.len() <= PREOPENS_MAX, "more than {PREOPENS_MAX} preopened directories");
+        for root in &self.roots {
+            ensure!(root.host.len() <= PATH_LEN_MAX, "the path of a preopened directory is too long");
+            ensure!(!root.guest.is_empty(), "a preopened directory has no name");
+        }
+        ensure!(self.numbers as usize <= DESCRIPTORS_MAX, "more than {DESCRIPTORS_MAX} descriptors");
+        let mut next = 0;
+        for (fd, descriptor) in &self.descriptors {
+            ensure!((next..self.numbers).contains(fd), "descriptor {fd} is out of range or order");
+            next = fd + 1;
+            self.check_descriptor(descriptor).with_context(|| format!("descriptor {fd}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_descriptor(&self, descriptor: &Descriptor) -> Result<()> {
+        let place = match descriptor {
+            Descriptor::Stream(_) => return Ok(()),
+            Descriptor::Directory(dir) => {
+                ensure!(!dir.preopen || dir.place.path.is_empty(), "a preopened directory has a path");
+                &dir.place
+            }
+            Descriptor::File(file) => {
+                ensure!(
+                    matches!(file.kind, Filetype::RegularFile | Filetype::CharacterDevice),
+                    "an open file is neither a regular file nor a device"
+                );
+                &file.place
+            }
+        };
+        ensure!((place.root as usize) < self.roots.len(), "there is no directory number {}", place.root);
+        ensure!(place.path.len() <= PATH_LEN_MAX, "a path of {} bytes", place.path.len());
+        Ok(())
+    }
+
+    /// The guest's own name for a place.
+    pub fn guest_path(&self, place: &Place) -> String {
+        let root = self.roots.get(place.root as usize).map_or("?", |root| root.guest.as_str());
+        if place.path.is_empty() {
+            return root.to_string();
+        }
+        format!("{}/{}", root.trim_end_matches('/'), place.path)
+    }
+}
