@@ -1,1 +1,2 @@
+//! wasm-ckpt
 fn main() {}

@@ -83,7 +83,10 @@ pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) ->
         if let Some(reader) = &module.sections.tags {
             RoundtripReencoder.parse_tag_section(&mut section, reader.clone())?;
         }
-        section.tag(wasm_encoder::TagType { kind: wasm_encoder::TagKind::Exception, func_type_idx: additions.empty_type });
+        section.tag(wasm_encoder::TagType {
+            kind: wasm_encoder::TagKind::Exception,
+            func_type_idx: additions.empty_type,
+        });
         out.section(&section);
     }
     out.section(&globals(cx, &mut renamed)?);
@@ -127,7 +130,8 @@ fn tables(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<TableSe
 
 fn memories(cx: &Context<'_, '_>) -> MemorySection {
     let mut section = MemorySection::new();
-    let imported = cx.module.imports.iter().filter(|i| matches!(i.ty, wasmparser::TypeRef::Memory(_))).count();
+    let imported =
+        cx.module.imports.iter().filter(|i| matches!(i.ty, wasmparser::TypeRef::Memory(_))).count();
     for memory in &cx.module.memories[imported..] {
         section.memory((*memory).into());
     }
@@ -147,7 +151,8 @@ fn globals(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<Global
         renamed.parse_global_section(&mut section, reader.clone())?;
     }
     let dropped = cx.graph.dropped_data.len() + cx.graph.dropped_elems.len();
-    let types = [ValType::I64, ValType::I32, ValType::I32, ValType::I32, ValType::I64, ValType::I32, ValType::I32];
+    let types =
+        [ValType::I64, ValType::I32, ValType::I32, ValType::I32, ValType::I64, ValType::I32, ValType::I32];
     for val_type in types.into_iter().chain((0..dropped).map(|_| ValType::I32)) {
         let init = if val_type == ValType::I64 { ConstExpr::i64_const(0) } else { ConstExpr::i32_const(0) };
         section.global(GlobalType { val_type, mutable: true, shared: false }, &init);
@@ -160,7 +165,9 @@ fn exports(cx: &Context<'_, '_>) -> ExportSection {
     let mut section = ExportSection::new();
     for export in &module.exports {
         let (kind, index) = match export.kind {
-            ExternalKind::Func | ExternalKind::FuncExact => (ExportKind::Func, hidden.func(module, export.index)),
+            ExternalKind::Func | ExternalKind::FuncExact => {
+                (ExportKind::Func, hidden.func(module, export.index))
+            }
             ExternalKind::Table => (ExportKind::Table, export.index),
             ExternalKind::Memory => (ExportKind::Memory, export.index),
             ExternalKind::Global => (ExportKind::Global, export.index),
@@ -168,9 +175,9 @@ fn exports(cx: &Context<'_, '_>) -> ExportSection {
         };
         section.export(export.name, kind, index);
     }
-    let mut export = |name: String, kind, index| drop(section.export(&format!("{PREFIX}{name}"), kind, index));
-    let controls =
-        ["swap_fuel", "begin", "rewind", "status", "save_globals", "load_globals", "drop_segment"];
+    let mut export =
+        |name: String, kind, index| drop(section.export(&format!("{PREFIX}{name}"), kind, index));
+    let controls = ["swap_fuel", "begin", "rewind", "status", "save_globals", "load_globals", "drop_segment"];
     for (i, name) in controls.into_iter().enumerate() {
         export(name.to_string(), ExportKind::Func, hidden.controls + i as u32);
     }
@@ -256,7 +263,8 @@ impl Additions {
         controls(cx, types, &mut funcs);
         if hidden.has_exns {
             let p = wasmparser::ValType::EXNREF;
-            funcs.push((types.func_type(&[p], &[]), push(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
+            funcs
+                .push((types.func_type(&[p], &[]), push(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
             funcs.push((types.func_type(&[], &[p]), pop(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
             let exn = wasmparser::RefType::EXN;
             funcs.push((types.func_type(&[], &[wasmparser::ValType::Ref(exn)]), dummy_exn(cx, types)));
@@ -279,7 +287,11 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     let (hidden, scratch) = (cx.hidden, slots.len() as u32);
     let mut code = vec![];
     let negative = |code: &mut Vec<u8>| {
-        InstructionSink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(wasm_encoder::BlockType::Empty);
+        InstructionSink::new(code)
+            .global_get(hidden.fuel)
+            .i64_const(0)
+            .i64_lt_s()
+            .if_(wasm_encoder::BlockType::Empty);
     };
     negative(&mut code);
     // Only a rewind gets here without fuel.
@@ -360,7 +372,9 @@ fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Funct
     });
     funcs.push((types.func_type(&[I64, I32, I32, I32], &[]), rewind));
     let status = body(|sink| {
-        [hidden.sp, hidden.funcs_len, hidden.exns_len].iter().for_each(|&global| drop(sink.global_get(global)));
+        [hidden.sp, hidden.funcs_len, hidden.exns_len]
+            .iter()
+            .for_each(|&global| drop(sink.global_get(global)));
     });
     funcs.push((types.func_type(&[], &[I32, I32, I32]), status));
     let nothing = types.func_type(&[], &[]);

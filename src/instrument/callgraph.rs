@@ -48,7 +48,8 @@ impl CallGraph {
         let imported = module.imported_funcs as usize;
         let count = module.funcs.len();
         let limits = Limits { funcs: count as u32, tables: module.tables.len() as u32 };
-        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect::<Result<_, _>>()?;
+        let scans: Vec<_> =
+            module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect::<Result<_, _>>()?;
         let mut graph = CallGraph {
             can_suspend: vec![false; count],
             cost: vec![0; count],
@@ -182,7 +183,10 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
     while !reader.eof() {
         outline.operators += 1;
         let (operator, offset) = reader.read_with_offset()?;
-        let unknown = |what, index| Refusal::Invalid { message: format!("unknown {what} {index}"), offset: offset as u64 };
+        let unknown = |what, index| Refusal::Invalid {
+            message: format!("unknown {what} {index}"),
+            offset: offset as u64,
+        };
         let func = |index| if index < limits.funcs { Ok(index) } else { Err(unknown("function", index)) };
         match operator {
             Operator::Loop { .. } => outline.suspends = true,

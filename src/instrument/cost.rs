@@ -94,7 +94,9 @@ impl Costs {
         let innermost = *self.charging.last().expect("the function charges");
         if target > innermost {
             self.frames[target].arrived += amount;
-        } else if target < innermost && let Some(l) = &mut self.frames[innermost].looped {
+        } else if target < innermost
+            && let Some(l) = &mut self.frames[innermost].looped
+        {
             l.exits.push((target, amount));
         }
         // Equal: back to the loop's own header, where the next pass charges for itself.

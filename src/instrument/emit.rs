@@ -101,7 +101,11 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         layouts: vec![],
     };
     if suspends {
-        emitter.layouts = scan.points.iter().map(|_| Layout { place: Place::Entry, offset: 0, stack: vec![], locals: vec![] }).collect();
+        emitter.layouts = scan
+            .points
+            .iter()
+            .map(|_| Layout { place: Place::Entry, offset: 0, stack: vec![], locals: vec![] })
+            .collect();
         emitter.enter_function();
     }
     let mut from = scan.code.0;
@@ -303,7 +307,8 @@ impl Emitter<'_, '_, '_> {
             self.spill(height, &operands);
             self.sink().local_get(condition);
         }
-        let otherwise = if info.has_else || !info.params.is_empty() { Closer::Else(ctl) } else { Closer::End(ctl) };
+        let otherwise =
+            if info.has_else || !info.params.is_empty() { Closer::Else(ctl) } else { Closer::End(ctl) };
         let depth = self.closer(otherwise);
         self.sink().i32_eqz().br_if(depth);
         self.reload(height + info.beneath.len(), &info.params);
@@ -833,15 +838,15 @@ pub fn zeros(code: &mut Vec<u8>, cx: &Context<'_, '_>, types: &[ValType]) {
                     sink.ref_func(cx.hidden.dummy(cx.module, at));
                 }
                 (Kind::Func, _) => {
-                sink.ref_func(cx.hidden.push_func);
-            }
+                    sink.ref_func(cx.hidden.push_func);
+                }
                 (Kind::Exn, _) if cx.hidden.has_exns => {
-                sink.call(cx.hidden.dummy_exn);
-            }
+                    sink.call(cx.hidden.dummy_exn);
+                }
                 // No value of the type exists, so neither does a call that gives or takes one.
                 _ => {
-                sink.unreachable();
-            }
+                    sink.unreachable();
+                }
             },
         }
     }

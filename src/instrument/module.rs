@@ -141,7 +141,12 @@ impl<'a> Module<'a> {
             Payload::GlobalSection(reader) => {
                 for global in reader.clone().into_iter_with_offsets() {
                     let (offset, global) = global?;
-                    self.value_type("global", self.globals.len() as u32, global.ty.content_type, offset as u64)?;
+                    self.value_type(
+                        "global",
+                        self.globals.len() as u32,
+                        global.ty.content_type,
+                        offset as u64,
+                    )?;
                     self.globals.push(global.ty);
                     self.references_in(&global.init_expr)?;
                 }
@@ -194,7 +199,10 @@ impl<'a> Module<'a> {
             TypeRef::Global(ty) => {
                 self.value_type("global", self.globals.len() as u32, ty.content_type, offset)?;
                 if is_extern(ty.content_type) {
-                    return Err(extern_refused(Item::named("imported global", self.globals.len() as u32, label), offset));
+                    return Err(extern_refused(
+                        Item::named("imported global", self.globals.len() as u32, label),
+                        offset,
+                    ));
                 }
                 self.globals.push(ty);
             }
@@ -263,7 +271,13 @@ impl<'a> Module<'a> {
 
     /// Refuses types whose values have no portable identity. `externref` passes: without an import that
     /// makes one it can only be null.
-    pub fn value_type(&self, kind: &'static str, index: u32, ty: ValType, offset: u64) -> Result<(), Refusal> {
+    pub fn value_type(
+        &self,
+        kind: &'static str,
+        index: u32,
+        ty: ValType,
+        offset: u64,
+    ) -> Result<(), Refusal> {
         let ValType::Ref(ty) = ty else { return Ok(()) };
         let refuse = || gc_refused(Item::new(kind, index), offset);
         match ty.heap_type() {
@@ -322,7 +336,8 @@ impl<'a> Module<'a> {
 
 fn check_header(wasm: &[u8]) -> Result<(), Refusal> {
     if wasm.len() < 8 || &wasm[..4] != b"\0asm" {
-        let why = if wasm.is_empty() { "the file is empty" } else { "it does not begin with the bytes \\0asm" };
+        let why =
+            if wasm.is_empty() { "the file is empty" } else { "it does not begin with the bytes \\0asm" };
         return Err(Refusal::NotWasm(why.to_string()));
     }
     if Parser::is_component(wasm) {

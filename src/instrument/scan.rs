@@ -219,7 +219,14 @@ pub fn scan<'a>(module: &Module<'a>, graph: &CallGraph, body: &Body<'a>) -> Resu
     let mut flow = FlowBuilder::new(locals.len() as u32);
     let entry = flow.split();
     let end_block = flow.reserve();
-    let point = Point { kind: PointKind::Entry, offset: reader.original_position() as u32, stack: vec![], own: 0, args: vec![], block: entry };
+    let point = Point {
+        kind: PointKind::Entry,
+        offset: reader.original_position() as u32,
+        stack: vec![],
+        own: 0,
+        args: vec![],
+        block: entry,
+    };
     let mut scanner = Scanner {
         module,
         graph,
@@ -232,7 +239,14 @@ pub fn scan<'a>(module: &Module<'a>, graph: &CallGraph, body: &Body<'a>) -> Resu
         dead_before: false,
         handlers: vec![],
         operands_total: 0,
-        out: Parts { ops: vec![], ctls: vec![], points: vec![point], regions: vec![Region::default()], locals, entry_charge: 0 },
+        out: Parts {
+            ops: vec![],
+            ctls: vec![],
+            points: vec![point],
+            regions: vec![Region::default()],
+            locals,
+            entry_charge: 0,
+        },
     };
     let start = reader.original_position() as u32;
     let mut reader = wasmparser::OperatorsReader::new(reader);
@@ -262,7 +276,13 @@ impl<'m, 'a> Scanner<'m, 'a> {
     fn finish(self, params: u32, code: (u32, u32)) -> Result<Scan, Refusal> {
         let Parts { ops, ctls, points, mut regions, locals, entry_charge } = self.out;
         let too_large = |what, found: u64, limit: u64| {
-            Err(Refusal::TooLarge { what, item: Item::new("function", self.func), offset: u64::from(code.0), found, limit })
+            Err(Refusal::TooLarge {
+                what,
+                item: Item::new("function", self.func),
+                offset: u64::from(code.0),
+                found,
+                limit,
+            })
         };
         if points.len() > POINTS_MAX {
             return too_large("number of loops and calls", points.len() as u64, POINTS_MAX as u64);
@@ -292,15 +312,28 @@ impl<'m, 'a> Scanner<'m, 'a> {
     fn refuse(&self, op: &Operator<'_>, offset: u64) -> Result<(), Refusal> {
         use Operator::*;
         match op {
-            StructNew { .. } | StructNewDefault { .. } | ArrayNew { .. } | ArrayNewDefault { .. }
-            | ArrayNewFixed { .. } | ArrayNewData { .. } | ArrayNewElem { .. } | RefI31 | AnyConvertExtern
-            | ExternConvertAny | RefEq | BrOnCast { .. } | BrOnCastFail { .. } => {
-                Err(gc_refused(Item::new("function", self.func), offset))
-            }
-            RefTestNonNull { hty } | RefTestNullable { hty } | RefCastNonNull { hty }
-            | RefCastNullable { hty } | RefNull { hty } => {
+            StructNew { .. }
+            | StructNewDefault { .. }
+            | ArrayNew { .. }
+            | ArrayNewDefault { .. }
+            | ArrayNewFixed { .. }
+            | ArrayNewData { .. }
+            | ArrayNewElem { .. }
+            | RefI31
+            | AnyConvertExtern
+            | ExternConvertAny
+            | RefEq
+            | BrOnCast { .. }
+            | BrOnCastFail { .. } => Err(gc_refused(Item::new("function", self.func), offset)),
+            RefTestNonNull { hty }
+            | RefTestNullable { hty }
+            | RefCastNonNull { hty }
+            | RefCastNullable { hty }
+            | RefNull { hty } => {
                 let ty = wasmparser::RefType::new(true, *hty);
-                ty.map_or(Ok(()), |ty| self.module.value_type("function", self.func, ValType::Ref(ty), offset))
+                ty.map_or(Ok(()), |ty| {
+                    self.module.value_type("function", self.func, ValType::Ref(ty), offset)
+                })
             }
             Block { blockty } | Loop { blockty } | If { blockty } => self.refuse_types(blockty, offset),
             TryTable { try_table } => self.refuse_types(&try_table.ty, offset),
@@ -364,7 +397,14 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let args = if own == 0 { vec![] } else { self.operands(0, Some(args + extra)) };
         let point = self.out.points.len() as PointId;
         // The block is set once the call is over.
-        self.out.points.push(Point { kind: PointKind::Call(callee), offset: start, stack, own, args, block: 0 });
+        self.out.points.push(Point {
+            kind: PointKind::Call(callee),
+            offset: start,
+            stack,
+            own,
+            args,
+            block: 0,
+        });
         let region = self.frames.last().expect("in a frame").region;
         self.out.regions[region].closers.push(Closer::Point(point));
         self.out.regions[region].items.push(Reached::Call(point));
@@ -434,8 +474,16 @@ impl<'m, 'a> Scanner<'m, 'a> {
             self.out.regions[outer].items.push(Reached::Inner(ctl));
         }
         self.out.ctls.push(CtlInfo {
-            kind, beneath, params, results, has_points: kind == CtlKind::Loop, has_else: false, charge: 0,
-            point, points_end: point, region,
+            kind,
+            beneath,
+            params,
+            results,
+            has_points: kind == CtlKind::Loop,
+            has_else: false,
+            charge: 0,
+            point,
+            points_end: point,
+            region,
         });
         let end_block = self.flow.reserve();
         let mut other_block = end_block;
@@ -459,7 +507,14 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 other_block = self.flow.split();
                 let (stack, own) = (self.operand_stack(above), 0);
                 let kind = PointKind::Loop(ctl);
-                self.out.points.push(Point { kind, offset: start, stack, own, args: vec![], block: other_block });
+                self.out.points.push(Point {
+                    kind,
+                    offset: start,
+                    stack,
+                    own,
+                    args: vec![],
+                    block: other_block,
+                });
                 self.mark_points();
             }
         }
@@ -491,7 +546,13 @@ impl<'m, 'a> Scanner<'m, 'a> {
     }
 
     /// What the operator does to the flow, after the validator has taken it.
-    fn control(&mut self, op: &Operator<'a>, start: u32, end: u32, was_reachable: bool) -> Result<(), Refusal> {
+    fn control(
+        &mut self,
+        op: &Operator<'a>,
+        start: u32,
+        end: u32,
+        was_reachable: bool,
+    ) -> Result<(), Refusal> {
         if !was_reachable {
             return self.dead_control(op, start, end);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::cache::CodeCache;
+use super::values::Ours;
 use crate::digest::ModuleId;
 use crate::instrument::COST_MODEL;
 use crate::snapshot::Identity;
@@ -57,9 +58,9 @@ impl Engine {
         config.cranelift_opt_level(wasmtime::OptLevel::Speed);
         config.generate_address_map(true);
         if let Some(target) = &settings.target {
-            config.target(target).with_context(|| format!("unknown target `{target}`"))?;
+            config.target(target).ours().with_context(|| format!("unknown target `{target}`"))?;
         }
-        let inner = wasmtime::Engine::new(&config).context("cannot set up the engine")?;
+        let inner = wasmtime::Engine::new(&config).ours().context("cannot set up the engine")?;
         let cache = settings.code_cache.as_deref().map(CodeCache::open).transpose()?.map(Arc::new);
         Ok(Self { inner, settings, cache })
     }

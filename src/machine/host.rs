@@ -167,7 +167,13 @@ pub struct UnknownImport {
     pub hint: String,
 }
 
-fn unknown_import(module: &str, name: &str, ty: &ExternType, functions: &Functions, wasi: bool) -> UnknownImport {
+fn unknown_import(
+    module: &str,
+    name: &str,
+    ty: &ExternType,
+    functions: &Functions,
+    wasi: bool,
+) -> UnknownImport {
     let what = match ty {
         ExternType::Func(_) => "the function",
         ExternType::Memory(_) => "the memory",
@@ -183,7 +189,8 @@ fn unknown_import(module: &str, name: &str, ty: &ExternType, functions: &Functio
         ("wasi_unstable", _) => "; it was built for an old WASI: rebuild it for wasm32-wasip1".to_string(),
         ("wasi" | "wasi:cli" | "wasi:io", _) => "; rebuild it for wasm32-wasip1".to_string(),
         ("env", _) if what == "the function" => {
-            "; symbols of `env` are mostly functions that were not found when the module was linked".to_string()
+            "; symbols of `env` are mostly functions that were not found when the module was linked"
+                .to_string()
         }
         (_, Some(nearest)) => format!("; the nearest one is `{nearest}`"),
         (_, None) => String::new(),

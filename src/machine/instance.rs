@@ -11,7 +11,7 @@ use super::engine::WASM_STACK;
 use super::host::{Exit, Functions, Host, linker};
 use super::module::Module;
 use super::trap::Trap;
-use super::values;
+use super::values::{self, Ours};
 use crate::instrument::{PREFIX, TRAILER};
 use crate::snapshot::{Call, Value};
 use crate::wasi::Wasi;
@@ -125,12 +125,23 @@ impl Instance {
     /// # Errors
     /// An import or the function is missing, the arguments do not fit, or there is not enough memory. A
     /// trap while segments are copied is such an error too.
-    pub fn new(module: &Module, wasi: Option<Wasi>, functions: &Functions, export: &str, args: Vec<Value>) -> Result<Self> {
+    pub fn new(
+        module: &Module,
+        wasi: Option<Wasi>,
+        functions: &Functions,
+        export: &str,
+        args: Vec<Value>,
+    ) -> Result<Self> {
         let in_start = module.meta.has_start;
         Self::with_call(module, wasi, functions, Call { in_start, export: export.to_string(), args })
     }
 
-    pub(super) fn with_call(module: &Module, wasi: Option<Wasi>, functions: &Functions, call: Call) -> Result<Self> {
+    pub(super) fn with_call(
+        module: &Module,
+        wasi: Option<Wasi>,
+        functions: &Functions,
+        call: Call,
+    ) -> Result<Self> {
         let ty = module.function(&call.export).ok_or_else(|| NoFunction::new(module, &call.export))?;
         ensure!(
             ty.params().len() == call.args.len(),
@@ -145,7 +156,8 @@ impl Instance {
         let linker = linker(module, functions, wasi.is_some())?;
         let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None };
         let mut store = Store::new(&module.engine.inner, host);
-        let inner = linker.instantiate(&mut store, &module.inner).context("the guest cannot be set up")?;
+        let inner =
+            linker.instantiate(&mut store, &module.inner).ours().context("the guest cannot be set up")?;
         let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
         store.data_mut().swap_fuel = Some(controls.swap_fuel.clone());
         if module.meta.memories > 0 {
@@ -291,8 +303,13 @@ impl Instance {
         Ok((func, args.collect::<Result<_>>()?))
     }
 
+    /// End of the frames in the frame memory.
+    pub(super) fn controls_sp(&mut self) -> Result<u32> {
+        Ok(self.controls.status.call(&mut self.store, ())?.0 as u32)
+    }
+
     /// What rebuilds the stack: the thunk of the function that its outermost frame is of.
-    fn outermost(&mut self, sp: u32) -> Result<Func> {
+    pub(super) fn outermost(&mut self, sp: u32) -> Result<Func> {
         let at = sp.checked_sub(TRAILER).context("no frames")? as usize;
         let bytes = self.controls.frames.data(&self.store).get(at..at + 4).context("frames end early")?;
         let index = u32::from_le_bytes(bytes.try_into().expect("4 bytes"));
@@ -328,6 +345,9 @@ impl NoFunction {
 fn shown(found: &[String]) -> String {
     match found {
         [] => "; it exports no function at all".to_string(),
-        few => format!("; it exports {}", few.iter().take(10).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
+        few => format!(
+            "; it exports {}",
+            few.iter().take(10).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+        ),
     }
 }

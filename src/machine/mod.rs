@@ -1,1 +1,20 @@
-//! machine
+//! The engine: compile, run, capture, restore. The only room that imports wasmtime.
+
+mod cache;
+mod capture;
+mod engine;
+mod host;
+mod instance;
+mod module;
+mod restore;
+mod trap;
+mod values;
+
+pub use capture::{MemoryTrees, WASI_SECTION};
+pub use engine::{Engine, Settings};
+pub use host::{Functions, HostCall, UnknownImport};
+pub use instance::{Instance, NoFunction, Slice, Until};
+pub use module::{Module, Progress};
+pub use restore::Fetch;
+pub use trap::Trap;
+pub use wasmtime::{FuncType, ValType};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::engine::Engine;
+use super::values::Ours;
 use crate::digest::ModuleId;
 use crate::instrument::{self, Meta, PREFIX};
 use crate::snapshot::Identity;
@@ -57,6 +58,7 @@ impl Engine {
         progress(Progress::Compiling { bytes: wasm.len() as u64 });
         let instrumented = instrument::instrument(wasm)?;
         let inner = wasmtime::Module::from_binary(&self.inner, &instrumented.wasm)
+            .ours()
             .context("the rewritten module does not compile")?;
         if let Some(cache) = &self.cache {
             // Without a cache the next start compiles again: slower, not wrong.

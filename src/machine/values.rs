@@ -5,6 +5,18 @@ use wasmtime::{Ref, V128, Val, ValType};
 
 use crate::snapshot::Value;
 
+/// The engine's errors as ours: its type has no `std::error::Error`, so `context` does not take it.
+pub(super) trait Ours<T> {
+    /// The same result.
+    fn ours(self) -> Result<T>;
+}
+
+impl<T> Ours<T> for wasmtime::Result<T> {
+    fn ours(self) -> Result<T> {
+        self.map_err(anyhow::Error::from)
+    }
+}
+
 /// A number, or a null reference.
 pub(super) fn from_host(val: &Val) -> Result<Value> {
     Ok(match val {
