@@ -32,6 +32,13 @@ impl Key {
         }
     }
 
+    /// `<dir>/<id>`, both of our own making.
+    pub(super) fn of_parts(dir: &'static str, id: &str) -> Self {
+        let text = format!("{dir}/{id}");
+        debug_assert_eq!(fault_of(&text), None);
+        Self(text)
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

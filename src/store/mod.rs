@@ -11,27 +11,38 @@
 //! | key | what | who writes it |
 //! |---|---|---|
 //! | `packs/<id>` | chunks, see `pack.rs` | [`Chunks`] |
+//! | `swept` | a number, new with each sweep of the packs | [`Sweep`] |
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
 //! | `jobs/…` | logs of jobs | the job room |
 
+mod cache;
+mod chunks;
+#[cfg(test)]
+mod chunks_tests;
 mod error;
 mod files;
 mod key;
 mod leases;
 mod local;
 mod memory;
+pub mod objects;
+mod pack;
+mod writer;
 
 #[doc(hidden)]
 pub mod conformance;
 
 use std::ops::Range;
 
+pub use chunks::{Chunks, PackReport, Sweep, Swept};
 pub use error::{Holder, StoreError};
 pub use files::{Entry, FileOps, Locked, NewFile, OpenedFile, RealFiles};
 pub use key::{KEY_MAX, Key};
 pub use local::{FORMAT, Local};
 pub use memory::Memory;
+pub use pack::CHUNK_MAX;
+pub use writer::{Guard, Writer, Written};
 
 /// Whether [`Store::create`] made the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
