@@ -5,7 +5,8 @@
 //! that reason a writer holds the lease [`LEASE`] together with other writers, from its first look to the
 //! moment when the job's head names the snapshot; a [`Sweep`] holds it alone. A sweep also renews
 //! [`SWEPT`] before it removes the first pack, so that a writer learns with one small read whether what it
-//! knows of the packs still holds.
+//! knows of the packs still holds. And since the chunks that it finds may have been written by a process
+//! that died before they were durable, it settles the packs before it relies on them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use super::{Hold, Key, Sharing, Store, StoreError};
 
 /// Held by writers together, and by a sweep alone.
 const LEASE: &str = "packs";
+const PACKS: &str = "packs/";
 /// Different after each sweep that has removed something.
 const SWEPT: &str = "swept";
 const SWEPT_MAX: u64 = 64;
@@ -44,8 +46,8 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     loaded: bool,
-    /// Value of [`SWEPT`] when the packs were listed under the lease: as long as it stays, all packs that
-    /// are known are there. `None`: they were listed without the lease.
+    /// Value of [`SWEPT`] when the packs were settled and listed under the lease: as long as it stays, all
+    /// packs that are known are there, and durable. `None`: some are known only from a look without it.
     as_of: Option<Vec<u8>>,
     packs: Vec<Pack>,
     by_id: HashMap<PackId, u32>,
@@ -154,6 +156,7 @@ impl Chunks {
         if known.as_of.as_ref() != Some(&swept) {
             *known = Known::default();
             known.load_new(&*self.shared.store)?;
+            self.shared.store.settle(PACKS)?;
             known.as_of = Some(swept);
         }
         drop(known);
@@ -267,7 +270,10 @@ impl Known {
                 continue;
             }
             match read_index(store, id) {
-                Ok((index, _)) => self.insert(id, index)?,
+                Ok((index, _)) => {
+                    self.as_of = None;
+                    self.insert(id, index)?;
+                }
                 // Removed since.
                 Err(StoreError::NotFound { .. }) => {}
                 Err(error @ StoreError::Corrupt { .. }) => self.damaged.push((id, reason(error))),
@@ -352,7 +358,7 @@ impl Sweep {
 }
 
 fn list_packs(store: &dyn Store) -> Result<Vec<PackId>, StoreError> {
-    let keys = store.list("packs/")?;
+    let keys = store.list(PACKS)?;
     // What else may be there is not ours.
     let id_of = |key: &Key| key.name().parse().ok().filter(|id: &PackId| id.key() == *key);
     Ok(keys.iter().filter_map(id_of).collect())

@@ -160,7 +160,12 @@ fn list_is_sorted_and_by_prefix(s: &dyn Store, n: &Names) {
     let everything = s.list("").unwrap();
     assert!(everything.contains(&n.key("list/a")));
     assert!(everything.is_sorted());
+    for prefix in ["", "list/", "list/b", "list/none/", "none"] {
+        s.settle(&format!("{}{prefix}", n.0)).unwrap();
+    }
+    assert_eq!(s.list(&format!("{}none", n.0)).unwrap(), []);
     assert!(matches!(s.list("../"), Err(StoreError::BadKey { .. })));
+    assert!(matches!(s.settle("../"), Err(StoreError::BadKey { .. })));
 }
 
 /// Stores may spread objects named by a hash over directories of their own; that must not show.

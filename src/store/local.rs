@@ -41,6 +41,12 @@ struct Inner {
     durable_dirs: Mutex<HashSet<PathBuf>>,
 }
 
+#[derive(Default)]
+struct Walked {
+    keys: Vec<Key>,
+    dirs: Vec<PathBuf>,
+}
+
 /// How a temporary gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Publish {
@@ -126,6 +132,11 @@ impl Local {
             Err(error) => return Err(StoreError::from_io("read", root.display(), error)),
         }
         self.inner.ensure_dir(root)?;
+        // Whoever made the directories above may have died before they were durable. Not all of them may be
+        // ours to open; then they are not ours to make either.
+        for above in root.ancestors().skip(1) {
+            let _ = files.sync_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above });
+        }
         for name in ours {
             self.inner.ensure_dir(&root.join(name))?;
         }
@@ -143,6 +154,41 @@ impl Local {
                 let _ = self.inner.files.remove_abandoned(&tmp.join(entry.name));
             }
         }
+    }
+
+    /// Finds the objects whose keys begin with the prefix, and the directories where such may be.
+    fn walk(&self, prefix: &str) -> Result<Walked, StoreError> {
+        key::check_prefix(prefix)?;
+        let within = prefix.rsplit_once('/').map_or("", |(within, _)| within);
+        let top = self.inner.root.join("objects");
+        let mut pending = vec![(if within.is_empty() { top } else { top.join(within) }, within.to_string())];
+        let mut walked = Walked::default();
+        while let Some((dir, name)) = pending.pop() {
+            let entries = match self.inner.files.read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => continue,
+                    _ => return Err(StoreError::from_io("list", dir.display(), error)),
+                },
+            };
+            for entry in entries {
+                let path = dir.join(&entry.name);
+                if entry.is_dir && entry.name.starts_with('+') {
+                    pending.push((path, name.clone()));
+                    continue;
+                }
+                let slash = if name.is_empty() { "" } else { "/" };
+                let text = format!("{name}{slash}{}", entry.name);
+                if entry.is_dir && format!("{text}/").starts_with(prefix) {
+                    pending.push((path, text));
+                } else if !entry.is_dir && text.starts_with(prefix) {
+                    // What is not named as a key was not made by us.
+                    walked.keys.extend(Key::new(text));
+                }
+            }
+            walked.dirs.push(dir);
+        }
+        Ok(walked)
     }
 
     fn write_object(&self, key: &Key, bytes: &[u8], how: Publish) -> Result<Created, StoreError> {
@@ -278,37 +324,17 @@ impl Store for Local {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
-        key::check_prefix(prefix)?;
-        let within = prefix.rsplit_once('/').map_or("", |(within, _)| within);
-        let top = self.inner.root.join("objects");
-        let mut pending = vec![(if within.is_empty() { top } else { top.join(within) }, within.to_string())];
-        let mut keys = Vec::new();
-        while let Some((dir, name)) = pending.pop() {
-            let entries = match self.inner.files.read_dir(&dir) {
-                Ok(entries) => entries,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => continue,
-                    _ => return Err(StoreError::from_io("list", dir.display(), error)),
-                },
-            };
-            for entry in entries {
-                let path = dir.join(&entry.name);
-                if entry.is_dir && entry.name.starts_with('+') {
-                    pending.push((path, name.clone()));
-                    continue;
-                }
-                let slash = if name.is_empty() { "" } else { "/" };
-                let text = format!("{name}{slash}{}", entry.name);
-                if entry.is_dir && (text.starts_with(prefix) || format!("{text}/").starts_with(prefix)) {
-                    pending.push((path, text));
-                } else if !entry.is_dir && text.starts_with(prefix) {
-                    // What is not named as a key was not made by us.
-                    keys.extend(Key::new(text));
-                }
-            }
-        }
+        let mut keys = self.walk(prefix)?.keys;
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
+        for dir in self.walk(prefix)?.dirs {
+            self.inner.ensure_dir(&dir)?;
+            self.inner.sync_dir(&dir)?;
+        }
+        Ok(())
     }
 
     fn delete(&self, key: &Key) -> Result<(), StoreError> {

@@ -90,6 +90,10 @@ impl Store for Memory {
         Ok(objects.keys().filter(|k| k.as_str().starts_with(prefix)).cloned().collect())
     }
 
+    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
+        key::check_prefix(prefix)
+    }
+
     fn delete(&self, key: &Key) -> Result<(), StoreError> {
         lock(&self.objects).remove(key);
         Ok(())

@@ -20,6 +20,8 @@ mod cache;
 mod chunks;
 #[cfg(test)]
 mod chunks_tests;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod files;
 mod key;
@@ -32,6 +34,10 @@ mod writer;
 
 #[doc(hidden)]
 pub mod conformance;
+#[doc(hidden)]
+pub mod fault;
+#[doc(hidden)]
+pub mod simulated;
 
 use std::ops::Range;
 
@@ -114,6 +120,15 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::BadKey`] if no key can begin so, and as [`Store::get`] without `NotFound`.
     fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError>;
+
+    /// Makes durable what can be seen under the prefix, whoever has written it.
+    ///
+    /// A process that died may leave an object that can be seen and does not survive a loss of power. Who
+    /// names an object that another has written calls this before; reading alone does not need it.
+    ///
+    /// # Errors
+    /// As [`Store::list`] and [`Store::put`].
+    fn settle(&self, prefix: &str) -> Result<(), StoreError>;
 
     /// Removes the object durably; it is no error if there is none.
     ///
@@ -199,6 +214,9 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
         (**self).list(prefix)
+    }
+    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
+        (**self).settle(prefix)
     }
     fn delete(&self, key: &Key) -> Result<(), StoreError> {
         (**self).delete(key)

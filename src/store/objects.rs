@@ -41,7 +41,8 @@ pub fn put_module(store: &dyn Store, module: &[u8]) -> Result<ModuleId, StoreErr
         return Err(StoreError::TooLarge { what: key.to_string(), len, max: MODULE_MAX });
     }
     match store.size(&key) {
-        Ok(_) => return Ok(id),
+        // Whoever wrote it may have died before it was durable.
+        Ok(_) => return store.settle(key.as_str()).map(|()| id),
         Err(StoreError::NotFound { .. }) => {}
         Err(error) => return Err(error),
     }
