@@ -176,3 +176,38 @@ pub(super) fn path_of(root: &Dir, open: &impl AsFd) -> Option<String> {
     let (root, open) = (link(root.as_fd())?, link(open.as_fd())?);
     Some(open.strip_prefix(root).ok()?.to_str()?.to_string())
 }
+
+/// The first `size` bytes of an open file, however it was opened.
+pub(super) fn content(file: &File, size: u64) -> io::Result<Vec<u8>> {
+    use std::os::{fd::AsRawFd, unix::fs::FileExt};
+    let len = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut content = vec![0; len];
+    match file.read_exact_at(&mut content, 0) {
+        // Open for writing only: the host lets us open it once more.
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => {
+            let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            again.read_exact_at(&mut content, 0)?;
+        }
+        result => result?,
+    }
+    Ok(content)
+}
+
+/// A file without a name that has this content, readable and writable.
+///
+/// # Errors
+/// `Unsupported` where the host has no such files.
+pub(super) fn nameless(content: &[u8]) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::FileExt;
+        let file = File::from(rustix::fs::memfd_create("nameless", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.write_all_at(content, 0)?;
+        Ok(file)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = content;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

@@ -30,7 +30,7 @@ impl Wasi {
             let buffers = Buffers::read(mem, iovs, iovs_len)?;
             let n = match self.fds.get_mut(fd)? {
                 Open::File(open) => {
-                    let n = read_at(&open.file, mem, &buffers, open.position)?;
+                    let n = read_at(open, mem, &buffers, open.position)?;
                     open.position += u64::from(n);
                     n
                 }
@@ -59,7 +59,7 @@ impl Wasi {
             memory::check(mem, nread, 1, 4)?;
             let buffers = Buffers::read(mem, iovs, iovs_len)?;
             let n = match self.fds.get(fd)? {
-                Open::File(open) => read_at(&open.file, mem, &buffers, offset)?,
+                Open::File(open) => read_at(open, mem, &buffers, offset)?,
                 Open::Stream(Stream::Stdin) => return Err(Errno::Spipe.into()),
                 Open::Stream(_) | Open::Directory(_) => return Err(Errno::Badf.into()),
             };
@@ -123,7 +123,11 @@ impl Wasi {
 }
 
 /// Reads into the buffers, from `offset` on, until they are full or a read falls short.
-fn read_at(file: &File, mem: &mut [u8], buffers: &Buffers, offset: u64) -> Outcome<u32> {
+fn read_at(open: &OpenFile, mem: &mut [u8], buffers: &Buffers, offset: u64) -> Outcome<u32> {
+    if !open.access.readable {
+        return Err(Errno::Badf.into());
+    }
+    let file = &open.file;
     if let [first, second] = *buffers.list() {
         if let Some((first, second)) = memory::two_mut(mem, first, second) {
             let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];

@@ -1,6 +1,6 @@
 //! Going on from a state: directories and files are found again, checked, mended and repositioned.
 
-use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, ffi::OsStr, fs::File, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,7 +11,7 @@ use super::{
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
     host::{self, How, Opened},
     save::or_dot,
-    state::{Descriptor, DirectoryState, FileIdentity, FileState, State},
+    state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State},
     stdio::{Host, Streams},
     types::Filetype,
 };
@@ -52,8 +52,11 @@ pub struct FileProblem {
 /// What is wrong with an open file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// It had no name any more when the snapshot was taken.
-    #[error("it had been removed or moved away while it was open, so it cannot be opened again")]
+    /// It had no name any more when the snapshot was taken, and is not in the snapshot.
+    #[error(
+        "it had been removed or moved away while it was open, and is not in the snapshot (because of its \
+         size, or because it still has another name), so it cannot be opened again"
+    )]
     Nameless,
     /// It cannot be opened.
     #[error("it cannot be opened again: {0:?}")]
@@ -126,12 +129,13 @@ impl Wasi {
     fn from_state(state: State, host: Host, how: Restore) -> Result<Self> {
         let roots = open_roots(&state, how.dirs)?;
         let streams = Streams::new(state.streams.clone(), host)?;
+        let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
         let mut opened = Vec::with_capacity(state.descriptors.len());
         let mut cuts = Cuts::default();
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
-            let open = reopen(&state, &roots, descriptor, &mut cuts, how.accept_changed)
+            let open = reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
                 .with_context(|| format!("descriptor {fd} cannot be restored"))?;
             opened.push((*fd, open));
         }
@@ -182,10 +186,20 @@ fn open_roots(state: &State, dirs: Dirs) -> Result<Vec<RootDir>> {
     Ok(roots)
 }
 
+/// Files by device and inode at the snapshot.
+type Files = HashMap<(u64, u64), File>;
+
+/// Makes the files again that the state holds itself.
+fn make_nameless(state: &State) -> Result<Files> {
+    let make = |file: &Nameless| Ok(((file.dev, file.ino), host::nameless(&file.content)?));
+    state.nameless.iter().map(make).collect()
+}
+
 fn reopen(
     state: &State,
     roots: &[RootDir],
     descriptor: &Descriptor,
+    nameless: &Files,
     cuts: &mut Cuts,
     accept_changed: bool,
 ) -> Result<Open> {
@@ -198,7 +212,7 @@ fn reopen(
     let opened = match descriptor {
         Descriptor::Stream(stream) => Ok(Open::Stream(*stream)),
         Descriptor::Directory(dir) => reopen_directory(root, dir),
-        Descriptor::File(file) => reopen_file(root, file, cuts, accept_changed),
+        Descriptor::File(file) => reopen_file(root, file, nameless, cuts, accept_changed),
     };
     opened.map_err(|problem| {
         let host = root.host.join(&place.path);
@@ -227,12 +241,18 @@ fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Prob
 fn reopen_file(
     root: &RootDir,
     state: &FileState,
+    nameless: &Files,
     cuts: &mut Cuts,
     accept_changed: bool,
 ) -> Result<Open, Problem> {
-    let FileState { place, gone, kind: was, access, position, written, identity: _ } = state;
+    let FileState { place, gone, kind: was, access, position, written, identity } = state;
+    let open = |file| {
+        let (place, kind, access, position, written) = (place.clone(), *was, *access, *position, *written);
+        Open::File(OpenFile { file, place, kind, read_only: root.read_only, access, position, written })
+    };
     if *gone {
-        return Err(Problem::Nameless);
+        let file = nameless.get(&(identity.dev, identity.ino)).ok_or(Problem::Nameless)?;
+        return Ok(open(file.try_clone().map_err(|e| Problem::CannotOpen(e.into()))?));
     }
     if access.writable && root.read_only {
         return Err(Problem::CannotOpen(Errno::Perm));
@@ -247,15 +267,7 @@ fn reopen_file(
     if kind == Filetype::RegularFile {
         cuts.plan(state, &FileIdentity::of_stat(&stat), accept_changed)?;
     }
-    Ok(Open::File(OpenFile {
-        file,
-        place: place.clone(),
-        kind,
-        read_only: root.read_only,
-        access: *access,
-        position: *position,
-        written: *written,
-    }))
+    Ok(open(file))
 }
 
 /// The files that are to be cut off to the length that they had at the snapshot.

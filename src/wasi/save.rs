@@ -9,7 +9,10 @@ use super::{
     RootDir, Wasi,
     fdtable::{Open, OpenDirectory, OpenFile},
     host,
-    state::{Descriptor, DirectoryState, FileIdentity, FileState, Place, Root, State, VERSION},
+    state::{
+        Descriptor, DirectoryState, FileIdentity, FileState, NAMELESS_LEN_MAX, Nameless, Place, Root, State,
+        VERSION,
+    },
     types::Filetype,
 };
 
@@ -42,6 +45,7 @@ impl Wasi {
             roots: self.roots.iter().map(RootDir::state).collect(),
             numbers: self.fds.numbers(),
             descriptors,
+            nameless: self.nameless()?,
             streams: self.streams.state.clone(),
             monotonic: self.clock.saved(),
             random: self.random.clone(),
@@ -81,6 +85,25 @@ impl Wasi {
                 Descriptor::File(FileState { place, gone, kind, access, position, written, identity })
             }
         })
+    }
+
+    /// The files without a name that fit into the state.
+    fn nameless(&self) -> Result<Vec<Nameless>> {
+        let (mut kept, mut room) = (Vec::<Nameless>::new(), NAMELESS_LEN_MAX);
+        for (fd, open) in self.fds.iter() {
+            let Open::File(open) = open else { continue };
+            let stat = fstat(&open.file)?;
+            let FileIdentity { dev, ino, size, .. } = FileIdentity::of_stat(&stat);
+            let known = kept.iter().any(|file| (file.dev, file.ino) == (dev, ino));
+            if stat.st_nlink > 0 || known || size > room {
+                continue;
+            }
+            room -= size;
+            let content = host::content(&open.file, size)
+                .with_context(|| format!("descriptor {fd}: a file without a name cannot be read"))?;
+            kept.push(Nameless { dev, ino, content });
+        }
+        Ok(kept)
     }
 
     /// Where something open is to be found: where it was opened, or where the host says that it was
