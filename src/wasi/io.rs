@@ -11,6 +11,7 @@ use super::{
     Wasi,
     errno::{Errno, Outcome, Stop, done},
     fdtable::{Open, OpenFile},
+    host,
     memory::{self, BUFFERS_MAX, Buffers},
     stdio::Stream,
 };
@@ -128,11 +129,11 @@ fn read_at(open: &OpenFile, mem: &mut [u8], buffers: &Buffers, offset: u64) -> O
         return Err(Errno::Badf.into());
     }
     let file = &open.file;
-    if let [first, second] = *buffers.list() {
-        if let Some((first, second)) = memory::two_mut(mem, first, second) {
-            let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
-            return Ok(retry_on_intr(|| preadv(file, &mut slices, offset))? as u32);
-        }
+    if let [first, second] = *buffers.list()
+        && let Some((first, second)) = memory::two_mut(mem, first, second)
+    {
+        let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        return Ok(retry_on_intr(|| preadv(file, &mut slices, offset))? as u32);
     }
     let mut total = 0u32;
     for (at, len) in buffers.list() {
@@ -159,7 +160,7 @@ fn write_at(open: &mut OpenFile, mem: &[u8], buffers: &Buffers, offset: u64) -> 
         return Err(Errno::Badf.into());
     }
     if open.written.end.is_none() {
-        open.written.end = Some(rustix::fs::fstat(&open.file)?.st_size as u64);
+        open.written.end = Some(host::attributes(&open.file)?.size);
     }
     let mut slices = [IoSlice::new(&[]); BUFFERS_MAX];
     for (slice, (at, len)) in slices.iter_mut().zip(buffers.list()) {
@@ -168,7 +169,7 @@ fn write_at(open: &mut OpenFile, mem: &[u8], buffers: &Buffers, offset: u64) -> 
     let slices = &slices[..buffers.list().len()];
     if open.access.append {
         let n = append(&open.file, slices)? as u32;
-        let end = rustix::fs::fstat(&open.file)?.st_size as u64;
+        let end = host::attributes(&open.file)?.size;
         open.written.note(end.saturating_sub(u64::from(n)), u64::from(n));
         return Ok((n, end));
     }
@@ -189,6 +190,6 @@ fn append(file: &File, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
 /// Without `RWF_APPEND`: other processes could write in between.
 #[cfg(not(target_os = "linux"))]
 fn append(file: &File, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
-    let end = rustix::fs::fstat(file)?.st_size as u64;
+    let end = host::attributes(file)?.size;
     retry_on_intr(|| pwritev(file, slices, end))
 }

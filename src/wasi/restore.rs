@@ -11,9 +11,9 @@ use super::{
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
     host::{self, How, Opened},
     save::or_dot,
-    state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State},
+    state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State, Written},
     stdio::{Host, Streams},
-    types::Filetype,
+    types::{Attributes, Filetype},
 };
 
 /// How to go on from a state.
@@ -131,7 +131,7 @@ impl Wasi {
         let streams = Streams::new(state.streams.clone(), host)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
         let mut opened = Vec::with_capacity(state.descriptors.len());
-        let mut cuts = Cuts::default();
+        let mut cuts = Cuts::new(&state);
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
@@ -259,20 +259,22 @@ fn reopen_file(
     }
     // Neither made nor emptied again, whatever it was first opened with.
     let how = How { read: access.readable, write: access.writable, follow: true, ..How::default() };
-    let (file, kind, stat) = match host::open(&root.dir, or_dot(&place.path), how) {
-        Ok(Opened::File { file, kind, stat }) if kind == *was => (file, kind, stat),
+    let (file, found) = match host::open(&root.dir, or_dot(&place.path), how) {
+        Ok(Opened::File { file, found }) if found.kind == *was => (file, found),
         Ok(_) => return Err(Problem::OtherKind { expected: "the same kind of file" }),
         Err(e) => return Err(Problem::CannotOpen(e)),
     };
-    if kind == Filetype::RegularFile {
-        cuts.plan(state, &FileIdentity::of_stat(&stat), accept_changed)?;
+    if found.kind == Filetype::RegularFile {
+        cuts.plan(state, &(&found).into(), accept_changed)?;
     }
     Ok(open(file))
 }
 
 /// The files that are to be cut off to the length that they had at the snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cuts {
+    /// What the guest has written, through all its descriptors, by device and inode at the snapshot.
+    written: HashMap<(u64, u64), Written>,
     /// By device and inode.
     files: HashMap<(u64, u64), Cut>,
 }
@@ -286,6 +288,18 @@ struct Cut {
 }
 
 impl Cuts {
+    fn new(state: &State) -> Self {
+        let mut written = HashMap::<_, Written>::new();
+        for (_, descriptor) in &state.descriptors {
+            if let Descriptor::File(file) = descriptor {
+                let all = written.entry((file.identity.dev, file.identity.ino)).or_default();
+                all.end = all.end.max(file.written.end);
+                all.in_place |= file.written.in_place;
+            }
+        }
+        Self { written, files: HashMap::new() }
+    }
+
     /// Decides whether the guest can go on with a file as it is found, or after cutting it off.
     ///
     /// After the snapshot the guest went on until it was killed, and what it wrote then is in its files.
@@ -293,8 +307,9 @@ impl Cuts {
     /// where it only wrote at the end; anything else is refused, since the guest would read what it
     /// has not written yet.
     fn plan(&mut self, state: &FileState, found: &FileIdentity, accept: bool) -> Result<(), Problem> {
-        let FileState { access, written, identity, .. } = state;
+        let FileState { access, identity, .. } = state;
         let (expected, found) = (*identity, *found);
+        let written = self.written.get(&(expected.dev, expected.ino)).copied().unwrap_or_default();
         if found.same_content(&expected) {
             return Ok(());
         }
@@ -334,7 +349,7 @@ impl Cuts {
                 continue;
             }
             let explain = || format!("file `{}` cannot be cut off to its length at the snapshot", place.path);
-            let FileIdentity { dev, ino, .. } = FileIdentity::of(file).with_context(explain)?;
+            let Attributes { dev, ino, .. } = host::attributes(file).with_context(explain)?;
             if let Some(cut) = self.files.get(&(dev, ino)) {
                 file.set_len(cut.to).with_context(explain)?;
             }

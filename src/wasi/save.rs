@@ -3,7 +3,6 @@
 use std::{os::fd::AsFd, os::unix::ffi::OsStrExt};
 
 use anyhow::{Context, Result};
-use rustix::fs::fstat;
 
 use super::{
     RootDir, Wasi,
@@ -13,7 +12,7 @@ use super::{
         Descriptor, DirectoryState, FileIdentity, FileState, NAMELESS_LEN_MAX, Nameless, Place, Root, State,
         VERSION,
     },
-    types::Filetype,
+    types::{Attributes, Filetype},
 };
 
 impl Wasi {
@@ -62,17 +61,17 @@ impl Wasi {
                 let (place, gone) = if *preopen {
                     (place.clone(), false)
                 } else {
-                    let stat = fstat(&**dir)?;
-                    self.locate(place, &**dir, &FileIdentity::of_stat(&stat))
+                    let found = host::attributes(&**dir)?;
+                    self.locate(place, &**dir, &(&found).into())
                 };
                 let listing = listing.clone();
                 Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
             }
             Open::File(open) => {
                 let OpenFile { file, place, kind, read_only: _, access, position, written } = open;
-                let stat = fstat(file)?;
-                let mut identity = FileIdentity::of_stat(&stat);
-                let (place, gone) = if stat.st_nlink == 0 {
+                let found = host::attributes(file)?;
+                let mut identity = FileIdentity::from(&found);
+                let (place, gone) = if found.nlink == 0 {
                     (place.clone(), true)
                 } else {
                     self.locate(place, file, &identity)
@@ -92,10 +91,9 @@ impl Wasi {
         let (mut kept, mut room) = (Vec::<Nameless>::new(), NAMELESS_LEN_MAX);
         for (fd, open) in self.fds.iter() {
             let Open::File(open) = open else { continue };
-            let stat = fstat(&open.file)?;
-            let FileIdentity { dev, ino, size, .. } = FileIdentity::of_stat(&stat);
+            let Attributes { dev, ino, size, nlink, .. } = host::attributes(&open.file)?;
             let known = kept.iter().any(|file| (file.dev, file.ino) == (dev, ino));
-            if stat.st_nlink > 0 || known || size > room {
+            if nlink > 0 || known || size > room {
                 continue;
             }
             room -= size;
@@ -111,8 +109,8 @@ impl Wasi {
     fn locate(&self, place: &Place, open: &impl AsFd, identity: &FileIdentity) -> (Place, bool) {
         let Some(root) = self.roots.get(place.root as usize) else { return (place.clone(), true) };
         let is_at = |path: &str| {
-            host::stat(&root.dir, or_dot(path), true)
-                .is_ok_and(|stat| FileIdentity::of_stat(&stat).same_file(identity))
+            host::attributes_at(&root.dir, or_dot(path), true)
+                .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
         };
         if is_at(&place.path) {
             return (place.clone(), false);

@@ -3,7 +3,7 @@
 //! The bytes are postcard's encoding of [`State`] and are untrusted: [`State::decode`] checks every
 //! number that something else relies on, and refuses anything but the one encoding of a state.
 
-use std::{fmt, fs::File, io};
+use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::{
     fdtable::DESCRIPTORS_MAX,
     random::Random,
     stdio::{Stream, StreamState},
-    types::Filetype,
+    types::{Attributes, Filetype},
 };
 
 /// Version of the encoding of [`State`].
@@ -189,21 +189,13 @@ pub struct FileIdentity {
     pub mtime: (i64, u32),
 }
 
+impl From<&Attributes> for FileIdentity {
+    fn from(found: &Attributes) -> Self {
+        Self { dev: found.dev, ino: found.ino, size: found.size, mtime: found.mtim }
+    }
+}
+
 impl FileIdentity {
-    /// The identity of an open file.
-    pub(super) fn of(file: &File) -> io::Result<Self> {
-        Ok(Self::of_stat(&rustix::fs::fstat(file)?))
-    }
-
-    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Self {
-        Self {
-            dev: stat.st_dev as u64,
-            ino: stat.st_ino as u64,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-        }
-    }
-
     /// The very same file, whatever it contains.
     pub fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)

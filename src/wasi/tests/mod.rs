@@ -82,11 +82,11 @@ impl Guest {
 
     pub fn resumed_with(self, how: Restore) -> anyhow::Result<Self> {
         let (version, bytes) = self.wasi.save()?;
-        self.from_save(version, &bytes, how)
+        self.with_state(version, &bytes, how)
     }
 
     /// Goes on from an earlier state, with this guest's memory.
-    pub fn from_save(self, version: u32, bytes: &[u8], how: Restore) -> anyhow::Result<Self> {
+    pub fn with_state(self, version: u32, bytes: &[u8], how: Restore) -> anyhow::Result<Self> {
         drop(self.wasi);
         let out = self.out.clone();
         let wasi = Wasi::restore(version, bytes, host(Stdin::Null, &out), how)?;

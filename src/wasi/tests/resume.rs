@@ -89,13 +89,28 @@ fn what_was_written_after_the_snapshot_is_cut_off() {
         g.write(log, b"2\n").unwrap();
         g.write(fresh, b"f").unwrap();
         if killed < 2 {
-            g = g.from_save(version, &state, Restore::default()).unwrap();
+            g = g.with_state(version, &state, Restore::default()).unwrap();
         }
     }
     assert_eq!(fs::read(dir.path().join("out")).unwrap(), b"one two ");
     assert_eq!(fs::read(dir.path().join("log")).unwrap(), b"1\n2\n");
     assert_eq!(fs::read(dir.path().join("fresh")).unwrap(), b"f");
     assert_eq!(g.read(reader, 100).unwrap(), b"e two ");
+}
+
+#[test]
+fn two_descriptors_of_one_file_are_mended_together() {
+    let dir = temp();
+    let mut g = Guest::with_dir(dir.path());
+    let first = g.open("f", CREAT | TRUNC, WRITE).unwrap();
+    g.write(first, b"first ").unwrap();
+    let second = g.open_at(3, "f", 0, WRITE, APPEND).unwrap();
+    g.write(second, b"second ").unwrap();
+    let (version, state) = g.wasi.save().unwrap();
+    g.write(second, b"third").unwrap();
+    let mut g = g.with_state(version, &state, Restore::default()).unwrap();
+    g.write(second, b"third").unwrap();
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"first second third");
 }
 
 #[test]
@@ -107,7 +122,7 @@ fn a_header_written_last_is_written_again() {
     let (version, state) = g.wasi.save().unwrap();
     g.write(out, b"tail").unwrap();
     g.pwrite(out, b"HEAD", 0).unwrap();
-    let mut g = g.from_save(version, &state, Restore::default()).unwrap();
+    let mut g = g.with_state(version, &state, Restore::default()).unwrap();
     assert_eq!(fs::read(dir.path().join("out")).unwrap(), b"HEADbody");
     g.write(out, b"tail").unwrap();
     g.pwrite(out, b"HEAD", 0).unwrap();
@@ -127,7 +142,7 @@ fn a_file_that_was_read_must_not_have_changed() {
     start(&mut g);
     let (version, state) = g.wasi.save().unwrap();
     append(&path, b"more");
-    let found = problem(g.from_save(version, &state, Restore::default()));
+    let found = problem(g.with_state(version, &state, Restore::default()));
     assert_eq!((found.guest.as_str(), found.host.clone()), ("/data/in", path.canonicalize().unwrap()));
     assert!(
         matches!(found.problem, Problem::Changed { expected, found } if (expected.size, found.size) == (10, 14))
@@ -139,7 +154,7 @@ fn a_file_that_was_read_must_not_have_changed() {
     // The user may insist.
     let g = Guest::with_dir(dir.path());
     let how = Restore { accept_changed: true, ..Restore::default() };
-    let mut g = g.from_save(version, &state, how).unwrap();
+    let mut g = g.with_state(version, &state, how).unwrap();
     assert_eq!(g.read(4, 100).unwrap(), b"456789more");
 
     // Same length, other content.
@@ -147,14 +162,14 @@ fn a_file_that_was_read_must_not_have_changed() {
     start(&mut g);
     let (version, state) = g.wasi.save().unwrap();
     fs::write(&path, b"0123456789MORE").unwrap();
-    let found = problem(g.from_save(version, &state, Restore::default()));
+    let found = problem(g.with_state(version, &state, Restore::default()));
     assert!(matches!(found.problem, Problem::Changed { .. }));
 
     fs::remove_file(&path).unwrap();
-    let found = problem(Guest::with_dir(dir.path()).from_save(version, &state, Restore::default()));
+    let found = problem(Guest::with_dir(dir.path()).with_state(version, &state, Restore::default()));
     assert_eq!(found.problem, Problem::CannotOpen(Errno::Noent));
     fs::create_dir(&path).unwrap();
-    let found = problem(Guest::with_dir(dir.path()).from_save(version, &state, Restore::default()));
+    let found = problem(Guest::with_dir(dir.path()).with_state(version, &state, Restore::default()));
     assert!(matches!(found.problem, Problem::OtherKind { .. }));
 }
 
@@ -171,10 +186,10 @@ fn a_copy_that_keeps_the_time_is_the_same_file() {
     fs::copy(&path, other.path().join("in")).unwrap();
     let (version, state) = g.wasi.save().unwrap();
     let elsewhere = || given(vec![preopen(other.path())]);
-    let found = problem(g.from_save(version, &state, elsewhere()));
+    let found = problem(g.with_state(version, &state, elsewhere()));
     assert!(matches!(found.problem, Problem::Changed { .. }), "the copy is newer: {found}");
     File::options().write(true).open(other.path().join("in")).unwrap().set_modified(time).unwrap();
-    let mut g = Guest::with_dir(dir.path()).from_save(version, &state, elsewhere()).unwrap();
+    let mut g = Guest::with_dir(dir.path()).with_state(version, &state, elsewhere()).unwrap();
     assert_eq!(g.read(fd, 100).unwrap(), b"456789");
 }
 
@@ -186,13 +201,13 @@ fn a_written_file_that_cannot_be_mended_is_refused() {
     let cases: [Case; 5] = [
         (
             "shorter",
-            |g, fd| drop(g.write(fd, b"abc")),
+            |g, fd| assert!(g.write(fd, b"abc").is_ok()),
             |p| fs::write(p, b"ab").unwrap(),
             |p| matches!(p, Problem::Shorter { expected, found } if (expected.size, found.size) == (3, 2)),
         ),
         (
             "replaced",
-            |g, fd| drop(g.write(fd, b"abc")),
+            |g, fd| assert!(g.write(fd, b"abc").is_ok()),
             |p| {
                 fs::write(p.with_extension("new"), b"abcdef").unwrap();
                 fs::rename(p.with_extension("new"), p).unwrap();
@@ -201,13 +216,13 @@ fn a_written_file_that_cannot_be_mended_is_refused() {
         ),
         (
             "overwritten",
-            |g, fd| drop(g.write(fd, b"abc")),
+            |g, fd| assert!(g.write(fd, b"abc").is_ok()),
             |p| fs::write(p, b"ABC").unwrap(),
             |p| matches!(p, Problem::Overwritten { .. }),
         ),
         (
             "in place",
-            |g, fd| drop((g.write(fd, b"abc"), g.pwrite(fd, b"A", 0))),
+            |g, fd| assert!(g.write(fd, b"abc").is_ok() && g.pwrite(fd, b"A", 0).is_ok()),
             |p| append(p, b"d"),
             |p| matches!(p, Problem::Overwritten { .. }),
         ),
@@ -231,7 +246,7 @@ fn a_written_file_that_cannot_be_mended_is_refused() {
         let (version, state) = g.wasi.save().unwrap();
         disturb(&path);
         let before = fs::read(&path).unwrap();
-        let found = problem(g.from_save(version, &state, Restore::default()));
+        let found = problem(g.with_state(version, &state, Restore::default()));
         assert!(expected(&found.problem), "{name}: {found}");
         assert_eq!(fs::read(&path).unwrap(), before, "{name}: the file was touched");
     }
@@ -248,7 +263,7 @@ fn nothing_is_cut_off_when_something_else_is_wrong() {
     let (version, state) = g.wasi.save().unwrap();
     g.write(out, b"two").unwrap();
     append(&dir.path().join("in"), b"d");
-    problem(g.from_save(version, &state, Restore::default()));
+    problem(g.with_state(version, &state, Restore::default()));
     assert_eq!(fs::read(dir.path().join("out")).unwrap(), b"onetwo");
 }
 
@@ -288,7 +303,7 @@ fn a_file_without_a_name_is_kept_in_the_state() {
     fs::write(dir.path().join("tmp"), b"impostor").unwrap();
     let (version, state) = g.wasi.save().unwrap();
     g.write(fd, b"after the snapshot").unwrap();
-    let mut g = g.from_save(version, &state, Restore::default()).unwrap();
+    let mut g = g.with_state(version, &state, Restore::default()).unwrap();
     assert_eq!(g.fd_stat(fd), Ok((4, 3)));
     // Both descriptors are of one file.
     g.pwrite(writer, b"ABCDEF", 0).unwrap();
@@ -321,9 +336,9 @@ fn directories_are_given_by_the_guests_name() {
     fs::write(other.path().join("here"), b"").unwrap();
     let g = Guest::with_dir(dir.path());
     let (version, state) = g.wasi.save().unwrap();
-    let mut g = g.from_save(version, &state, given(vec![preopen(other.path())])).unwrap();
+    let mut g = g.with_state(version, &state, given(vec![preopen(other.path())])).unwrap();
     assert_eq!(g.names(3), ["here"]);
-    let again = |dirs| Guest::with_dir(dir.path()).from_save(version, &state, given(dirs));
+    let again = |dirs| Guest::with_dir(dir.path()).with_state(version, &state, given(dirs));
     assert!(error_of(again(vec![])).contains("no directory is given for the program's `/data`"));
     let extra = Preopen { guest: "/more".to_string(), ..preopen(other.path()) };
     assert!(error_of(again(vec![preopen(other.path()), extra])).contains("has no directory `/more`"));

@@ -183,7 +183,7 @@ fn monotonic_time_goes_on_and_never_back() {
     // A snapshot that is an hour old goes on where it was.
     let (version, state) = g.wasi.save().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
-    g = g.from_save(version, &state, Restore::default()).unwrap();
+    g = g.with_state(version, &state, Restore::default()).unwrap();
     assert!(time(&mut g, 1) - last < 250_000_000);
     assert!(time(&mut g, 0) > 1_600_000_000_000_000_000);
     answer(g.wasi.clock_res_get(&mut g.mem, 1, OUT)).unwrap();
