@@ -1,14 +1,15 @@
-//! The repository of chunks: what is in which pack, reading, and removing what nothing needs.
+//! The repository of chunks: what is in which pack, and reading it.
 //!
 //! *Sharing.* Any number of processes write at a time, and all use each other's chunks. So a pack that
 //! nothing names may still be about to be named: by a snapshot whose writer has found its chunks there. For
 //! that reason a writer holds the lease [`LEASE`] together with other writers, from its first look to the
-//! moment when the job's head names the snapshot; a [`Sweep`] holds it alone. A sweep also renews
-//! [`SWEPT`] before it removes the first pack, so that a writer learns with one small read whether what it
-//! knows of the packs still holds. And since the chunks that it finds may have been written by a process
-//! that died before they were durable, it settles the packs before it relies on them.
+//! moment when the job's head names the snapshot; a [`Sweep`] holds it alone. A sweep removes [`EPOCH`]
+//! before the first pack, and the next writer makes another, so that writers learn with one small read whether
+//! what they know of the packs still holds. (Removing works on a full disk, too.) And since the chunks that a
+//! writer finds may be of a process that died before they were durable, it settles the packs before it relies
+//! on them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,15 +19,19 @@ use crate::digest::{ChunkId, PackId};
 use super::cache::FrameCache;
 use super::leases::lock;
 use super::pack::{FOOTER, Frame, HEADER, Index, Method, index_range};
+use super::sweep::Sweep;
 use super::writer::{Guard, Writer};
-use super::{Hold, Key, Sharing, Store, StoreError};
+use super::{Created, Hold, Key, Sharing, Store, StoreError};
 
 /// Held by writers together, and by a sweep alone.
 const LEASE: &str = "packs";
 const PACKS: &str = "packs/";
-/// Different after each sweep that has removed something.
-const SWEPT: &str = "swept";
-const SWEPT_MAX: u64 = 64;
+/// Held alone by a sweep that waits for the writers to end, so that no new ones begin; and for an instant by
+/// a writer that begins.
+const DOOR: &str = "packs-door";
+/// A random number; as long as it stays, no pack is removed.
+pub(super) const EPOCH: &str = "pack-epoch";
+const EPOCH_MAX: u64 = 64;
 /// How long a writer waits for a sweep to end, and a sweep for the writers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,7 +51,7 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     loaded: bool,
-    /// Value of [`SWEPT`] when the packs were settled and listed under the lease: as long as it stays, all
+    /// Value of [`EPOCH`] when the packs were settled and listed under the lease: as long as it stays, all
     /// packs that are known are there, and durable. `None`: some are known only from a look without it.
     as_of: Option<Vec<u8>>,
     packs: Vec<Pack>,
@@ -78,19 +83,6 @@ pub struct PackReport {
     pub id: PackId,
     /// Chunks in it, and the bytes of its object; or what is wrong with it.
     pub result: Result<(u64, u64), StoreError>,
-}
-
-/// What a [`Sweep`] has done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// The packs that it removed.
-    pub removed: Vec<PackId>,
-    /// Bytes that are free now.
-    pub bytes: u64,
-    /// Packs that it left, some of whose chunks are needed.
-    pub kept: u64,
-    /// Packs that it left because they cannot be read.
-    pub damaged: Vec<PackId>,
 }
 
 impl Chunks {
@@ -151,13 +143,13 @@ impl Chunks {
     /// [`StoreError::Held`] if the sweep does not end, and what the store reports.
     pub fn writer(&self) -> Result<Writer, StoreError> {
         let guard = self.lease(Sharing::Shared)?;
-        let swept = self.swept()?;
+        let epoch = self.epoch()?;
         let mut known = lock(&self.shared.known);
-        if known.as_of.as_ref() != Some(&swept) {
+        if known.as_of.as_ref() != Some(&epoch) {
             *known = Known::default();
             known.load_new(&*self.shared.store)?;
             self.shared.store.settle(PACKS)?;
-            known.as_of = Some(swept);
+            known.as_of = Some(epoch);
         }
         drop(known);
         Ok(Writer::new(self.clone(), guard))
@@ -178,7 +170,7 @@ impl Chunks {
     /// # Errors
     /// [`StoreError::Held`] if they do not, and what the store reports.
     pub fn sweep(&self) -> Result<Sweep, StoreError> {
-        Ok(Sweep { chunks: self.clone(), _hold: self.lease(Sharing::Exclusive)? })
+        Ok(Sweep::new(self.clone(), self.lease(Sharing::Exclusive)?))
     }
 
     /// Reads every pack, and checks all that it holds. Tells `report` of one pack after the other.
@@ -235,23 +227,45 @@ impl Chunks {
         StoreError::NotFound { what }
     }
 
+    /// Goes in through the door, which is left at once.
     fn lease(&self, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        let (key, begin) = (Key::new(LEASE)?, Instant::now());
+        let until = Instant::now() + PATIENCE;
+        let _door = self.wait_for(DOOR, sharing, until)?;
+        self.wait_for(LEASE, sharing, until)
+    }
+
+    fn wait_for(&self, key: &str, sharing: Sharing, until: Instant) -> Result<Box<dyn Hold>, StoreError> {
+        let (key, mut pause) = (Key::new(key)?, Duration::from_millis(1));
         loop {
             match self.shared.store.lease(&key, sharing) {
-                Err(StoreError::Held { .. }) if begin.elapsed() < PATIENCE => {
-                    thread::sleep(Duration::from_millis(20));
-                }
+                Err(StoreError::Held { .. }) if Instant::now() < until => thread::sleep(pause),
                 other => return other,
+            }
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// The number of now, for one who holds the lease.
+    fn epoch(&self) -> Result<Vec<u8>, StoreError> {
+        let (store, key) = (&*self.shared.store, Key::new(EPOCH)?);
+        loop {
+            match store.get_at_most(&key, EPOCH_MAX) {
+                Err(StoreError::NotFound { .. }) => {}
+                other => return other,
+            }
+            let mut new = [0; 16];
+            getrandom::fill(&mut new).map_err(|error| {
+                StoreError::from_io("name", &key, std::io::Error::other(error.to_string()))
+            })?;
+            if store.create(&key, &new)? == Created::Yes {
+                return Ok(new.to_vec());
             }
         }
     }
 
-    fn swept(&self) -> Result<Vec<u8>, StoreError> {
-        match self.shared.store.get_at_most(&Key::new(SWEPT)?, SWEPT_MAX) {
-            Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
-            other => other,
-        }
+    /// Forgets what is known of the packs.
+    pub(super) fn forget(&self) {
+        *lock(&self.shared.known) = Known::default();
     }
 }
 
@@ -312,52 +326,8 @@ impl Known {
     }
 }
 
-/// Removes packs while no writer is at work.
-///
-/// Find out what is needed *after* it has begun: before, a writer may still name more.
-pub struct Sweep {
-    chunks: Chunks,
-    _hold: Box<dyn Hold>,
-}
-
-impl Sweep {
-    /// Removes the packs none of whose chunks is `live`, one after the other. Dying in between does no
-    /// harm: what is left of them goes with the next sweep. Packs that cannot be read are left.
-    ///
-    /// # Errors
-    /// What the store reports.
-    pub fn remove_unreferenced(&self, live: &HashSet<ChunkId>) -> Result<Swept, StoreError> {
-        let store = &*self.chunks.shared.store;
-        let mut swept = Swept::default();
-        let mut dead = Vec::new();
-        for id in list_packs(store)? {
-            match read_index(store, id) {
-                Ok((index, _)) if index.chunks.iter().any(|(id, _)| live.contains(id)) => swept.kept += 1,
-                Ok((_, size)) => dead.push((id, size)),
-                Err(StoreError::NotFound { .. }) => {}
-                Err(StoreError::Corrupt { .. }) => swept.damaged.push(id),
-                Err(error) => return Err(error),
-            }
-        }
-        if dead.is_empty() {
-            return Ok(swept);
-        }
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(|error| {
-            StoreError::from_io("sweep", store.describe(), std::io::Error::other(error.to_string()))
-        })?;
-        store.put(&Key::new(SWEPT)?, &nonce)?;
-        *lock(&self.chunks.shared.known) = Known::default();
-        for (id, size) in dead {
-            store.delete(&id.key())?;
-            swept.removed.push(id);
-            swept.bytes += size;
-        }
-        Ok(swept)
-    }
-}
-
-fn list_packs(store: &dyn Store) -> Result<Vec<PackId>, StoreError> {
+/// The packs in the store.
+pub(super) fn list_packs(store: &dyn Store) -> Result<Vec<PackId>, StoreError> {
     let keys = store.list(PACKS)?;
     // What else may be there is not ours.
     let id_of = |key: &Key| key.name().parse().ok().filter(|id: &PackId| id.key() == *key);
@@ -365,7 +335,7 @@ fn list_packs(store: &dyn Store) -> Result<Vec<PackId>, StoreError> {
 }
 
 /// The index of a pack, and the length of its object in bytes.
-fn read_index(store: &dyn Store, id: PackId) -> Result<(Index, u64), StoreError> {
+pub(super) fn read_index(store: &dyn Store, id: PackId) -> Result<(Index, u64), StoreError> {
     let key = id.key();
     let size = store.size(&key)?;
     if size < HEADER + FOOTER {

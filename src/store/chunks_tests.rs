@@ -94,7 +94,7 @@ fn a_writer_that_is_dropped_stores_nothing() {
     writer.add(id(1), &page(1)).unwrap();
     drop(writer);
     assert!(!chunks.contains(id(1)).unwrap());
-    assert_eq!(store.list("").unwrap(), []);
+    assert_eq!(store.list("packs/").unwrap(), []);
     assert_eq!(write(&chunks, [1]).chunks, 1);
 }
 

@@ -11,7 +11,7 @@
 //! | key | what | who writes it |
 //! |---|---|---|
 //! | `packs/<id>` | chunks, see `pack.rs` | [`Chunks`] |
-//! | `swept` | a number, new with each sweep of the packs | [`Sweep`] |
+//! | `pack-epoch` | a number that changes before packs are removed | [`Chunks`], [`Sweep`] |
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
 //! | `jobs/…` | logs of jobs | the job room |
@@ -27,9 +27,12 @@ mod files;
 mod key;
 mod leases;
 mod local;
+#[cfg(test)]
+mod local_tests;
 mod memory;
 pub mod objects;
 mod pack;
+mod sweep;
 mod writer;
 
 #[doc(hidden)]
@@ -41,13 +44,14 @@ pub mod simulated;
 
 use std::ops::Range;
 
-pub use chunks::{Chunks, PackReport, Sweep, Swept};
+pub use chunks::{Chunks, PackReport};
 pub use error::{Holder, StoreError};
 pub use files::{Entry, FileOps, Locked, NewFile, OpenedFile, RealFiles};
 pub use key::{KEY_MAX, Key};
 pub use local::{FORMAT, Local};
 pub use memory::Memory;
 pub use pack::CHUNK_MAX;
+pub use sweep::{Sweep, Swept};
 pub use writer::{Guard, Writer, Written};
 
 /// Whether [`Store::create`] made the object.

@@ -121,7 +121,7 @@ impl SimulatedFiles {
         let mut survives = || match loss {
             Loss::Nothing => true,
             Loss::Unsynced => false,
-            Loss::Some(_) => random.next() % 2 == 0,
+            Loss::Some(_) => random.next().is_multiple_of(2),
         };
         let mut names = BTreeMap::new();
         let all: std::collections::BTreeSet<_> =
@@ -248,7 +248,7 @@ fn torn(file: &Content, random: &mut Random) -> Vec<u8> {
     let len = file.seen.len();
     let kept = (random.next() % (len as u64 + 1)) as usize;
     let mut bytes = file.seen[..kept].to_vec();
-    if random.next() % 2 == 0 {
+    if random.next().is_multiple_of(2) {
         bytes.resize(len, 0);
     }
     bytes
