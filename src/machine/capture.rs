@@ -142,10 +142,7 @@ impl Instance {
             },
             Ref::Exn(None) => Ok(Value::Exn(None)),
             Ref::Exn(Some(exn)) => {
-                ensure!(
-                    depth < limits::EXN_DEPTH_MAX as u32,
-                    "exceptions are nested too deeply in each other"
-                );
+                ensure!(depth < limits::EXN_DEPTH_MAX, "exceptions are nested too deeply in each other");
                 let tag = exn.tag(&mut self.store)?;
                 let tag = self.tag_index(&tag)?;
                 let count = exn.ty(&self.store)?.fields().len();
