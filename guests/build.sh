@@ -26,6 +26,8 @@ sha256      src/sha256.c     -O2
 ackermann   src/ackermann.c  -O2 -fno-optimize-sibling-calls
 words       src/words.c      -Os
 lines       src/lines.c      -O2
+kernels     src/kernels.c    -O2
+kernels_simd src/kernels.c   -O3 -msimd128
 LIST
 }
 
@@ -41,8 +43,8 @@ build_c() {
 
 build_cxx() {
   ensure_zig || exit 77
-  zig_cxx "$1/exceptions.wasm" src/exceptions.cpp drivers/exception_tag.cpp
-  built+=(exceptions.wasm)
+  zig_cxx "$1/calculator.wasm" src/calculator.cpp drivers/exception_tag.cpp
+  built+=(calculator.wasm)
 }
 
 build_into() {
