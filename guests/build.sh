@@ -60,6 +60,7 @@ build_into() {
 check() {
   local temp name differs=0
   temp=$(mktemp -d)
+  # shellcheck disable=SC2064  # the name is local, so it is expanded now
   trap "rm -rf '$temp'" EXIT
   build_into "$temp" "$1"
   for name in "${built[@]}"; do
