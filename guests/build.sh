@@ -26,6 +26,8 @@ sha256      src/sha256.c     -O2
 ackermann   src/ackermann.c  -O2 -fno-optimize-sibling-calls
 words       src/words.c      -Os
 lines       src/lines.c      -O2
+kernels     src/kernels.c    -O2
+kernels_simd src/kernels.c   -O3 -msimd128
 LIST
 }
 
@@ -41,8 +43,8 @@ build_c() {
 
 build_cxx() {
   ensure_zig || exit 77
-  zig_cxx "$1/exceptions.wasm" src/exceptions.cpp drivers/exception_tag.cpp
-  built+=(exceptions.wasm)
+  zig_cxx "$1/calculator.wasm" src/calculator.cpp drivers/exception_tag.cpp
+  built+=(calculator.wasm)
 }
 
 build_into() {
@@ -58,6 +60,7 @@ build_into() {
 check() {
   local temp name differs=0
   temp=$(mktemp -d)
+  # shellcheck disable=SC2064  # the name is local, so it is expanded now
   trap "rm -rf '$temp'" EXIT
   build_into "$temp" "$1"
   for name in "${built[@]}"; do

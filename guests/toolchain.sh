@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by build.sh and fetch.sh: two compilers for wasm32-wasi.
 #
 # Debian's clang 14 (apt, as root) builds our own C programs. Zig's clang 22 (PyPI, no root) builds what needs exceptions, which

@@ -1,7 +1,7 @@
 // C++ with real Wasm exceptions: a calculator (scanner, recursive-descent parser to a tree of virtual nodes, evaluator) that reports
 // every fault by throwing. Destructors run calls that loop while an exception is in flight; handlers rethrow, translate and nest
 // exceptions; a constructor throws half-way; exceptions are kept and thrown again later. At the end every object made has been
-// destroyed. usage: exceptions [ROUNDS]
+// destroyed. usage: calculator [ROUNDS]
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
