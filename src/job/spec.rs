@@ -156,6 +156,7 @@ impl Spec {
             args: std::iter::once(self.program.clone()).chain(self.args.iter().cloned()).collect(),
             env: self.env.clone(),
             dirs: self.dirs.iter().map(preopen).collect(),
+            clock: wasi::ClockMode::default(),
             seed: Some(seed),
         }
     }
