@@ -217,7 +217,9 @@ impl RunArgs {
                 this.say(&format!("the program has ended, but its result is not stored: {error:#}"));
             }
             Notice::OutputLost(bytes) => {
-                this.say(&format!("{bytes} bytes that were printed before are not kept and are missing here"));
+                this.say(&format!(
+                    "{bytes} bytes that were printed before are not kept and are missing here"
+                ));
             }
         })
     }
@@ -316,7 +318,8 @@ pub fn resolve_dir(dir: &SpecDir) -> Result<SpecDir> {
     if !path.is_dir() {
         return Err(failed("it is not a directory".to_string()));
     }
-    let host = path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))?;
+    let host =
+        path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))?;
     Ok(SpecDir { host, ..dir.clone() })
 }
 
