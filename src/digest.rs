@@ -75,6 +75,10 @@ macro_rules! id {
 }
 
 id!(
+    /// Names a pack of chunks in a store: blake3 of its index, which holds the hashes of all else.
+    PackId
+);
+id!(
     /// Names a guest module: blake3 of the `.wasm` file as the user gave it.
     ModuleId
 );

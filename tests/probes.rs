@@ -60,7 +60,7 @@ fn every_probe() {
             .find_map(|l| l.strip_prefix(";; EXPECT: "))
             .map(|e| e.trim().parse::<i64>().unwrap());
         let wasm = wat::parse_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let outcome = std::panic::catch_unwind(|| {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let module = engine.compile(&wasm).unwrap();
             let (values, fuel) = straight(&module);
             let n = if let Value::I64(n) = values[0] { n as i64 } else { panic!("{values:?}") };
@@ -69,7 +69,7 @@ fn every_probe() {
             let (again, fuel_again, pauses) = moved(&module, every, 400);
             assert_eq!((&again, fuel_again), (&values, fuel), "after {pauses} pauses");
             println!("{}: fuel {fuel}, {pauses} pauses", path.file_name().unwrap().display());
-        });
+        }));
         if outcome.is_err() {
             failed.push(path);
         }

@@ -295,7 +295,7 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     };
     negative(&mut code);
     // Only a rewind gets here without fuel.
-    restore_frame(&mut code, cx, scratch, &slots);
+    restore_frame(&mut code, cx, scratch, &slots, scratch);
     let mut sink = InstructionSink::new(&mut code);
     sink.i32_const(0).global_set(hidden.rewinding).global_get(hidden.grant).global_set(hidden.fuel).end();
     slots.iter().for_each(|(local, _)| drop(sink.local_get(*local)));

@@ -673,7 +673,7 @@ impl Emitter<'_, '_, '_> {
     fn restore(&mut self, id: PointId) {
         let slots = self.slots(id);
         let scratch = self.scratch();
-        restore_frame(&mut self.code, self.cx, scratch, &slots);
+        restore_frame(&mut self.code, self.cx, scratch, &slots, self.scan.params);
     }
 
     // ---- the body ---------------------------------------------------------------------------------
@@ -747,7 +747,15 @@ pub fn save_frame(
 }
 
 /// Pops a frame into these locals.
-pub fn restore_frame(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[(u32, ValType)]) {
+///
+/// Locals below `params` keep their declared type; all others are nullable.
+pub fn restore_frame(
+    code: &mut Vec<u8>,
+    cx: &Context<'_, '_>,
+    scratch: u32,
+    slots: &[(u32, ValType)],
+    params: u32,
+) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let size: u32 = slots.iter().map(|&(_, ty)| kind(cx, ty).size()).sum::<u32>() + TRAILER;
     let mut sink = InstructionSink::new(code);
@@ -767,13 +775,16 @@ pub fn restore_frame(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slo
             Kind::Func => {
                 sink.call(hidden.pop_func);
                 cast(&mut sink, ty);
-                sink.local_set(local);
             }
             Kind::Exn => {
-                sink.call(hidden.pop_exn).local_set(local);
+                sink.call(hidden.pop_exn);
             }
-            _ => {}
+            _ => continue,
         }
+        if local < params && !ty.is_defaultable() {
+            sink.ref_as_non_null();
+        }
+        sink.local_set(local);
     }
 }
 

@@ -1,9 +1,12 @@
 //! The module as given: one pass over its sections, validated, with the refusals that need no code.
 
+use std::collections::HashMap;
+
+use wasmparser::types::CoreTypeId;
 use wasmparser::{
-    CompositeInnerType, Export, ExternalKind, FuncToValidate, FuncType, FunctionBody, GlobalType, MemoryType,
-    Parser, Payload, RefType, SectionLimited, TableType, TypeRef, ValType, ValidPayload, Validator,
-    ValidatorResources, WasmFeatures,
+    CompositeInnerType, Export, ExternalKind, FuncToValidate, FuncType, FunctionBody, GlobalType, HeapType,
+    MemoryType, PackedIndex, Parser, Payload, RefType, SectionLimited, TableType, TypeRef, ValType,
+    ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::refusal::{Item, Refusal};
@@ -41,6 +44,8 @@ pub struct Module<'a> {
     pub bodies: Vec<Body<'a>>,
     /// Functions that can become a `funcref`, ascending: those named outside of `call`.
     pub referenced: Vec<u32>,
+    /// The validator names types by ids of its own; the first index of each.
+    type_ids: HashMap<CoreTypeId, u32>,
 }
 
 /// A function body, with its validator.
@@ -81,18 +86,26 @@ impl<'a> Module<'a> {
             sections: Sections::default(),
             bodies: vec![],
             referenced: vec![],
+            type_ids: HashMap::new(),
         };
         let mut validator = Validator::new_with_features(features());
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload?;
-            if let ValidPayload::Func(to_validate, body) = validator.payload(&payload)? {
-                let func = module.imported_funcs + module.bodies.len() as u32;
-                module.bodies.push(Body { func, body, to_validate });
-                continue;
+            match validator.payload(&payload)? {
+                ValidPayload::Func(to_validate, body) => {
+                    let func = module.imported_funcs + module.bodies.len() as u32;
+                    module.bodies.push(Body { func, body, to_validate });
+                }
+                ValidPayload::End(types) => {
+                    let types = types.as_ref();
+                    let indexes = (0..types.core_type_count_in_module()).rev();
+                    module.type_ids = indexes.map(|i| (types.core_type_at_in_module(i), i)).collect();
+                }
+                _ => module.section(payload)?,
             }
-            module.section(payload)?;
         }
         module.refuse_foreign_references()?;
+        module.referenced.extend(module.start);
         module.referenced.sort_unstable();
         module.referenced.dedup();
         Ok(module)
@@ -321,6 +334,20 @@ impl<'a> Module<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A type as the validator gives it, named by the module's own indexes.
+    pub fn indexed(&self, ty: ValType) -> ValType {
+        let ValType::Ref(r) = ty else { return ty };
+        let (at, exact) = match r.heap_type() {
+            HeapType::Concrete(at) => (at, false),
+            HeapType::Exact(at) => (at, true),
+            HeapType::Abstract { .. } => return ty,
+        };
+        let index = at.as_core_type_id().and_then(|id| self.type_ids.get(&id));
+        let Some(index) = index.and_then(|&i| PackedIndex::from_module_index(i)) else { return ty };
+        let make = if exact { RefType::exact } else { RefType::concrete };
+        ValType::Ref(make(r.is_nullable(), index))
     }
 
     /// The type of a function.

@@ -210,8 +210,9 @@ pub fn scan<'a>(module: &Module<'a>, graph: &CallGraph, body: &Body<'a>) -> Resu
     let mut validator = to_validate.into_validator(Default::default());
     let mut reader = body.body.get_binary_reader();
     validator.read_locals(&mut reader)?;
-    let locals: Vec<_> =
-        (0..validator.len_locals()).map(|i| validator.get_local_type(i).expect("declared")).collect();
+    let locals: Vec<_> = (0..validator.len_locals())
+        .map(|i| module.indexed(validator.get_local_type(i).expect("declared")))
+        .collect();
     let params = module.func_type(body.func).params().len() as u32;
     for &ty in locals.iter().chain(module.func_type(body.func).results()) {
         module.value_type("function", body.func, ty, body.body.range().start as u64)?;
@@ -419,10 +420,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let base = self.validator.get_control_frame(0).map_or(0, |f| f.height);
         let all = height.saturating_sub(base).saturating_sub(above);
         let count = count.unwrap_or(all).min(all);
-        (0..count)
-            .rev()
-            .filter_map(|depth| self.validator.get_operand_type(above + depth).flatten())
-            .collect()
+        (0..count).rev().filter_map(|depth| self.operand(above + depth)).collect()
     }
 
     /// Types of the whole operand stack, bottom first, leaving out `above` ones on top.
@@ -432,7 +430,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
         if self.operands_total > OPERANDS_MAX {
             return vec![]; // refused at the end
         }
-        (0..all).rev().filter_map(|depth| self.validator.get_operand_type(above + depth).flatten()).collect()
+        (0..all).rev().filter_map(|depth| self.operand(above + depth)).collect()
+    }
+
+    fn operand(&self, depth: usize) -> Option<ValType> {
+        Some(self.module.indexed(self.validator.get_operand_type(depth).flatten()?))
     }
 
     /// All constructs around the current place have a point inside.
@@ -603,7 +605,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
                     && *at == start
                 {
                     let point = *point as usize;
+                    // A resumed callee may throw: what the handlers read is live while it runs.
                     self.out.points[point].block = self.flow.split();
+                    self.throws();
+                    self.flow.split();
                 } else if !self.handlers.is_empty() {
                     self.flow.split();
                 }

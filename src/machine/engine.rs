@@ -54,6 +54,8 @@ impl Engine {
         config.wasm_threads(true);
         config.cranelift_nan_canonicalization(settings.canonical_nans);
         config.relaxed_simd_deterministic(settings.deterministic_relaxed_simd);
+        // Unused here, but checked against the other.
+        config.async_stack_size(WASM_STACK + (1 << 20));
         config.max_wasm_stack(WASM_STACK);
         config.cranelift_opt_level(wasmtime::OptLevel::Speed);
         config.generate_address_map(true);

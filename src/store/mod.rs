@@ -1,1 +1,236 @@
-//! store
+//! Bytes by name, durable, behind one trait: memory and local directory here, remote stores later.
+//!
+//! - [`Store`]: whole objects by [`Key`], with one atomic step that every kind of store has,
+//!   [`Store::create`]; [`Memory`] and [`Local`] implement it, and [`conformance`] tests whatever does.
+//! - [`Chunks`]: the repository of content-addressed chunks in pack objects, on any store.
+//! - [`objects`]: modules and manifests, each a whole object named by its hash.
+//! - [`fault`], [`simulated`]: stores that fail on purpose, for crash tests.
+//!
+//! Names in a store:
+//!
+//! | key | what | who writes it |
+//! |---|---|---|
+//! | `packs/<id>` | chunks, see `pack.rs` | [`Chunks`] |
+//! | `pack-epoch` | a number that changes before packs are removed | [`Chunks`], [`Sweep`] |
+//! | `modules/<id>` | a guest module, compressed | [`objects`] |
+//! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
+//! | `jobs/…` | logs of jobs | the job room |
+
+mod cache;
+mod chunks;
+#[cfg(test)]
+mod chunks_tests;
+#[cfg(test)]
+mod crash_tests;
+mod error;
+mod files;
+mod key;
+mod leases;
+mod local;
+#[cfg(test)]
+mod local_tests;
+mod memory;
+pub mod objects;
+mod pack;
+mod sweep;
+mod writer;
+
+#[doc(hidden)]
+pub mod conformance;
+#[doc(hidden)]
+pub mod fault;
+#[doc(hidden)]
+pub mod simulated;
+
+use std::ops::Range;
+
+pub use chunks::{Chunks, PackReport};
+pub use error::{Holder, StoreError};
+pub use files::{Entry, FileOps, Locked, NewFile, OpenedFile, RealFiles};
+pub use key::{KEY_MAX, Key};
+pub use local::{FORMAT, Local};
+pub use memory::Memory;
+pub use pack::CHUNK_MAX;
+pub use sweep::{Sweep, Swept};
+pub use writer::{Guard, Writer, Written};
+
+/// Whether [`Store::create`] made the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It did: nobody else has, or will.
+    Yes,
+    /// There was one already; it is untouched.
+    Exists,
+}
+
+/// How a lease is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// By one holder alone.
+    Exclusive,
+    /// By any number of holders, none of them exclusive.
+    Shared,
+}
+
+/// Bytes by name.
+///
+/// An object appears under its name at once and whole, or not at all: a reader never sees a part of
+/// one. What has been written is durable when the call returns, so the order of calls is the order in
+/// which things survive a loss of power. Several processes may use one store at a time.
+pub trait Store: Send + Sync {
+    /// What the store is, for messages: its path or address.
+    fn describe(&self) -> String;
+
+    /// Stores the object durably, over any former one. Meant for objects named by their content, so that
+    /// doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], [`StoreError::Denied`], [`StoreError::Io`]; a former object is then intact.
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Begins an object that is too big for memory, or whose name is not known before its end.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn upload(&self) -> Result<Box<dyn Upload>, StoreError>;
+
+    /// Stores the object durably if there is none under the name: of any number of callers, at any time,
+    /// one gets [`Created::Yes`].
+    ///
+    /// # Errors
+    /// As [`Store::put`]. After an error it is unknown whether the object was made: read it to find out.
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError>;
+
+    /// The whole object. Use [`Store::get_at_most`] where a limit is known.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Denied`], [`StoreError::Io`].
+    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError>;
+
+    /// Exactly these bytes of the object, from `range.start` up to and without `range.end`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the object does not have them all, and as [`Store::get`].
+    fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+
+    /// Length of the object in bytes.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    fn size(&self, key: &Key) -> Result<u64, StoreError>;
+
+    /// All keys whose text begins with `prefix`, in ascending order of their bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`] if no key can begin so, and as [`Store::get`] without `NotFound`.
+    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError>;
+
+    /// Makes durable what can be seen under the prefix, whoever has written it.
+    ///
+    /// A process that died may leave an object that can be seen and does not survive a loss of power. Who
+    /// names an object that another has written calls this before; reading alone does not need it.
+    ///
+    /// # Errors
+    /// As [`Store::list`] and [`Store::put`].
+    fn settle(&self, prefix: &str) -> Result<(), StoreError>;
+
+    /// Removes the object durably; it is no error if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`], [`StoreError::Io`].
+    fn delete(&self, key: &Key) -> Result<(), StoreError>;
+
+    /// Takes a lease, which ends with its holder: when the [`Hold`] is dropped or the process dies. The
+    /// key need not name an object. Does not wait.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] if it cannot be had now, and as [`Store::put`].
+    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError>;
+
+    /// Takes an exclusive lease; see [`Store::lease`].
+    ///
+    /// # Errors
+    /// As [`Store::lease`].
+    fn hold(&self, key: &Key) -> Result<Box<dyn Hold>, StoreError> {
+        self.lease(key, Sharing::Exclusive)
+    }
+
+    /// The whole object, unless it is longer than `max` bytes: for objects that someone else may have made.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`], and as [`Store::get`].
+    fn get_at_most(&self, key: &Key, max: u64) -> Result<Vec<u8>, StoreError> {
+        let refuse = |len| StoreError::TooLarge { what: key.to_string(), len, max };
+        let len = self.size(key)?;
+        if len > max {
+            return Err(refuse(len));
+        }
+        let bytes = self.get(key)?;
+        // It may have been replaced meanwhile.
+        if bytes.len() as u64 > max { Err(refuse(bytes.len() as u64)) } else { Ok(bytes) }
+    }
+}
+
+/// An object being written piece by piece. Dropped without [`Upload::commit`], it leaves nothing.
+///
+/// The name is given at the end, so that it can be the content's hash. A store that cannot rename (S3)
+/// sends small objects whole at the end, and big ones in parts under a name of its own, to be copied
+/// inside the service.
+pub trait Upload: Send {
+    /// Appends these bytes.
+    ///
+    /// # Errors
+    /// As [`Store::put`]; the upload can then only be dropped.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Makes the object durable and visible under this name.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn commit(self: Box<Self>, key: &Key) -> Result<(), StoreError>;
+}
+
+/// A lease; dropping it gives it back.
+pub trait Hold: Send + Sync {}
+
+/// The same store behind a pointer.
+impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
+        (**self).put(key, bytes)
+    }
+    fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
+        (**self).upload()
+    }
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
+        (**self).create(key, bytes)
+    }
+    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
+        (**self).get(key)
+    }
+    fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        (**self).get_range(key, range)
+    }
+    fn size(&self, key: &Key) -> Result<u64, StoreError> {
+        (**self).size(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
+        (**self).list(prefix)
+    }
+    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
+        (**self).settle(prefix)
+    }
+    fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        (**self).delete(key)
+    }
+    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
+        (**self).lease(key, sharing)
+    }
+}
+
+/// The error of a range that the object does not have.
+fn short(what: impl std::fmt::Display, range: &Range<u64>, len: u64) -> StoreError {
+    StoreError::corrupt(what, format!("bytes {} to {} are wanted, and it has {len}", range.start, range.end))
+}

@@ -1,7 +1,5 @@
 //! Reading a directory.
 
-use rustix::fs::fstat;
-
 use super::{
     Wasi,
     errno::{Errno, Outcome, Stop, done},
@@ -39,7 +37,7 @@ fn read_directory(open: &mut OpenDirectory, out: &mut [u8], cookie: u64) -> Outc
         Some(listing) if cookie != 0 => listing,
         other => other.insert(host::list(&open.dir)?),
     };
-    let own_ino = fstat(&*open.dir)?.st_ino as u64;
+    let own_ino = host::attributes(&*open.dir)?.ino;
     let dots = [".", ".."].into_iter().map(|name| (name, own_ino, Filetype::Directory));
     let entries = dots.chain(listing.iter().map(|entry| (entry.name.as_str(), entry.ino, entry.kind)));
     let mut used = 0;

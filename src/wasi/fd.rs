@@ -1,6 +1,6 @@
 //! Functions about a descriptor itself, not its content.
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fstat, futimens};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, futimens};
 
 use super::{
     Wasi,
@@ -42,7 +42,7 @@ impl Wasi {
                 return Err(Errno::Perm.into());
             }
             fallocate(&open.file, FallocateFlags::empty(), offset, len)?;
-            open.written.note_size(fstat(&open.file)?.st_size as u64);
+            open.written.note_size(host::attributes(&open.file)?.size);
             Ok(())
         })
     }
@@ -143,8 +143,8 @@ impl Wasi {
                 Open::Stream(stream) => {
                     types::stream_filestat(stream_type(self.streams.is_terminal(*stream)))
                 }
-                Open::Directory(dir) => types::filestat(&fstat(&*dir.dir)?),
-                Open::File(file) => types::filestat(&fstat(&file.file)?),
+                Open::Directory(dir) => host::attributes(&*dir.dir)?.filestat(),
+                Open::File(file) => host::attributes(&file.file)?.filestat(),
             };
             Ok(memory::write(mem, stat, &bytes)?)
         })
@@ -236,7 +236,7 @@ impl Wasi {
             let base = match whence {
                 0 => 0,
                 1 => open.position,
-                2 => fstat(&open.file)?.st_size as u64,
+                2 => host::attributes(&open.file)?.size,
                 _ => return Err(Errno::Inval.into()),
             };
             open.position = base.checked_add_signed(offset).ok_or(Errno::Inval)?;

@@ -5,12 +5,12 @@ use std::{ffi::CStr, fs::File, io, os::fd::AsFd, path::Path};
 
 use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::fs::{Dir, OpenOptions};
-use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fstat};
 
 use super::{
     errno::Errno,
     state::Listed,
-    types::{Filetype, fstflags},
+    types::{Attributes, fstflags},
 };
 
 /// How to open something.
@@ -28,7 +28,7 @@ pub(super) struct How {
 #[derive(Debug)]
 pub(super) enum Opened {
     Directory(Dir),
-    File { file: File, kind: Filetype, stat: Stat },
+    File { file: File, found: Attributes },
 }
 
 /// The host's directory at an absolute or relative path; the only path that may lead anywhere.
@@ -58,12 +58,12 @@ pub(super) fn open(dir: &Dir, path: &str, how: How) -> Result<Opened, Errno> {
     // So that opening a FIFO does not wait for its other end. Means nothing for files.
     options.nonblock(true);
     let file = dir.open_with(path, &options)?.into_std();
-    let stat = rustix::fs::fstat(&file)?;
+    let stat = fstat(&file)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Ok(Opened::Directory(Dir::from_std_file(file))),
-        FileType::RegularFile => Ok(Opened::File { file, kind: Filetype::RegularFile, stat }),
+        FileType::RegularFile => Ok(Opened::File { file, found: stat.into() }),
         FileType::CharacterDevice if is_constant_device(&stat) => {
-            Ok(Opened::File { file, kind: Filetype::CharacterDevice, stat })
+            Ok(Opened::File { file, found: stat.into() })
         }
         _ => Err(Errno::Notsup),
     }
@@ -75,22 +75,14 @@ fn is_constant_device(stat: &Stat) -> bool {
     cfg!(target_os = "linux") && major == 1 && matches!(minor, 3 | 5 | 7)
 }
 
+/// Attributes of something open.
+pub(super) fn attributes(open: impl AsFd) -> rustix::io::Result<Attributes> {
+    Ok(fstat(open)?.into())
+}
+
 /// Attributes of what is at a path inside `dir`.
-pub(super) fn stat(dir: &Dir, path: &str, follow: bool) -> Result<Stat, Errno> {
-    // An open that gives no access, so that it works on everything and has no side effects.
-    let mut options = OpenOptions::new();
-    options.read(true).follow(if follow { FollowSymlinks::Yes } else { FollowSymlinks::No });
-    #[cfg(target_os = "linux")]
-    {
-        use cap_std::fs::OpenOptionsExt;
-        options.custom_flags(rustix::fs::OFlags::PATH.bits() as i32);
-        Ok(rustix::fs::fstat(dir.open_with(path, &options)?)?)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        options.nonblock(true);
-        Ok(rustix::fs::fstat(dir.open_with(path, &options)?)?)
-    }
+pub(super) fn attributes_at(dir: &Dir, path: &str, follow: bool) -> io::Result<Attributes> {
+    Ok(if follow { dir.metadata(path)? } else { dir.symlink_metadata(path)? }.into())
 }
 
 /// The entries of a directory but `.` and `..`, by ascending name: the host's own order differs from
@@ -175,4 +167,39 @@ pub(super) fn path_of(root: &Dir, open: &impl AsFd) -> Option<String> {
     };
     let (root, open) = (link(root.as_fd())?, link(open.as_fd())?);
     Some(open.strip_prefix(root).ok()?.to_str()?.to_string())
+}
+
+/// The first `size` bytes of an open file, however it was opened.
+pub(super) fn content(file: &File, size: u64) -> io::Result<Vec<u8>> {
+    use std::os::{fd::AsRawFd, unix::fs::FileExt};
+    let len = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut content = vec![0; len];
+    match file.read_exact_at(&mut content, 0) {
+        // Open for writing only: the host lets us open it once more.
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => {
+            let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            again.read_exact_at(&mut content, 0)?;
+        }
+        result => result?,
+    }
+    Ok(content)
+}
+
+/// A file without a name that has this content, readable and writable.
+///
+/// # Errors
+/// `Unsupported` where the host has no such files.
+pub(super) fn nameless(content: &[u8]) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::FileExt;
+        let file = File::from(rustix::fs::memfd_create("nameless", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.write_all_at(content, 0)?;
+        Ok(file)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = content;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -11,6 +11,7 @@ use super::{
     Wasi,
     errno::{Errno, Outcome, Stop, done},
     fdtable::{Open, OpenFile},
+    host,
     memory::{self, BUFFERS_MAX, Buffers},
     stdio::Stream,
 };
@@ -30,7 +31,7 @@ impl Wasi {
             let buffers = Buffers::read(mem, iovs, iovs_len)?;
             let n = match self.fds.get_mut(fd)? {
                 Open::File(open) => {
-                    let n = read_at(&open.file, mem, &buffers, open.position)?;
+                    let n = read_at(open, mem, &buffers, open.position)?;
                     open.position += u64::from(n);
                     n
                 }
@@ -59,7 +60,7 @@ impl Wasi {
             memory::check(mem, nread, 1, 4)?;
             let buffers = Buffers::read(mem, iovs, iovs_len)?;
             let n = match self.fds.get(fd)? {
-                Open::File(open) => read_at(&open.file, mem, &buffers, offset)?,
+                Open::File(open) => read_at(open, mem, &buffers, offset)?,
                 Open::Stream(Stream::Stdin) => return Err(Errno::Spipe.into()),
                 Open::Stream(_) | Open::Directory(_) => return Err(Errno::Badf.into()),
             };
@@ -123,12 +124,16 @@ impl Wasi {
 }
 
 /// Reads into the buffers, from `offset` on, until they are full or a read falls short.
-fn read_at(file: &File, mem: &mut [u8], buffers: &Buffers, offset: u64) -> Outcome<u32> {
-    if let [first, second] = *buffers.list() {
-        if let Some((first, second)) = memory::two_mut(mem, first, second) {
-            let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
-            return Ok(retry_on_intr(|| preadv(file, &mut slices, offset))? as u32);
-        }
+fn read_at(open: &OpenFile, mem: &mut [u8], buffers: &Buffers, offset: u64) -> Outcome<u32> {
+    if !open.access.readable {
+        return Err(Errno::Badf.into());
+    }
+    let file = &open.file;
+    if let [first, second] = *buffers.list()
+        && let Some((first, second)) = memory::two_mut(mem, first, second)
+    {
+        let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        return Ok(retry_on_intr(|| preadv(file, &mut slices, offset))? as u32);
     }
     let mut total = 0u32;
     for (at, len) in buffers.list() {
@@ -155,7 +160,7 @@ fn write_at(open: &mut OpenFile, mem: &[u8], buffers: &Buffers, offset: u64) -> 
         return Err(Errno::Badf.into());
     }
     if open.written.end.is_none() {
-        open.written.end = Some(rustix::fs::fstat(&open.file)?.st_size as u64);
+        open.written.end = Some(host::attributes(&open.file)?.size);
     }
     let mut slices = [IoSlice::new(&[]); BUFFERS_MAX];
     for (slice, (at, len)) in slices.iter_mut().zip(buffers.list()) {
@@ -164,7 +169,7 @@ fn write_at(open: &mut OpenFile, mem: &[u8], buffers: &Buffers, offset: u64) -> 
     let slices = &slices[..buffers.list().len()];
     if open.access.append {
         let n = append(&open.file, slices)? as u32;
-        let end = rustix::fs::fstat(&open.file)?.st_size as u64;
+        let end = host::attributes(&open.file)?.size;
         open.written.note(end.saturating_sub(u64::from(n)), u64::from(n));
         return Ok((n, end));
     }
@@ -185,6 +190,6 @@ fn append(file: &File, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
 /// Without `RWF_APPEND`: other processes could write in between.
 #[cfg(not(target_os = "linux"))]
 fn append(file: &File, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
-    let end = rustix::fs::fstat(file)?.st_size as u64;
+    let end = host::attributes(file)?.size;
     retry_on_intr(|| pwritev(file, slices, end))
 }

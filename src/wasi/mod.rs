@@ -1,4 +1,75 @@
 //! WASI preview 1, whose state is plain data.
+//!
+//! All 46 functions of `wasi_snapshot_preview1` ([`FUNCTIONS`]) are methods of [`Wasi`] that take the
+//! guest's memory as a slice and the raw arguments; no engine is needed to call them. The reference
+//! for numbers, errors and corner cases is `wasmtime-wasi` 48.
+//!
+//! ```text
+//! machine ── name(mem, args…) ──> Wasi ──┬── plain data, saved and restored (State)
+//!         <── Ok(Errno) | Err(Stop) ──   └── handles, found again at a restore (Host, directories)
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `functions` | the list of all functions, once |
+//! | `fd` `io` `directory` `path` `poll` `clock` `random` `process` | the functions |
+//! | `errno` `types` `memory` | numbers and layouts of the standard; checked guest pointers |
+//! | `fdtable` | open descriptors, their state beside their handles |
+//! | `host` | host directories: the only file that gives the host a path |
+//! | `config` `stdio` `interrupt` | what the embedder gives |
+//! | `state` `save` `restore` | the state as a value and as bytes; taking it out and going on from it |
+//!
+//! # What a restore guarantees
+//!
+//! A guest that goes on from a state has the descriptors, offsets, listings, clocks and random numbers
+//! that it had, or the restore is refused with a reason and nothing is touched. Files are on the
+//! host, and do not go back with the guest's memory: between the snapshot and the kill the guest went
+//! on, and will do the same again. So for each open file:
+//!
+//! | opened for | found | what is done |
+//! |---|---|---|
+//! | anything | same size and time of change, be it a copy | reopened, offset set; never made or emptied again |
+//! | reading | anything else | refused ([`Problem::Changed`]) |
+//! | writing | longer, and the guest wrote the end that it had at the snapshot | cut off to that length |
+//! | writing only | overwritten before that | left: the guest writes the same again before anyone is told |
+//! | reading and writing | overwritten, or ever written elsewhere than at its end | refused ([`Problem::Overwritten`]) |
+//! | writing | shorter; longer by someone else; another file | refused |
+//! | anything | nothing, or a directory | refused |
+//!
+//! Cutting off gives exactly-once output for files that are written from start to end, the usual case. It
+//! rests on one assumption: what was appended to the guest's own end of a file since the snapshot was
+//! appended by the guest. Times of change tell contents apart as finely as the file system stamps them
+//! (a few ms on older kernels).
+//!
+//! A file without a name (unlinked while open) is kept in the state itself, up to
+//! [`NAMELESS_LEN_MAX`] bytes of all such files together; beyond that it cannot be found again, and the
+//! restore says so. A file that was renamed while open is found under its new name, if that was before
+//! the snapshot.
+//!
+//! What the guest does to *names* after the snapshot is done twice: a file that it opened, wrote and
+//! closed is written again from its start, one that it appended to and closed gets the lines again, and
+//! a rename that was already made fails with `Noent` the second time.
+//!
+//! - Standard output and error: bytes are counted ([`StreamState`]); [`Output`] decides what is done with
+//!   them, and an [`Output`] that drops what it was given before makes them exactly-once.
+//! - Standard input: a file is checked and read on from where the guest was. What was read from a pipe
+//!   or terminal is gone, except for what the guest's memory holds of it.
+//! - Monotonic time goes on from where it was at the snapshot and stands still in between; it is not
+//!   part of the state until the guest has looked at it. Wall time is the host's.
+//! - Random numbers go on where they were.
+//! - A wait that was cut short goes on for the rest of its time.
+//!
+//! # Where this differs from the reference
+//!
+//! - A pointer outside the memory is `Fault`; the reference traps. Misaligned pointers work.
+//! - Buffers are all used (up to 16 in a call), not only the first.
+//! - Errors that the reference folds into `Io` keep their number (`Xdev`, `Mfile`, `Rofs`, …).
+//! - `fd_allocate` works; the reference says `Notsup`.
+//! - `dev` and `ino` are the host's; `ctim` is the time of the last change of status.
+//! - Directories are read in the order of their names.
+//! - FIFOs, sockets and devices are `Notsup`, but for null, zero and full: the others have a state
+//!   that no snapshot holds.
+//! - `proc_exit` takes any code; the reference traps from 126 on.
 
 mod clock;
 mod config;
@@ -21,6 +92,9 @@ mod state;
 mod stdio;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
@@ -39,8 +113,8 @@ pub use interrupt::Interrupt;
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
 pub use state::{
-    Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, Place, Root, State, VERSION, Wait,
-    Written,
+    Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
+    Root, State, VERSION, Wait, Written,
 };
 pub use stdio::{Host, Output, OutputBuffer, Stdin, Stream, StreamState};
 pub use types::Filetype;

@@ -43,8 +43,8 @@ impl Wasi {
         done(|| {
             let follow = follows(lookup)?;
             let open = self.fds.directory(fd)?;
-            let found = host::stat(&open.dir, memory::path(mem, path, path_len)?, follow)?;
-            Ok(memory::write(mem, stat, &types::filestat(&found))?)
+            let found = host::attributes_at(&open.dir, memory::path(mem, path, path_len)?, follow)?;
+            Ok(memory::write(mem, stat, &found.filestat())?)
         })
     }
 
@@ -147,15 +147,15 @@ impl Wasi {
                 listing: None,
             })),
             Opened::File { .. } if request.directory => Err(Errno::Notdir.into()),
-            Opened::File { file, kind, stat } => Ok(Open::File(OpenFile {
+            Opened::File { file, found } => Ok(Open::File(OpenFile {
                 file,
                 place,
-                kind,
+                kind: found.kind,
                 read_only: parent.read_only,
                 access: request.access,
                 position: 0,
                 // What is put into an empty file is all the guest's.
-                written: Written { end: (how.write && stat.st_size == 0).then_some(0), in_place: false },
+                written: Written { end: (how.write && found.size == 0).then_some(0), in_place: false },
             })),
         }
     }

@@ -9,6 +9,7 @@ use super::{
     clock::{self, MONOTONIC, REALTIME},
     errno::{Errno, Failure, Outcome, Stop, done},
     fdtable::Open,
+    host,
     interrupt::Interrupt,
     memory::{self, field_u16, field_u32, field_u64},
     state::Wait,
@@ -109,7 +110,7 @@ impl Wasi {
             1 => match self.fds.get(field_u32(record, 16))? {
                 Open::Stream(Stream::Stdin) => (Until::Stdin, 0),
                 Open::File(open) => {
-                    let size = rustix::fs::fstat(&open.file)?.st_size as u64;
+                    let size = host::attributes(&open.file)?.size;
                     (Until::Ready, if open.position >= size { HANGUP } else { 0 })
                 }
                 Open::Stream(_) | Open::Directory(_) => return Err(Errno::Badf),

@@ -1,6 +1,6 @@
 //! Going on from a state: directories and files are found again, checked, mended and repositioned.
 
-use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, ffi::OsStr, fs::File, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,9 +11,9 @@ use super::{
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
     host::{self, How, Opened},
     save::or_dot,
-    state::{Descriptor, DirectoryState, FileIdentity, FileState, State},
+    state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State, Written},
     stdio::{Host, Streams},
-    types::Filetype,
+    types::{Attributes, Filetype},
 };
 
 /// How to go on from a state.
@@ -52,8 +52,11 @@ pub struct FileProblem {
 /// What is wrong with an open file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// It had no name any more when the snapshot was taken.
-    #[error("it had been removed or moved away while it was open, so it cannot be opened again")]
+    /// It had no name any more when the snapshot was taken, and is not in the snapshot.
+    #[error(
+        "it had been removed or moved away while it was open, and is not in the snapshot (because of its \
+         size, or because it still has another name), so it cannot be opened again"
+    )]
     Nameless,
     /// It cannot be opened.
     #[error("it cannot be opened again: {0:?}")]
@@ -126,12 +129,13 @@ impl Wasi {
     fn from_state(state: State, host: Host, how: Restore) -> Result<Self> {
         let roots = open_roots(&state, how.dirs)?;
         let streams = Streams::new(state.streams.clone(), host)?;
+        let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
         let mut opened = Vec::with_capacity(state.descriptors.len());
-        let mut cuts = Cuts::default();
+        let mut cuts = Cuts::new(&state);
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
-            let open = reopen(&state, &roots, descriptor, &mut cuts, how.accept_changed)
+            let open = reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
                 .with_context(|| format!("descriptor {fd} cannot be restored"))?;
             opened.push((*fd, open));
         }
@@ -182,10 +186,20 @@ fn open_roots(state: &State, dirs: Dirs) -> Result<Vec<RootDir>> {
     Ok(roots)
 }
 
+/// Files by device and inode at the snapshot.
+type Files = HashMap<(u64, u64), File>;
+
+/// Makes the files again that the state holds itself.
+fn make_nameless(state: &State) -> Result<Files> {
+    let make = |file: &Nameless| Ok(((file.dev, file.ino), host::nameless(&file.content)?));
+    state.nameless.iter().map(make).collect()
+}
+
 fn reopen(
     state: &State,
     roots: &[RootDir],
     descriptor: &Descriptor,
+    nameless: &Files,
     cuts: &mut Cuts,
     accept_changed: bool,
 ) -> Result<Open> {
@@ -198,7 +212,7 @@ fn reopen(
     let opened = match descriptor {
         Descriptor::Stream(stream) => Ok(Open::Stream(*stream)),
         Descriptor::Directory(dir) => reopen_directory(root, dir),
-        Descriptor::File(file) => reopen_file(root, file, cuts, accept_changed),
+        Descriptor::File(file) => reopen_file(root, file, nameless, cuts, accept_changed),
     };
     opened.map_err(|problem| {
         let host = root.host.join(&place.path);
@@ -227,40 +241,40 @@ fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Prob
 fn reopen_file(
     root: &RootDir,
     state: &FileState,
+    nameless: &Files,
     cuts: &mut Cuts,
     accept_changed: bool,
 ) -> Result<Open, Problem> {
-    let FileState { place, gone, kind: was, access, position, written, identity: _ } = state;
+    let FileState { place, gone, kind: was, access, position, written, identity } = state;
+    let open = |file| {
+        let (place, kind, access, position, written) = (place.clone(), *was, *access, *position, *written);
+        Open::File(OpenFile { file, place, kind, read_only: root.read_only, access, position, written })
+    };
     if *gone {
-        return Err(Problem::Nameless);
+        let file = nameless.get(&(identity.dev, identity.ino)).ok_or(Problem::Nameless)?;
+        return Ok(open(file.try_clone().map_err(|e| Problem::CannotOpen(e.into()))?));
     }
     if access.writable && root.read_only {
         return Err(Problem::CannotOpen(Errno::Perm));
     }
     // Neither made nor emptied again, whatever it was first opened with.
     let how = How { read: access.readable, write: access.writable, follow: true, ..How::default() };
-    let (file, kind, stat) = match host::open(&root.dir, or_dot(&place.path), how) {
-        Ok(Opened::File { file, kind, stat }) if kind == *was => (file, kind, stat),
+    let (file, found) = match host::open(&root.dir, or_dot(&place.path), how) {
+        Ok(Opened::File { file, found }) if found.kind == *was => (file, found),
         Ok(_) => return Err(Problem::OtherKind { expected: "the same kind of file" }),
         Err(e) => return Err(Problem::CannotOpen(e)),
     };
-    if kind == Filetype::RegularFile {
-        cuts.plan(state, &FileIdentity::of_stat(&stat), accept_changed)?;
+    if found.kind == Filetype::RegularFile {
+        cuts.plan(state, &(&found).into(), accept_changed)?;
     }
-    Ok(Open::File(OpenFile {
-        file,
-        place: place.clone(),
-        kind,
-        read_only: root.read_only,
-        access: *access,
-        position: *position,
-        written: *written,
-    }))
+    Ok(open(file))
 }
 
 /// The files that are to be cut off to the length that they had at the snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cuts {
+    /// What the guest has written, through all its descriptors, by device and inode at the snapshot.
+    written: HashMap<(u64, u64), Written>,
     /// By device and inode.
     files: HashMap<(u64, u64), Cut>,
 }
@@ -274,6 +288,18 @@ struct Cut {
 }
 
 impl Cuts {
+    fn new(state: &State) -> Self {
+        let mut written = HashMap::<_, Written>::new();
+        for (_, descriptor) in &state.descriptors {
+            if let Descriptor::File(file) = descriptor {
+                let all = written.entry((file.identity.dev, file.identity.ino)).or_default();
+                all.end = all.end.max(file.written.end);
+                all.in_place |= file.written.in_place;
+            }
+        }
+        Self { written, files: HashMap::new() }
+    }
+
     /// Decides whether the guest can go on with a file as it is found, or after cutting it off.
     ///
     /// After the snapshot the guest went on until it was killed, and what it wrote then is in its files.
@@ -281,8 +307,9 @@ impl Cuts {
     /// where it only wrote at the end; anything else is refused, since the guest would read what it
     /// has not written yet.
     fn plan(&mut self, state: &FileState, found: &FileIdentity, accept: bool) -> Result<(), Problem> {
-        let FileState { access, written, identity, .. } = state;
+        let FileState { access, identity, .. } = state;
         let (expected, found) = (*identity, *found);
+        let written = self.written.get(&(expected.dev, expected.ino)).copied().unwrap_or_default();
         if found.same_content(&expected) {
             return Ok(());
         }
@@ -322,7 +349,7 @@ impl Cuts {
                 continue;
             }
             let explain = || format!("file `{}` cannot be cut off to its length at the snapshot", place.path);
-            let FileIdentity { dev, ino, .. } = FileIdentity::of(file).with_context(explain)?;
+            let Attributes { dev, ino, .. } = host::attributes(file).with_context(explain)?;
             if let Some(cut) = self.files.get(&(dev, ino)) {
                 file.set_len(cut.to).with_context(explain)?;
             }

