@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use rustix::time::{ClockId, clock_getres, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Wasi,
@@ -13,44 +14,115 @@ use super::{
 pub(super) const REALTIME: u32 = 0;
 pub(super) const MONOTONIC: u32 = 1;
 const CPUTIME: [u32; 2] = [2, 3];
+/// What a look at a fixed clock takes, in ns: so that a guest that looks until time has passed ends.
+const LOOK: u64 = 1000;
 
-/// The guest's monotonic clock: 0 when the guest begins, and standing while it is not running.
+/// Which time the guest is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClockMode {
+    /// The host's.
+    #[default]
+    Host,
+    /// One that depends on the guest alone: a look takes 1 us, a wait takes its length, and nothing else
+    /// takes any time. Waits for time do not wait.
+    Fixed {
+        /// Wall time at the start, in ns since 1970.
+        realtime: u64,
+    },
+}
+
+/// What of the clocks is state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClockState {
+    /// The host's clocks.
+    Host {
+        /// The guest's monotonic time in ns, once it has seen it. Until then it is not part of the
+        /// state, so that programs that do not look at the time have the same snapshots everywhere.
+        monotonic: Option<u64>,
+    },
+    /// Fixed clocks.
+    Fixed {
+        /// Wall time at the start, in ns since 1970.
+        realtime: u64,
+        /// The guest's monotonic time in ns.
+        monotonic: u64,
+    },
+}
+
+/// The guest's clocks. The monotonic one is 0 when the guest begins, and stands while it is not running.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Guest time at `since`, in ns.
-    base: u64,
+    /// As it was at `since`.
+    state: ClockState,
     since: Instant,
-    /// The guest has seen this clock. Until then it is not part of the state, so that programs that
-    /// do not look at the time have the same snapshots everywhere.
-    seen: bool,
 }
 
 impl Clock {
-    /// The clock of a new guest, or one that goes on at `saved` ns.
-    pub fn new(saved: Option<u64>) -> Self {
-        Self { base: saved.unwrap_or(0), since: Instant::now(), seen: saved.is_some() }
+    /// The clock of a new guest.
+    pub fn new(mode: ClockMode) -> Self {
+        Self::restore(match mode {
+            ClockMode::Host => ClockState::Host { monotonic: None },
+            ClockMode::Fixed { realtime } => ClockState::Fixed { realtime, monotonic: 0 },
+        })
     }
 
-    /// Guest time in ns.
-    pub fn now(&mut self) -> u64 {
-        self.seen = true;
-        self.peek()
+    /// A clock that goes on.
+    pub fn restore(state: ClockState) -> Self {
+        Self { state, since: Instant::now() }
     }
 
-    /// What has to be saved, in ns.
-    pub fn saved(&self) -> Option<u64> {
-        self.seen.then(|| self.peek())
+    /// What has to be saved.
+    pub fn saved(&self) -> ClockState {
+        match self.state {
+            ClockState::Host { monotonic: Some(_) } => ClockState::Host { monotonic: Some(self.monotonic()) },
+            state => state,
+        }
     }
 
-    fn peek(&self) -> u64 {
-        let elapsed = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.base.saturating_add(elapsed)
+    /// The guest looks at a clock, or begins to wait.
+    pub fn look(&mut self) {
+        match &mut self.state {
+            ClockState::Host { monotonic } => drop(monotonic.get_or_insert(0)),
+            ClockState::Fixed { monotonic, .. } => *monotonic = monotonic.saturating_add(LOOK),
+        }
     }
-}
 
-/// The host's wall time in ns since 1970.
-pub(super) fn realtime() -> u64 {
-    to_nanos(clock_gettime(ClockId::Realtime))
+    /// Guest's monotonic time in ns.
+    pub fn monotonic(&self) -> u64 {
+        match self.state {
+            ClockState::Host { monotonic } => {
+                let elapsed = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                monotonic.unwrap_or(0).saturating_add(elapsed)
+            }
+            ClockState::Fixed { monotonic, .. } => monotonic,
+        }
+    }
+
+    /// Guest's wall time in ns since 1970.
+    pub fn realtime(&self) -> u64 {
+        match self.state {
+            ClockState::Host { .. } => to_nanos(clock_gettime(ClockId::Realtime)),
+            ClockState::Fixed { realtime, monotonic } => realtime.saturating_add(monotonic),
+        }
+    }
+
+    /// Lets so many ns pass without waiting, if the clock is a fixed one; tells whether it is.
+    pub fn pass(&mut self, nanos: u64) -> bool {
+        match &mut self.state {
+            ClockState::Host { .. } => false,
+            ClockState::Fixed { monotonic, .. } => {
+                *monotonic = monotonic.saturating_add(nanos);
+                true
+            }
+        }
+    }
+
+    fn resolution(&self, id: ClockId) -> u64 {
+        match self.state {
+            ClockState::Host { .. } => to_nanos(clock_getres(id)),
+            ClockState::Fixed { .. } => LOOK,
+        }
+    }
 }
 
 fn to_nanos(time: rustix::time::Timespec) -> u64 {
@@ -63,8 +135,8 @@ impl Wasi {
     pub fn clock_res_get(&mut self, mem: &mut [u8], id: u32, resolution: u32) -> Result<Errno, Stop> {
         done(|| {
             let value = match id {
-                REALTIME => to_nanos(clock_getres(ClockId::Realtime)),
-                MONOTONIC => to_nanos(clock_getres(ClockId::Monotonic)),
+                REALTIME => self.clock.resolution(ClockId::Realtime),
+                MONOTONIC => self.clock.resolution(ClockId::Monotonic),
                 _ => return unknown(id),
             };
             Ok(memory::write_u64(mem, resolution, value)?)
@@ -81,8 +153,12 @@ impl Wasi {
     ) -> Result<Errno, Stop> {
         done(|| {
             let value = match id {
-                REALTIME => realtime(),
-                MONOTONIC => self.clock.now(),
+                // Wall time is nothing that a resume would have to go on with.
+                REALTIME => self.clock.realtime(),
+                MONOTONIC => {
+                    self.clock.look();
+                    self.clock.monotonic()
+                }
                 _ => return unknown(id),
             };
             Ok(memory::write_u64(mem, time, value)?)

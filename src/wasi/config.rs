@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use super::clock::ClockMode;
+
 /// Most bytes of arguments, and of environment, that a guest can be given.
 const STRINGS_LEN_MAX: usize = 16 << 20;
 /// Most directories.
@@ -18,6 +20,8 @@ pub struct Config {
     pub env: Vec<(String, String)>,
     /// Host directories, in the order of their descriptors (the first is 3).
     pub dirs: Vec<Preopen>,
+    /// Which time it is given.
+    pub clock: ClockMode,
     /// Seed of `random_get`; unless given, the system's generator is asked for one.
     pub seed: Option<[u8; 32]>,
 }

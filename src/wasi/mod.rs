@@ -55,7 +55,8 @@
 //! - Standard input: a file is checked and read on from where the guest was. What was read from a pipe
 //!   or terminal is gone, except for what the guest's memory holds of it.
 //! - Monotonic time goes on from where it was at the snapshot and stands still in between; it is not
-//!   part of the state until the guest has looked at it. Wall time is the host's.
+//!   part of the state until the guest has looked at it. Wall time is the host's. With
+//!   [`ClockMode::Fixed`] and a seed, a run is a function of its inputs alone.
 //! - Random numbers go on where they were.
 //! - A wait that was cut short goes on for the rest of its time.
 //!
@@ -104,6 +105,7 @@ use clock::Clock;
 use fdtable::{FdTable, Open, OpenDirectory};
 use stdio::Streams;
 
+pub use clock::{ClockMode, ClockState};
 pub use config::{Config, Preopen};
 pub use errno::{Errno, Stop};
 #[allow(unused_imports)] // For the machine, which links them.
@@ -184,7 +186,7 @@ impl Wasi {
             roots,
             fds,
             streams: Streams::new(StreamState::default(), host)?,
-            clock: Clock::new(None),
+            clock: Clock::new(config.clock),
             random: Random::new(config.seed)?,
             wait: None,
             exit_code: None,

@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     Wasi,
-    clock::{self, MONOTONIC, REALTIME},
+    clock::{MONOTONIC, REALTIME},
     errno::{Errno, Failure, Outcome, Stop, done},
     fdtable::Open,
     host,
@@ -75,7 +75,10 @@ impl Wasi {
             let len = memory::check(mem, subscriptions, count, SUBSCRIPTION_LEN as u32)?;
             let began = match repeated {
                 Some(wait) => wait.began,
-                None => self.clock.now(),
+                None => {
+                    self.clock.look();
+                    self.clock.monotonic()
+                }
             };
             let wanted = memory::bytes(mem, subscriptions, len)?
                 .chunks_exact(SUBSCRIPTION_LEN)
@@ -135,9 +138,14 @@ impl Wasi {
             }
             let interrupt = &self.streams.interrupt;
             let requested = interrupt.is_requested();
-            let stdin_ready = wait_once(stdin, interrupt, if requested { 0 } else { left })?;
+            let passes = left < u64::MAX && self.clock.pass(0);
+            let stdin_ready = wait_once(stdin, interrupt, if requested || passes { 0 } else { left })?;
             if stdin_ready || left == 0 {
                 return Ok(stdin_ready);
+            }
+            if passes {
+                self.clock.pass(left);
+                continue;
             }
             if requested {
                 return Err(Failure::Stop(Stop::Suspend));
@@ -146,17 +154,17 @@ impl Wasi {
     }
 
     /// How many ns are left to wait for this; `u64::MAX` if time does not decide.
-    fn left(&mut self, until: Until) -> u64 {
+    fn left(&self, until: Until) -> u64 {
         match until {
-            Until::Monotonic(time) => time.saturating_sub(self.clock.now()),
-            Until::Realtime(time) => time.saturating_sub(clock::realtime()),
+            Until::Monotonic(time) => time.saturating_sub(self.clock.monotonic()),
+            Until::Realtime(time) => time.saturating_sub(self.clock.realtime()),
             Until::Stdin => u64::MAX,
             Until::Ready => 0,
         }
     }
 
     fn write_events(
-        &mut self,
+        &self,
         mem: &mut [u8],
         events: u32,
         stored: u32,

@@ -147,7 +147,7 @@ impl Wasi {
             roots,
             fds,
             streams,
-            clock: Clock::new(state.monotonic),
+            clock: Clock::restore(state.clock),
             random: state.random,
             wait: state.wait,
             exit_code: state.exit_code,

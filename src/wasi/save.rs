@@ -46,7 +46,7 @@ impl Wasi {
             descriptors,
             nameless: self.nameless()?,
             streams: self.streams.state.clone(),
-            monotonic: self.clock.saved(),
+            clock: self.clock.saved(),
             random: self.random.clone(),
             wait: self.wait,
             exit_code: self.exit_code,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    clock::ClockState,
     config::PREOPENS_MAX,
     fdtable::DESCRIPTORS_MAX,
     random::Random,
@@ -42,8 +43,8 @@ pub struct State {
     pub nameless: Vec<Nameless>,
     /// Standard input, output and error.
     pub streams: StreamState,
-    /// The guest's monotonic time in ns, once it has seen it.
-    pub monotonic: Option<u64>,
+    /// The clocks.
+    pub clock: ClockState,
     /// The random generator.
     pub random: Random,
     /// The wait that the guest is in.

@@ -1,7 +1,10 @@
 //! Hostile guests and hostile snapshots: errors, never a panic.
 
 use super::*;
-use crate::wasi::{Descriptor, FUNCTIONS, State, VERSION, wasi_functions};
+use crate::wasi::{
+    Access, ClockState, Descriptor, DirectoryState, FUNCTIONS, FileIdentity, FileState, Filetype, Listed,
+    Nameless, Place, Random, Root, State, Stream, StreamState, VERSION, Wait, Written, wasi_functions,
+};
 
 /// A generator of test values (splitmix64).
 struct Rng(u64);
@@ -80,6 +83,7 @@ fn rich_state(dir: &Path) -> Vec<u8> {
         env: vec![("NAME".to_string(), "value".to_string())],
         dirs: vec![preopen(dir)],
         seed: Some([9; 32]),
+        ..Config::default()
     };
     let mut g = Guest::new(config, Stdin::Null);
     g.mkdir("d").unwrap();
@@ -189,4 +193,50 @@ fn a_snapshot_cannot_reach_out_of_its_directories() {
         assert!(text.contains("cannot be opened again: Perm") || text.contains("Noent"), "{path}: {text}");
     }
     assert_eq!(std::fs::read(dir.path().join("secret")).unwrap(), b"abc");
+}
+
+/// If this fails, the encoding has changed: raise `VERSION`, and keep reading the old one.
+#[test]
+fn the_encoding_is_frozen() {
+    let place = Place { root: 0, path: "a".to_string() };
+    let identity = FileIdentity { dev: 1, ino: 300, size: 5, mtime: (-1, 7) };
+    let file = FileState {
+        place: place.clone(),
+        gone: true,
+        kind: Filetype::RegularFile,
+        access: Access { readable: true, writable: true, append: false, nonblock: true },
+        position: 4,
+        written: Written { end: Some(5), in_place: true },
+        identity,
+    };
+    let listed = Listed { name: "n".to_string(), ino: 9, kind: Filetype::SymbolicLink };
+    let dir = DirectoryState { place, gone: false, preopen: false, listing: Some(vec![listed]) };
+    let state = State {
+        args: vec!["p".to_string()],
+        env: vec!["A=1".to_string()],
+        roots: vec![Root { guest: "/".to_string(), host: b"/h".to_vec(), read_only: true }],
+        numbers: 4,
+        descriptors: vec![
+            (0, Descriptor::Stream(Stream::Stderr)),
+            (1, Descriptor::Directory(dir)),
+            (3, Descriptor::File(file)),
+        ],
+        nameless: vec![Nameless { dev: 1, ino: 300, content: b"12345".to_vec() }],
+        streams: StreamState {
+            stdin_read: 2,
+            stdin_ended: true,
+            stdin_file: Some(identity),
+            stdout_written: 128,
+            stderr_written: 1,
+            terminal: [None, Some(false), Some(true)],
+        },
+        clock: ClockState::Fixed { realtime: 3, monotonic: 6 },
+        random: Random { seed: [8; 32], position: 11 },
+        wait: Some(Wait { began: 12, subscriptions: 13, count: 14 }),
+        exit_code: Some(15),
+    };
+    let bytes = state.encode().unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, include_str!("state-1.hex").trim());
+    assert_eq!(State::decode(VERSION, &bytes).unwrap(), state);
 }

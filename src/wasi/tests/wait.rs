@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::*;
+use crate::wasi::ClockMode;
 
 const MILLI: u64 = 1_000_000;
 /// Where subscriptions are.
@@ -228,4 +229,33 @@ fn sleeping_costs_no_processor_time() {
     let before = used();
     answer(poll(&mut g, 1)).unwrap();
     assert!(used() - before < 5 * MILLI, "{} ns", used() - before);
+}
+
+#[test]
+fn a_fixed_clock_depends_on_the_guest_alone() {
+    let run = |cut: bool| {
+        let clock_mode = ClockMode::Fixed { realtime: 1_000_000_000_000_000_000 };
+        let config = Config { clock: clock_mode, seed: Some([1; 32]), ..Config::default() };
+        let mut g = Guest::new(config, Stdin::Null);
+        let mut seen = Vec::new();
+        for round in 0..3u64 {
+            for id in [0, 1] {
+                answer(g.wasi.clock_time_get(&mut g.mem, id, 0, OUT)).unwrap();
+                seen.push(g.u64(OUT));
+            }
+            clock(&mut g, 0, 1, 1, (round + 1) * 3_600_000 * MILLI, 0);
+            answer(poll(&mut g, 1)).unwrap();
+            assert_eq!(events(&g), [(1, 0, 0, 0, 0)]);
+            if cut {
+                g = g.resumed().unwrap();
+            }
+        }
+        (seen, g.wasi.save().unwrap())
+    };
+    let start = Instant::now();
+    let (seen, state) = run(false);
+    assert_eq!((seen.clone(), state), run(true));
+    assert_eq!(seen[0], 1_000_000_000_000_000_000);
+    assert_eq!(seen[3] - seen[1], 3_600_000 * MILLI + 2000, "a wait of an hour, and two looks");
+    assert!(start.elapsed() < Duration::from_secs(60));
 }

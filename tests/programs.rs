@@ -1,0 +1,90 @@
+//! The oracle on real programs: a run that is paused, moved and resumed prints and writes what a straight run does.
+
+mod common;
+
+use common::{Place, Random, engine, run_to, runs};
+
+/// Cuts of one run; each moves the guest to a fresh instance.
+const CUTS: u64 = 20;
+
+fn only(name: &str) -> bool {
+    std::env::var("ONLY").map_or(true, |only| only.split(',').any(|o| o == name))
+}
+
+#[test]
+fn cut_at_random_and_moved_every_program_gives_the_same() {
+    let native = engine(None);
+    for run in runs().into_iter().filter(|run| !run.slow && only(&run.name)) {
+        let module = native.compile(&std::fs::read(&run.program).unwrap()).unwrap();
+        let place = Place::new(&run);
+        let mut guest = place.begin(&module);
+        assert!(run_to(&mut guest, None, &run.name));
+        place.check("straight");
+        let total = guest.fuel();
+
+        let mut random = Random(0xc0ffee);
+        let mut cuts: Vec<u64> = (0..CUTS).map(|_| random.below(total)).collect();
+        cuts.sort_unstable();
+        let place = Place::new(&run);
+        let mut guest = place.begin(&module);
+        let mut moves = 0;
+        for cut in cuts {
+            if run_to(&mut guest, Some(cut), &run.name) {
+                break;
+            }
+            let moving = Place::snapshot(&mut guest);
+            guest = place.resume(&module, &moving);
+            moves += 1;
+        }
+        // Wall time may steer a program; where it does not, the fuel is the same as well.
+        let done = run_to(&mut guest, None, &run.name);
+        assert!(done);
+        place.check(&format!("moved {moves} times"));
+        println!("{}: {total} fuel straight, {} moved {moves} times", run.name, guest.fuel());
+    }
+}
+
+/// The state at fuel N has one id, whoever takes it and however often the run was paused before.
+#[test]
+fn the_snapshot_at_a_fuel_value_is_the_same_on_every_path_and_instruction_set() {
+    let (native, pulley) = (engine(None), engine(Some("pulley64")));
+    for run in runs().into_iter().filter(|r| !r.slow && r.program.starts_with(common::guests().join("wasm"))) {
+        if !only(&run.name) || run.name == "extsort" {
+            continue; // files have times of their own
+        }
+        let wasm = std::fs::read(&run.program).unwrap();
+        let (native, pulley) = (native.compile(&wasm).unwrap(), pulley.compile(&wasm).unwrap());
+        let at = 20_000_000;
+        let place = Place::new(&run);
+        let mut straight = place.begin(&native);
+        if run_to(&mut straight, Some(at), &run.name) {
+            continue;
+        }
+        let expected = Place::snapshot(&mut straight).id;
+
+        let place = Place::new(&run);
+        let mut chained = place.begin(&native);
+        let mut random = Random(9);
+        let mut cut = 0;
+        let mut n = 0;
+        while cut < at {
+            cut = (cut + random.below(at / 4)).min(at);
+            assert!(!run_to(&mut chained, Some(cut), &run.name));
+            let moving = Place::snapshot(&mut chained);
+            n += 1;
+            let module = if n % 2 == 0 { &native } else { &pulley };
+            chained = place.resume(module, &moving);
+        }
+        assert_eq!(Place::snapshot(&mut chained).id, expected, "{}: chained, native and Pulley in turn", run.name);
+
+        let place = Place::new(&run);
+        let mut interpreted = place.begin(&pulley);
+        assert!(!run_to(&mut interpreted, Some(at), &run.name));
+        let moving = Place::snapshot(&mut interpreted);
+        assert_eq!(moving.id, expected, "{}: under Pulley", run.name);
+        // And back: a native guest ends it as if nothing had happened.
+        let mut back = place.resume(&native, &moving);
+        assert!(run_to(&mut back, None, &run.name));
+        place.check("begun under Pulley");
+    }
+}
