@@ -48,7 +48,8 @@ fn cut_at_random_and_moved_every_program_gives_the_same() {
 #[test]
 fn the_snapshot_at_a_fuel_value_is_the_same_on_every_path_and_instruction_set() {
     let (native, pulley) = (engine(None), engine(Some("pulley64")));
-    for run in runs().into_iter().filter(|r| !r.slow && r.program.starts_with(common::guests().join("wasm"))) {
+    for run in runs().into_iter().filter(|r| !r.slow && r.program.starts_with(common::guests().join("wasm")))
+    {
         if !only(&run.name) || run.name == "extsort" {
             continue; // files have times of their own
         }
@@ -75,7 +76,12 @@ fn the_snapshot_at_a_fuel_value_is_the_same_on_every_path_and_instruction_set() 
             let module = if n % 2 == 0 { &native } else { &pulley };
             chained = place.resume(module, &moving);
         }
-        assert_eq!(Place::snapshot(&mut chained).id, expected, "{}: chained, native and Pulley in turn", run.name);
+        assert_eq!(
+            Place::snapshot(&mut chained).id,
+            expected,
+            "{}: chained, native and Pulley in turn",
+            run.name
+        );
 
         let place = Place::new(&run);
         let mut interpreted = place.begin(&pulley);

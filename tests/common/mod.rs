@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wasm_ckpt::digest::{ChunkId, SnapshotId};
-use wasm_ckpt::machine::{Engine, Functions, Instance, MemoryTrees, Module, Settings, Slice, Until, WASI_SECTION};
+use wasm_ckpt::machine::{
+    Engine, Functions, Instance, MemoryTrees, Module, Settings, Slice, Until, WASI_SECTION,
+};
 use wasm_ckpt::snapshot;
 use wasm_ckpt::wasi::{Config, Dirs, Host, Interrupt, OutputBuffer, Preopen, Restore, Stdin, Wasi};
 
@@ -38,12 +40,18 @@ pub fn runs() -> Vec<Run> {
             slow: f[2] == "slow",
             stdin: (f[3] != "-").then(|| guests().join(f[3])),
             directories: f[4].to_string(),
-            args: f.get(5).map_or(vec![], |a| a.split(' ').filter(|a| !a.is_empty()).map(String::from).collect()),
+            args: f
+                .get(5)
+                .map_or(vec![], |a| a.split(' ').filter(|a| !a.is_empty()).map(String::from).collect()),
         }
     });
     let (here, missing): (Vec<Run>, Vec<Run>) = all.partition(|run| run.program.exists());
     for run in missing.iter().filter(|run| !run.slow) {
-        assert!(std::env::var_os("CI").is_none_or(|v| v.is_empty()), "{} is not there: guests/fetch.sh gets it", run.name);
+        assert!(
+            std::env::var_os("CI").is_none_or(|v| v.is_empty()),
+            "{} is not there: guests/fetch.sh gets it",
+            run.name
+        );
         println!("SKIPPED {}: run guests/fetch.sh first", run.name);
     }
     here
@@ -77,7 +85,8 @@ impl Place {
     }
 
     fn preopens(&self) -> Vec<Preopen> {
-        let open = |host: &Path, guest: &str| Preopen { host: host.into(), guest: guest.into(), read_only: false };
+        let open =
+            |host: &Path, guest: &str| Preopen { host: host.into(), guest: guest.into(), read_only: false };
         match self.run.directories.as_str() {
             "-" => vec![],
             "work" => vec![open(self.dir.path(), "/work"), open(&guests().join("tasks"), "/tasks")],
@@ -96,7 +105,8 @@ impl Place {
 
     pub fn begin(&self, module: &Module) -> Instance {
         let program = self.run.program.file_name().unwrap().to_str().unwrap().to_string();
-        let env = if self.run.directories.starts_with("tree:") { vec![("PWD".into(), "/".into())] } else { vec![] };
+        let env =
+            if self.run.directories.starts_with("tree:") { vec![("PWD".into(), "/".into())] } else { vec![] };
         let args = std::iter::once(program).chain(self.run.args.iter().cloned()).collect();
         let config = Config { args, env, dirs: self.preopens(), seed: Some([7; 32]) };
         let wasi = Wasi::new(config, self.host()).unwrap();
@@ -150,7 +160,8 @@ impl Place {
         if files.exists() {
             let below = if self.run.directories.starts_with("tree:") { "out" } else { "" };
             let script = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -r -d '\\n' sha256sum";
-            let listed = Command::new("sh").args(["-c", script]).current_dir(self.dir.path().join(below)).output();
+            let listed =
+                Command::new("sh").args(["-c", script]).current_dir(self.dir.path().join(below)).output();
             let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
             assert_eq!(listed, std::fs::read_to_string(files).unwrap(), "{name} {how}: files");
         }

@@ -15,15 +15,28 @@ use crate::values;
 /// So many pauses of one call are at every suspension point; later ones are ever further apart.
 const EVERY_POINT: u32 = 200;
 /// Then the distance doubles with so many pauses.
-const DOUBLE_AFTER: u32 = 20;
+const DOUBLE_AFTER: u32 = 10;
 /// Fuel that does not run out.
 const ENOUGH: i64 = i64::MAX / 2;
 
-/// Fuel until the n-th pause of a call.
-fn distance(pause: u32) -> u64 {
-    match pause.checked_sub(EVERY_POINT) {
-        None => 0,
-        Some(n) => 1 << (n / DOUBLE_AFTER).min(40),
+/// Until when a call is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pauses {
+    /// To its end.
+    All,
+    /// It is going to exhaust the stack, and would only be paused ever deeper in the same recursion: at
+    /// first only.
+    AtFirst,
+}
+
+impl Pauses {
+    /// Fuel until the n-th pause of a call.
+    fn distance(self, pause: u32) -> Option<u64> {
+        match (pause.checked_sub(EVERY_POINT), self) {
+            (None, _) => Some(0),
+            (Some(n), Pauses::All) => Some(1 << (n / DOUBLE_AFTER).min(40)),
+            (Some(_), Pauses::AtFirst) => None,
+        }
     }
 }
 
@@ -81,7 +94,14 @@ impl Local {
     }
 
     /// Calls a function of the guest; adds to `pauses`.
-    pub fn call(&self, store: &mut Store<()>, func: Func, args: &[Val], pauses: &mut u64) -> Result<Outcome> {
+    pub fn call(
+        &self,
+        store: &mut Store<()>,
+        func: Func,
+        args: &[Val],
+        policy: Pauses,
+        pauses: &mut u64,
+    ) -> Result<Outcome> {
         if self.pausing {
             self.begin.call(&mut *store, 0)?;
         }
@@ -99,7 +119,8 @@ impl Local {
             }
             (count, *pauses) = (count + 1, *pauses + 1);
             let (sp, funcs, exns) = self.status.call(&mut *store, ())?;
-            self.rewind.call(&mut *store, (distance(count) as i64, sp, funcs, exns))?;
+            let grant = policy.distance(count).map_or(ENOUGH, |d| d as i64);
+            self.rewind.call(&mut *store, (grant, sp, funcs, exns))?;
             func = self.outermost(store, sp)?;
             args = &[];
         }
@@ -134,11 +155,11 @@ impl Moved {
     }
 
     /// Calls an export; adds to `pauses`.
-    pub fn call(&mut self, export: &str, args: &[Val], pauses: &mut u64) -> Result<Outcome> {
+    pub fn call(&mut self, export: &str, args: &[Val], policy: Pauses, pauses: &mut u64) -> Result<Outcome> {
         let args = args.iter().map(values::to_snapshot).collect::<Result<_>>()?;
         self.guest.call(export, args)?;
         for count in 0.. {
-            let fuel = Some(self.guest.fuel() + distance(count));
+            let fuel = policy.distance(count).map(|d| self.guest.fuel() + d);
             match self.guest.run(&Until { fuel, ..Until::default() })? {
                 Slice::Finished(results) => {
                     let results = results.iter().map(values::from_snapshot).collect::<Result<_>>()?;

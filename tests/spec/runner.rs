@@ -8,7 +8,7 @@ use wasm_ckpt::machine;
 use wasmtime::{Engine, Extern, Module, Store, Val};
 use wast::{QuoteWat, Wast, WastDirective, WastExecute, WastInvoke, WastRet, Wat};
 
-use crate::guest::{Failure, Local, Moved, Outcome};
+use crate::guest::{Failure, Local, Moved, Outcome, Pauses};
 use crate::plan::{Uses, plan};
 use crate::{spectest, values};
 
@@ -45,6 +45,19 @@ enum Guest {
     Moved(Box<Moved>),
     /// The module was refused by design, or needs one that was.
     Refused,
+    /// Nothing is to be paused in it: the run without pauses is its test.
+    NotPaused,
+}
+
+impl Guest {
+    /// Why it is not there.
+    fn absent(&self) -> Option<&'static str> {
+        match self {
+            Guest::Refused => Some("of a refused module"),
+            Guest::NotPaused => Some("of a module that is not paused"),
+            Guest::Local(_) | Guest::Moved(_) => None,
+        }
+    }
 }
 
 /// What a directive ended with, unless it failed.
@@ -129,19 +142,30 @@ impl Script<'_> {
                 self.registered.insert(name.to_string(), at);
                 Ok(Done::Run)
             }
-            Invoke(invoke) => self.expect(&WastExecute::Invoke(invoke), &mut |_, outcome| match outcome {
-                Outcome::Returned(_) => Ok(()),
-                Outcome::Failed(failure) => bail!("{}", failure.message),
-            }),
+            Invoke(invoke) => {
+                self.expect(&WastExecute::Invoke(invoke), Pauses::All, &mut |_, outcome| match outcome {
+                    Outcome::Returned(_) => Ok(()),
+                    Outcome::Failed(failure) => bail!("{}", failure.message),
+                })
+            }
             AssertReturn { exec, results, .. } => self.assert_return(&exec, &results),
-            AssertTrap { exec, message, .. } => self.assert_trap(exec, message),
-            AssertExhaustion { call, message, .. } => self.assert_trap(WastExecute::Invoke(call), message),
-            AssertException { exec, .. } => self.expect(&exec, &mut |_, outcome| match outcome {
-                Outcome::Failed(Failure { thrown: true, .. }) => Ok(()),
-                Outcome::Failed(failure) => bail!("no exception, but {}", failure.message),
-                Outcome::Returned(_) => bail!("no exception"),
-            }),
-            AssertInvalid { module, .. } | AssertMalformed { module, .. } => assert_refused(module),
+            AssertTrap { exec, message, .. } => self.assert_trap(exec, Pauses::All, message),
+            AssertExhaustion { call, message, .. } => {
+                self.assert_trap(WastExecute::Invoke(call), Pauses::AtFirst, message)
+            }
+            AssertException { exec, .. } => {
+                self.expect(&exec, Pauses::All, &mut |_, outcome| match outcome {
+                    Outcome::Failed(Failure { thrown: true, .. }) => Ok(()),
+                    Outcome::Failed(failure) => bail!("no exception, but {}", failure.message),
+                    Outcome::Returned(_) => bail!("no exception"),
+                })
+            }
+            AssertInvalid { .. } | AssertMalformed { .. } | AssertUnlinkable { .. }
+                if self.mode != Mode::Plain =>
+            {
+                Ok(Done::Skipped("nothing that runs: not paused".into()))
+            }
+            AssertInvalid { module, .. } | AssertMalformed { module, .. } => self.assert_refused(module),
             AssertInvalidCustom { .. } | AssertMalformedCustom { .. } => {
                 Ok(Done::Skipped("about custom sections, which are not part of the program".into()))
             }
@@ -171,6 +195,7 @@ impl Script<'_> {
         let (guest, done) = match self.instantiate(wasm, &uses)? {
             Instantiated::Ready(guest) => (guest, Done::Run),
             Instantiated::Refused(why) => (Guest::Refused, Done::Skipped(why)),
+            Instantiated::NotPaused(why) => (Guest::NotPaused, Done::Skipped(why.to_string())),
             Instantiated::Failed(failure) => bail!("cannot be instantiated: {}", failure.message),
         };
         self.guests[at] = guest;
@@ -181,33 +206,51 @@ impl Script<'_> {
         let rewritten = match instrument::instrument(wasm) {
             Ok(rewritten) => rewritten,
             Err(Refusal::Unsupported { what, .. }) => {
+                self.forget_exporters(wasm)?;
                 return Ok(Instantiated::Refused(format!("refused: {what}")));
             }
             Err(other) => return Err(other.into()),
         };
+        if self.mode == Mode::Plain {
+            return self.local(&rewritten.wasm, false);
+        }
         let imports = Imports::of(wasm)?;
-        let mut mode = self.mode;
-        if mode != Mode::Plain && (imports.others || uses.registered) {
-            self.less("linked with other modules: not paused");
-            mode = Mode::Plain;
-        } else if mode != Mode::Plain && uses.foreign {
-            self.less("given references of the host: not paused");
-            mode = Mode::Plain;
-        } else if mode == Mode::Moved {
+        let points = |func| rewritten.meta.frames.of(func).is_some();
+        let unpaused = match () {
+            () if imports.others || uses.registered => Some("linked with other modules: not paused"),
+            () if uses.foreign => Some("given references of the host: not paused"),
+            () if !(imports.funcs..imports.funcs + imports.bodies).any(points) => {
+                Some("no suspension points: not paused")
+            }
+            () => None,
+        };
+        if let Some(why) = unpaused {
+            return Ok(Instantiated::NotPaused(why));
+        }
+        if self.mode == Mode::Moved {
             let why = match () {
-                () if imports.state => Some("state of the host imported"),
-                () if uses.read || uses.references => Some("read from outside"),
-                () if rewritten.meta.has_start => Some("start function"),
+                () if imports.state => Some("state of the host imported: paused in place only"),
+                () if uses.read || uses.references => Some("read from outside: paused in place only"),
+                () if rewritten.meta.has_start => Some("start function: paused in place only"),
                 () => None,
             };
             if let Some(why) = why {
-                self.less(&format!("{why}: paused in place only"));
-                mode = Mode::InPlace;
+                self.less(why);
             } else if let Some(moved) = Moved::new(&self.engines.machine, wasm)? {
                 return Ok(Instantiated::Ready(Guest::Moved(Box::new(moved))));
             }
         }
-        self.local(&rewritten.wasm, mode == Mode::InPlace)
+        self.local(&rewritten.wasm, true)
+    }
+
+    /// A module that is refused would have changed what it imports: nothing more is known of that.
+    fn forget_exporters(&mut self, wasm: &[u8]) -> Result<()> {
+        for name in Imports::of(wasm)?.from {
+            if let Some(&at) = self.registered.get(&name) {
+                self.guests[at] = Guest::Refused;
+            }
+        }
+        Ok(())
     }
 
     fn less(&mut self, why: &str) {
@@ -235,7 +278,7 @@ impl Script<'_> {
         if let Some(start) = instance.get_func(&mut self.store, &format!("{PREFIX}start")) {
             self.fill()?;
             local.fill(&mut self.store)?;
-            let outcome = local.call(&mut self.store, start, &[], &mut self.report.pauses)?;
+            let outcome = local.call(&mut self.store, start, &[], Pauses::All, &mut self.report.pauses)?;
             if let Outcome::Failed(failure) = outcome {
                 return Ok(Instantiated::Failed(failure));
             }
@@ -253,7 +296,9 @@ impl Script<'_> {
         Ok(match self.registered.get(module).map(|&at| &self.guests[at]) {
             None => Imported::Unknown,
             Some(Guest::Refused) => Imported::Refused("linked to a refused module".into()),
-            Some(Guest::Moved(_)) => bail!("the plan did not see that {module} is registered"),
+            Some(Guest::Moved(_) | Guest::NotPaused) => {
+                bail!("the plan did not see that {module} is registered")
+            }
             Some(Guest::Local(local)) => match local.instance.get_export(&mut self.store, name) {
                 Some(item) => Imported::Item(item),
                 None => Imported::Unknown,
@@ -276,10 +321,11 @@ impl Script<'_> {
     fn expect(
         &mut self,
         exec: &WastExecute<'_>,
+        policy: Pauses,
         check: &mut dyn FnMut(&mut Store<()>, Outcome) -> Result<()>,
     ) -> Result<Done> {
         let outcome = match exec {
-            WastExecute::Invoke(invoke) => self.invoke(invoke)?,
+            WastExecute::Invoke(invoke) => self.invoke(invoke, policy)?,
             WastExecute::Get { module, global, .. } => self.get(*module, global)?,
             WastExecute::Wat(_) => bail!("a module gives no results"),
         };
@@ -289,26 +335,33 @@ impl Script<'_> {
         }
     }
 
-    fn invoke(&mut self, invoke: &WastInvoke<'_>) -> Result<Result<Outcome, String>> {
+    fn invoke(&mut self, invoke: &WastInvoke<'_>, policy: Pauses) -> Result<Result<Outcome, String>> {
         let at = self.find(invoke.module)?;
+        if let Some(why) = self.guests[at].absent() {
+            return Ok(Err(why.into()));
+        }
         let args: Vec<Val> =
             invoke.args.iter().map(|a| values::argument(&mut self.store, a)).collect::<Result<_>>()?;
         self.fill()?;
         let pauses = &mut self.report.pauses;
         match &mut self.guests[at] {
-            Guest::Refused => Ok(Err("of a refused module".into())),
-            Guest::Moved(moved) => moved.call(invoke.name, &args, pauses).map(Ok),
+            Guest::Refused | Guest::NotPaused => unreachable!("absent, as seen above"),
+            Guest::Moved(moved) => moved.call(invoke.name, &args, policy, pauses).map(Ok),
             Guest::Local(local) => {
                 let func = local.instance.get_func(&mut self.store, invoke.name);
                 let func = func.with_context(|| format!("no function {}", invoke.name))?;
-                local.call(&mut self.store, func, &args, pauses).map(Ok)
+                local.call(&mut self.store, func, &args, policy, pauses).map(Ok)
             }
         }
     }
 
     fn get(&mut self, id: Option<wast::token::Id<'_>>, name: &str) -> Result<Result<Outcome, String>> {
-        match &self.guests[self.find(id)?] {
-            Guest::Refused => Ok(Err("of a refused module".into())),
+        let at = self.find(id)?;
+        if let Some(why) = self.guests[at].absent() {
+            return Ok(Err(why.into()));
+        }
+        match &self.guests[at] {
+            Guest::Refused | Guest::NotPaused => unreachable!("absent, as seen above"),
             Guest::Moved(_) => bail!("the plan did not see that a global is read"),
             Guest::Local(local) => {
                 let global = local.instance.get_global(&mut self.store, name).context("no such global")?;
@@ -318,15 +371,15 @@ impl Script<'_> {
     }
 
     fn assert_return(&mut self, exec: &WastExecute<'_>, results: &[WastRet<'_>]) -> Result<Done> {
-        self.expect(exec, &mut |store, outcome| match outcome {
+        self.expect(exec, Pauses::All, &mut |store, outcome| match outcome {
             Outcome::Returned(found) => values::all_match(store, &found, results),
             Outcome::Failed(failure) => bail!("{}", failure.message),
         })
     }
 
-    fn assert_trap(&mut self, exec: WastExecute<'_>, message: &str) -> Result<Done> {
+    fn assert_trap(&mut self, exec: WastExecute<'_>, policy: Pauses, message: &str) -> Result<Done> {
         let WastExecute::Wat(mut wat) = exec else {
-            return self.expect(&exec, &mut |_, outcome| match outcome {
+            return self.expect(&exec, policy, &mut |_, outcome| match outcome {
                 Outcome::Returned(found) => bail!("returned {found:?} instead of a trap: {message}"),
                 Outcome::Failed(failure) => same_trap(&failure.message, message),
             });
@@ -335,7 +388,22 @@ impl Script<'_> {
         match self.instantiate(&wat.encode()?, &uses)? {
             Instantiated::Failed(failure) => same_trap(&failure.message, message).map(|()| Done::Run),
             Instantiated::Refused(why) => Ok(Done::Skipped(why)),
+            Instantiated::NotPaused(why) => Ok(Done::Skipped(why.into())),
             Instantiated::Ready(_) => bail!("instantiated instead of a trap: {message}"),
+        }
+    }
+
+    /// What is not a valid module must be refused; text that is not even text has no bytes.
+    fn assert_refused(&mut self, mut module: QuoteWat<'_>) -> Result<Done> {
+        let Ok(wasm) = module.encode() else {
+            return Ok(Done::Skipped("malformed text: no module to refuse".into()));
+        };
+        match instrument::instrument(&wasm) {
+            Err(_) => Ok(Done::Run),
+            Ok(_) if Module::validate(&self.engines.plain, &wasm).is_ok() => {
+                Ok(Done::Skipped("valid by a later version of the standard".into()))
+            }
+            Ok(_) => bail!("accepted, and is not valid"),
         }
     }
 
@@ -343,6 +411,7 @@ impl Script<'_> {
         match self.instantiate(&module.encode()?, &Uses { read: true, ..Uses::default() })? {
             Instantiated::Failed(_) => Ok(Done::Run),
             Instantiated::Refused(why) => Ok(Done::Skipped(why)),
+            Instantiated::NotPaused(why) => Ok(Done::Skipped(why.into())),
             Instantiated::Ready(_) => bail!("linked, and must not"),
         }
     }
@@ -351,6 +420,7 @@ impl Script<'_> {
 enum Instantiated {
     Ready(Guest),
     Refused(String),
+    NotPaused(&'static str),
     Failed(Failure),
 }
 
@@ -366,32 +436,34 @@ struct Imports {
     others: bool,
     /// Memories, tables or globals.
     state: bool,
+    /// Number of functions.
+    funcs: u32,
+    /// Number of functions that are not imported.
+    bodies: u32,
+    /// Names of the modules.
+    from: Vec<String>,
 }
 
 impl Imports {
     fn of(wasm: &[u8]) -> Result<Self> {
-        let mut found = Imports { others: false, state: false };
+        let mut found = Imports { others: false, state: false, funcs: 0, bodies: 0, from: vec![] };
         for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-            if let wasmparser::Payload::ImportSection(section) = payload? {
+            let payload = payload?;
+            if let wasmparser::Payload::FunctionSection(section) = &payload {
+                found.bodies = section.count();
+            }
+            if let wasmparser::Payload::ImportSection(section) = payload {
                 for import in section.into_imports() {
                     let import = import?;
                     found.others |= import.module != "spectest";
-                    found.state |= !matches!(import.ty, wasmparser::TypeRef::Func(_));
+                    found.from.push(import.module.to_string());
+                    let func = matches!(import.ty, wasmparser::TypeRef::Func(_));
+                    found.funcs += u32::from(func);
+                    found.state |= !func;
                 }
             }
         }
         Ok(found)
-    }
-}
-
-/// Bytes that are not a valid module must be refused; text that is not even text has no bytes.
-fn assert_refused(mut module: QuoteWat<'_>) -> Result<Done> {
-    let Ok(wasm) = module.encode() else {
-        return Ok(Done::Skipped("malformed text: no module to refuse".into()));
-    };
-    match instrument::instrument(&wasm) {
-        Err(_) => Ok(Done::Run),
-        Ok(_) => bail!("accepted, and is not valid"),
     }
 }
 
