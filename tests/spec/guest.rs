@@ -13,9 +13,9 @@ use crate::spectest;
 use crate::values;
 
 /// So many pauses of one call are at every suspension point; later ones are ever further apart.
-const EVERY_POINT: u32 = 200;
+const EVERY_POINT: u32 = 100;
 /// Then the distance doubles with so many pauses.
-const DOUBLE_AFTER: u32 = 10;
+const DOUBLE_AFTER: u32 = 5;
 /// Fuel that does not run out.
 const ENOUGH: i64 = i64::MAX / 2;
 

@@ -1,10 +1,10 @@
 //! The official test suite, rewritten: once without pauses, once paused in place at every suspension point,
 //! once captured, encoded, decoded and restored into a fresh instance at every one.
 //!
-//! Calls that have very many points are paused at each of the first 200, then ever more rarely; those that
-//! exhaust the stack, at the first 200 only. What is
+//! Calls that have very many points are paused at each of the first 100, then ever more rarely; those that
+//! exhaust the stack, at the first 100 only. What is
 //! not run, or paused less than the mode says, is counted by reason in `skips.txt`; `BLESS=1` rewrites it.
-//! `SPEC=name` runs the scripts whose path contains the name.
+//! `VERBOSE=1` counts by script; `SPEC=name` runs the scripts whose path contains the name.
 
 mod guest;
 mod plan;
@@ -73,6 +73,9 @@ fn run_all(mode: Mode) -> anyhow::Result<()> {
     let (mut run, mut pauses, mut failures) = (0, 0, String::new());
     let mut skips = BTreeMap::new();
     for ((path, _), report) in scripts.iter().zip(reports) {
+        if std::env::var_os("VERBOSE").is_some() {
+            println!("{mode:?}: {path}: {} directives, {} pauses", report.run, report.pauses);
+        }
         (run, pauses) = (run + report.run, pauses + report.pauses);
         for failure in report.failures {
             writeln!(failures, "{path}, {failure}")?;
