@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by build.sh and fetch.sh: two compilers for wasm32-wasi.
 #
 # Debian's clang 14 (apt, as root) builds our own C programs. Zig's clang 22 (PyPI, no root) builds what needs exceptions, which
@@ -63,4 +64,20 @@ zig_wasm() {
   shift 2
   "$ZIG" "$driver" --target=wasm32-wasi -O2 -g0 -Wno-return-type "$@" -o "$out.unstripped" &&
     python3 "$GUESTS_CACHE/../drivers/strip_debug.py" "$out.unstripped" "$out" && rm "$out.unstripped"
+}
+
+# zig_cxx OUT SOURCES...: C++20 with exceptions as Wasm has them (exnref, try_table). Zig's own libc++abi is built without, so the
+# part of it that throws and catches is compiled from its sources; it comes first, so that the linker takes it and not zig's.
+zig_cxx() {
+  local out=$1 lib abi flags
+  shift
+  lib=$(dirname "$ZIG")/lib
+  abi=$lib/libcxxabi/src
+  flags=(-fwasm-exceptions -mexception-handling -mllvm -wasm-enable-eh -mllvm -wasm-use-legacy-eh=false -DNDEBUG
+    -D__WASM_EXCEPTIONS__=1 -D_LIBUNWIND_HIDE_SYMBOLS -D_LIBUNWIND_DISABLE_VISIBILITY_ANNOTATIONS
+    -I"$lib/libcxxabi/include" -I"$lib/libcxx/src" -I"$lib/libunwind/include" -I"$lib/libunwind/src")
+  "$ZIG" cc --target=wasm32-wasi -O2 -g0 "${flags[@]}" -c "$lib/libunwind/src/Unwind-wasm.c" -o "$out.unwind.o" &&
+    zig_wasm c++ "$out" -std=c++20 "${flags[@]}" -D_LIBCXXABI_HAS_NO_THREADS -D_LIBCPP_BUILDING_LIBRARY \
+      -D_LIBCXXABI_BUILDING_LIBRARY "$out.unwind.o" "$abi/cxa_exception.cpp" "$abi/cxa_personality.cpp" "$@" &&
+    rm "$out.unwind.o"
 }

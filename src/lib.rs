@@ -7,3 +7,8 @@ pub mod machine;
 pub mod snapshot;
 pub mod store;
 pub mod wasi;
+
+pub use job::{Every, Job, JobError, JobName, Jobs, Options, Outcome, Pause, Run, Snapshot, Spec};
+pub use machine::{Engine, Functions, Module, Settings};
+pub use snapshot::Value;
+pub use store::Store;

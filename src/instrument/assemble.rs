@@ -3,15 +3,14 @@
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    CodeSection, ConstExpr, DataCountSection, ElementSection, Elements, ExportKind, ExportSection, Function,
-    FunctionSection, GlobalSection, GlobalType, ImportSection, InstructionSink, MemorySection, MemoryType,
-    RawSection, RefType, SectionId, TableSection, TableType, TagSection, TypeSection, ValType,
+    CodeSection, ConstExpr, DataCountSection, ElementSection, Elements, ExportKind, ExportSection,
+    FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, MemoryType, RawSection,
+    RefType, SectionId, TableSection, TableType, TagSection, TypeSection, ValType,
 };
 use wasmparser::ExternalKind;
 
-use super::callgraph::CallGraph;
-use super::emit::{Context, Emitted, cast, kind, load, mem, restore_frame, save_frame, store, zeros};
-use super::frame::{Kind, Layout, Place};
+use super::additions::Additions;
+use super::emit::{Context, Emitted};
 use super::hidden::{Hidden, PREFIX, encoded};
 use super::module::Module;
 use super::types::TypeTable;
@@ -36,22 +35,8 @@ impl Reencode for Renamed<'_, '_> {
     }
 }
 
-/// A global that snapshots hold.
-pub type SavedGlobal = (u32, Kind);
-
-/// The mutable globals.
-pub fn saved_globals(cx: &Context<'_, '_>) -> Vec<SavedGlobal> {
-    let globals = cx.module.globals.iter().enumerate();
-    globals.filter(|(_, ty)| ty.mutable).map(|(i, ty)| (i as u32, kind(cx, ty.content_type))).collect()
-}
-
-/// The module's bytes, and the offset of each emitted function body in them, by body.
-pub struct Assembled {
-    pub wasm: Vec<u8>,
-}
-
 /// Puts the module together.
-pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) -> Result<Assembled, Error> {
+pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) -> Result<Vec<u8>, Error> {
     // Bodies first: they may ask for more types.
     let additions = Additions::new(cx, types);
     let mut out = wasm_encoder::Module::new();
@@ -63,8 +48,12 @@ pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) ->
         RoundtripReencoder.parse_type_section(&mut section, reader.clone())?;
     }
     let mut functions = FunctionSection::new();
-    module.funcs[module.imported_funcs as usize..].iter().for_each(|&ty| drop(functions.function(ty)));
-    additions.funcs.iter().for_each(|(ty, _)| drop(functions.function(*ty)));
+    for &ty in &module.funcs[module.imported_funcs as usize..] {
+        functions.function(ty);
+    }
+    for (ty, _) in &additions.funcs {
+        functions.function(*ty);
+    }
     for (params, results) in types.all() {
         section.ty().function(params.into_iter().map(encoded), results.into_iter().map(encoded));
     }
@@ -97,14 +86,18 @@ pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) ->
     }
     out.section(&branch_hints(module.imported_funcs, emitted));
     let mut code = CodeSection::new();
-    emitted.iter().for_each(|f| drop(code.raw(&f.body)));
-    additions.funcs.iter().for_each(|(_, body)| drop(code.function(body)));
+    for function in emitted {
+        code.raw(&function.body);
+    }
+    for (_, body) in &additions.funcs {
+        code.function(body);
+    }
     out.section(&code);
     if let Some(reader) = &module.sections.data {
         let data = &cx.wasm[reader.range()];
         out.section(&RawSection { id: SectionId::Data as u8, data });
     }
-    Ok(Assembled { wasm: out.finish() })
+    Ok(out.finish())
 }
 
 fn tables(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<TableSection, Error> {
@@ -175,8 +168,9 @@ fn exports(cx: &Context<'_, '_>) -> ExportSection {
         };
         section.export(export.name, kind, index);
     }
-    let mut export =
-        |name: String, kind, index| drop(section.export(&format!("{PREFIX}{name}"), kind, index));
+    let mut export = |name: String, kind, index| {
+        section.export(&format!("{PREFIX}{name}"), kind, index);
+    };
     let controls = ["swap_fuel", "begin", "rewind", "status", "save_globals", "load_globals", "drop_segment"];
     for (i, name) in controls.into_iter().enumerate() {
         export(name.to_string(), ExportKind::Func, hidden.controls + i as u32);
@@ -228,234 +222,4 @@ fn branch_hints(imported: u32, emitted: &[Emitted]) -> wasm_encoder::BranchHints
         section.function_hints(imported + i as u32, hints.collect::<Vec<_>>());
     }
     section
-}
-
-/// The layouts of an import's wrapper: its arguments.
-pub fn wrapper_layouts(cx: &Context<'_, '_>, import: u32) -> Vec<Layout> {
-    let params = cx.module.func_type(import).params().iter().enumerate();
-    let locals = params.map(|(i, &ty)| (i as u32, kind(cx, ty))).collect();
-    vec![Layout { place: Place::Import, offset: 0, stack: vec![], locals }]
-}
-
-/// The functions that are added, as (type, body), in the order that [`Hidden`] lays down.
-struct Additions {
-    funcs: Vec<(u32, Function)>,
-    empty_type: u32,
-}
-
-impl Additions {
-    fn new(cx: &Context<'_, '_>, types: &TypeTable) -> Self {
-        let (module, hidden) = (cx.module, cx.hidden);
-        let mut funcs = vec![];
-        for import in 0..module.imported_funcs {
-            funcs.push((module.funcs[import as usize], wrapper(cx, import)));
-        }
-        for &func in &hidden.thunk_of {
-            let ty = module.func_type(func);
-            funcs.push((types.func_type(&[], ty.results()), thunk(cx, func)));
-        }
-        for (i, _) in module.types.iter().enumerate().filter(|(_, ty)| ty.is_some()) {
-            funcs.push((i as u32, body(|sink| drop(sink.unreachable()))));
-        }
-        let p = wasmparser::ValType::FUNCREF;
-        funcs.push((types.func_type(&[p], &[]), push(hidden.func_stack, hidden.funcs_len, RefType::FUNCREF)));
-        funcs.push((types.func_type(&[], &[p]), pop(hidden.func_stack, hidden.funcs_len, RefType::FUNCREF)));
-        controls(cx, types, &mut funcs);
-        if hidden.has_exns {
-            let p = wasmparser::ValType::EXNREF;
-            funcs
-                .push((types.func_type(&[p], &[]), push(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
-            funcs.push((types.func_type(&[], &[p]), pop(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
-            let exn = wasmparser::RefType::EXN;
-            funcs.push((types.func_type(&[], &[wasmparser::ValType::Ref(exn)]), dummy_exn(cx, types)));
-        }
-        Additions { funcs, empty_type: types.func_type(&[], &[]) }
-    }
-}
-
-fn body(write: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
-    let mut function = Function::new([]);
-    write(&mut function.instructions());
-    function.instructions().end();
-    function
-}
-
-/// Calls the import; when the host asks to stop in it, keeps the arguments to call it again.
-fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
-    let ty = cx.module.func_type(import);
-    let slots: Vec<_> = ty.params().iter().enumerate().map(|(i, &ty)| (i as u32, ty)).collect();
-    let (hidden, scratch) = (cx.hidden, slots.len() as u32);
-    let mut code = vec![];
-    let negative = |code: &mut Vec<u8>| {
-        InstructionSink::new(code)
-            .global_get(hidden.fuel)
-            .i64_const(0)
-            .i64_lt_s()
-            .if_(wasm_encoder::BlockType::Empty);
-    };
-    negative(&mut code);
-    // Only a rewind gets here without fuel.
-    restore_frame(&mut code, cx, scratch, &slots, scratch);
-    let mut sink = InstructionSink::new(&mut code);
-    sink.i32_const(0).global_set(hidden.rewinding).global_get(hidden.grant).global_set(hidden.fuel).end();
-    slots.iter().for_each(|(local, _)| drop(sink.local_get(*local)));
-    sink.call(import);
-    negative(&mut code);
-    save_frame(&mut code, cx, scratch, &slots, import, 0);
-    zeros(&mut code, cx, ty.results());
-    InstructionSink::new(&mut code).return_().end().end();
-    let mut function = Function::new([(1, ValType::I32)]);
-    function.raw(code);
-    function
-}
-
-/// Calls the function again, with zeros for its arguments, in the thunk's own place.
-fn thunk(cx: &Context<'_, '_>, func: u32) -> Function {
-    let mut code = vec![];
-    zeros(&mut code, cx, cx.module.func_type(func).params());
-    InstructionSink::new(&mut code).return_call(cx.hidden.func(cx.module, func)).end();
-    let mut function = Function::new([]);
-    function.raw(code);
-    function
-}
-
-fn push(table: u32, len: u32, ty: RefType) -> Function {
-    body(|sink| {
-        sink.global_get(len).table_size(table).i32_ge_u().if_(wasm_encoder::BlockType::Empty);
-        sink.ref_null(ty.heap_type).i32_const(64).table_grow(table).i32_const(-1).i32_eq();
-        sink.if_(wasm_encoder::BlockType::Empty).unreachable().end().end();
-        sink.global_get(len).local_get(0).table_set(table);
-        sink.global_get(len).i32_const(1).i32_add().global_set(len);
-    })
-}
-
-fn pop(table: u32, len: u32, ty: RefType) -> Function {
-    body(|sink| {
-        sink.global_get(len).i32_const(1).i32_sub().global_set(len);
-        sink.global_get(len).table_get(table);
-        // What is popped must not be kept alive.
-        sink.global_get(len).ref_null(ty.heap_type).table_set(table);
-    })
-}
-
-fn dummy_exn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
-    let exn = wasmparser::ValType::Ref(wasmparser::RefType::EXN);
-    let block = types.block_type(&[], &[exn]);
-    body(|sink| {
-        sink.block(block);
-        sink.try_table(wasm_encoder::BlockType::Empty, [wasm_encoder::Catch::AllRef { label: 0 }]);
-        sink.throw(cx.hidden.tag).end().unreachable().end();
-    })
-}
-
-/// The functions that the host calls, in the order of their exports.
-fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Function)>) {
-    use wasmparser::ValType::{I32, I64};
-    let hidden = cx.hidden;
-    let swap_fuel = body(|sink| drop(sink.global_get(hidden.fuel).local_get(0).global_set(hidden.fuel)));
-    funcs.push((types.func_type(&[I64], &[I64]), swap_fuel));
-    let begin = body(|sink| {
-        sink.local_get(0).global_set(hidden.fuel);
-        [hidden.rewinding, hidden.sp, hidden.funcs_len, hidden.exns_len]
-            .iter()
-            .for_each(|&global| drop(sink.i32_const(0).global_set(global)));
-    });
-    funcs.push((types.func_type(&[I64], &[]), begin));
-    let rewind = body(|sink| {
-        sink.local_get(0).global_set(hidden.grant);
-        sink.local_get(1).global_set(hidden.sp);
-        sink.local_get(2).global_set(hidden.funcs_len);
-        sink.local_get(3).global_set(hidden.exns_len);
-        sink.i32_const(1).global_set(hidden.rewinding);
-        // So far below zero that the charges of frames being rebuilt do not matter.
-        sink.i64_const(i64::MIN / 2).global_set(hidden.fuel);
-    });
-    funcs.push((types.func_type(&[I64, I32, I32, I32], &[]), rewind));
-    let status = body(|sink| {
-        [hidden.sp, hidden.funcs_len, hidden.exns_len]
-            .iter()
-            .for_each(|&global| drop(sink.global_get(global)));
-    });
-    funcs.push((types.func_type(&[], &[I32, I32, I32]), status));
-    let nothing = types.func_type(&[], &[]);
-    funcs.push((nothing, save_globals(cx)));
-    funcs.push((nothing, load_globals(cx)));
-    funcs.push((types.func_type(&[I32], &[]), drop_segment(cx.hidden, cx.graph)));
-}
-
-/// Writes the mutable globals behind the frames, then the flags of dropped segments.
-fn save_globals(cx: &Context<'_, '_>) -> Function {
-    let (hidden, mut at) = (cx.hidden, 0);
-    body(|sink| {
-        for (global, kind) in saved_globals(cx).into_iter().chain(flags(cx)) {
-            match kind {
-                Kind::Null => {}
-                Kind::Func => {
-                    sink.global_get(global).call(hidden.push_func);
-                }
-                Kind::Exn => {
-                    sink.global_get(global).call(hidden.push_exn);
-                }
-                _ => {
-                    sink.global_get(hidden.sp).global_get(global);
-                    store(sink, kind, mem(hidden.frames, at));
-                }
-            }
-            at += kind.size();
-        }
-    })
-}
-
-/// Sets the mutable globals from what [`save_globals`] wrote.
-fn load_globals(cx: &Context<'_, '_>) -> Function {
-    let (hidden, mut at) = (cx.hidden, 0);
-    let globals: Vec<_> = saved_globals(cx);
-    body(|sink| {
-        for &(global, kind) in &globals {
-            if kind.size() > 0 {
-                sink.global_get(hidden.sp);
-                load(sink, kind, mem(hidden.frames, at));
-                sink.global_set(global);
-                at += kind.size();
-            }
-        }
-        for &(global, kind) in globals.iter().rev() {
-            let ty = cx.module.globals[global as usize].content_type;
-            match kind {
-                Kind::Func => {
-                    sink.call(hidden.pop_func);
-                    cast(sink, ty);
-                }
-                Kind::Exn => drop(sink.call(hidden.pop_exn)),
-                _ => continue,
-            }
-            if !ty.is_defaultable() {
-                sink.ref_as_non_null();
-            }
-            sink.global_set(global);
-        }
-    })
-}
-
-fn flags<'c>(cx: &'c Context<'_, '_>) -> impl Iterator<Item = SavedGlobal> + use<'c> {
-    let count = (cx.graph.dropped_data.len() + cx.graph.dropped_elems.len()) as u32;
-    let first = cx.hidden.dropped;
-    (first..first + count).map(|global| (global, Kind::I32))
-}
-
-/// Drops the n-th of the segments that have a flag.
-fn drop_segment(hidden: &Hidden, graph: &CallGraph) -> Function {
-    body(|sink| {
-        let data = graph.dropped_data.iter().map(|&i| (i, true));
-        let elems = graph.dropped_elems.iter().map(|&i| (i, false));
-        for (n, (index, is_data)) in data.chain(elems).enumerate() {
-            sink.local_get(0).i32_const(n as i32).i32_eq().if_(wasm_encoder::BlockType::Empty);
-            if is_data {
-                sink.data_drop(index);
-            } else {
-                sink.elem_drop(index);
-            }
-            sink.i32_const(1).global_set(hidden.dropped + n as u32).end();
-        }
-    })
 }

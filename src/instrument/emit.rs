@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 
-use wasm_encoder::{BlockType, InstructionSink, MemArg};
+use wasm_encoder::{BlockType, InstructionSink};
 use wasmparser::ValType;
 
 use super::callgraph::CallGraph;
+use super::code::{Slot, in_sequence, kind, push_trailer, save_values, zeros};
 use super::frame::{Kind, Layout, Place, TRAILER};
 use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
-use super::scan::{Callee, Closer, Ctl, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan};
+use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, Point, PointId, PointKind, Scan};
 use super::types::TypeTable;
 
 /// Everything that all functions share.
@@ -35,6 +36,10 @@ pub struct Emitted {
     pub layouts: Vec<Layout>,
 }
 
+/// So many times more values must be saved at all points together than there are, for one piece of code to
+/// restore them.
+const SHARED_MIN: usize = 2;
+
 struct Label {
     /// The level of the emitted block that a branch to it leaves or repeats.
     level: u32,
@@ -44,26 +49,31 @@ struct Label {
 
 pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) cx: &'c Context<'m, 'a>,
-    scan: &'c Scan,
+    pub(super) scan: &'c Scan,
     func: u32,
     pub(super) code: Vec<u8>,
     hints: Vec<(u32, bool)>,
     origins: Vec<(u32, u32)>,
     /// Emitted blocks that are open, the function's own included.
-    open: u32,
+    pub(super) open: u32,
     labels: Vec<Label>,
     /// Levels of the labels that the regions have opened.
-    closers: HashMap<CloserKey, u32>,
+    pub(super) closers: HashMap<CloserKey, u32>,
     /// Types of the operands of surrounding constructs, all of them in locals.
     spilled: Vec<ValType>,
     temps: HashMap<(u32, ValType), u32>,
     temp_types: Vec<ValType>,
+    /// Three i32 locals: for addresses, and for what the shared exit needs.
     scratch: Option<u32>,
-    layouts: Vec<Layout>,
+    pub(super) layouts: Vec<Layout>,
+    /// The values of each point's frame.
+    slots: Vec<Vec<Slot>>,
+    /// The values that one piece of code restores for all points, if that is the way of this function.
+    pub(super) shared: Option<Vec<Slot>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
-enum CloserKey {
+pub(super) enum CloserKey {
     Point(PointId),
     Before(Ctl),
     Else(Ctl),
@@ -99,13 +109,11 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         temp_types: vec![],
         scratch: None,
         layouts: vec![],
+        slots: vec![],
+        shared: None,
     };
     if suspends {
-        emitter.layouts = scan
-            .points
-            .iter()
-            .map(|_| Layout { place: Place::Entry, offset: 0, stack: vec![], locals: vec![] })
-            .collect();
+        emitter.lay_out_frames();
         emitter.enter_function();
     }
     let mut from = scan.code.0;
@@ -137,7 +145,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// The relative depth of a level from here.
-    fn depth(&self, level: u32) -> u32 {
+    pub(super) fn depth(&self, level: u32) -> u32 {
         self.open - 1 - level
     }
 
@@ -147,23 +155,23 @@ impl Emitter<'_, '_, '_> {
         self.depth(self.labels[at].level)
     }
 
-    fn closer(&self, closer: Closer) -> u32 {
+    pub(super) fn closer(&self, closer: Closer) -> u32 {
         self.depth(self.closers[&closer.into()])
     }
 
-    fn block(&mut self, ty: BlockType) -> u32 {
+    pub(super) fn block(&mut self, ty: BlockType) -> u32 {
         self.sink().block(ty);
         self.open += 1;
         self.open - 1
     }
 
-    fn end_block(&mut self) {
+    pub(super) fn end_block(&mut self) {
         self.sink().end();
         self.open -= 1;
     }
 
     /// The next branch is hinted.
-    fn hint(&mut self, taken: bool) {
+    pub(super) fn hint(&mut self, taken: bool) {
         self.hints.push((self.code.len() as u32, taken));
     }
 
@@ -177,16 +185,17 @@ impl Emitter<'_, '_, '_> {
         })
     }
 
-    fn scratch(&mut self) -> u32 {
+    /// The first of three i32 locals.
+    pub(super) fn scratch(&mut self) -> u32 {
         let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
         *self.scratch.get_or_insert_with(|| {
-            types.push(ValType::I32);
-            base + types.len() as u32 - 1
+            types.extend([ValType::I32; 3]);
+            base + types.len() as u32 - 3
         })
     }
 
     /// Moves operands from the stack to locals; the first stands at `height`.
-    fn spill(&mut self, height: usize, types: &[ValType]) {
+    pub(super) fn spill(&mut self, height: usize, types: &[ValType]) {
         for (i, &ty) in types.iter().enumerate().rev() {
             let temp = self.temp(height + i, ty);
             self.sink().local_set(temp);
@@ -216,7 +225,7 @@ impl Emitter<'_, '_, '_> {
             OpKind::Try(ctl, catches) => self.enter_try(*ctl, catches, op),
             OpKind::Else(ctl) => self.enter_else(*ctl, op),
             OpKind::End(Some(ctl)) => self.leave(*ctl, op),
-            OpKind::End(None) => self.copy(op.start, op.end),
+            OpKind::End(None) => self.leave_function(op),
             OpKind::Br(depth) => {
                 let depth = self.label(*depth);
                 self.sink().br(depth);
@@ -248,7 +257,7 @@ impl Emitter<'_, '_, '_> {
                 let func = self.cx.hidden.func(self.cx.module, *func);
                 self.sink().ref_func(func);
             }
-            OpKind::GetNonNull(_) => {
+            OpKind::GetNonNull => {
                 self.copy(op.start, op.end);
                 self.sink().ref_as_non_null();
             }
@@ -266,8 +275,6 @@ impl Emitter<'_, '_, '_> {
         let flag = self.cx.hidden.dropped + at as u32;
         self.sink().i32_const(1).global_set(flag);
     }
-
-    // ---- constructs -------------------------------------------------------------------------------
 
     fn push_label(&mut self, level: u32, beneath: &[ValType]) {
         self.labels.push(Label { level, spilled: self.spilled.len() });
@@ -409,193 +416,6 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    // ---- regions and their dispatch ---------------------------------------------------------------
-
-    /// Opens the labels of a region, innermost first to end, then checks and dispatches.
-    fn open_region(&mut self, region: usize, ctl: Option<Ctl>) {
-        let closers = &self.scan.regions[region].closers;
-        for &closer in closers.iter().rev() {
-            let ty = match closer {
-                Closer::End(c) => self.cx.types.block_type(&[], &self.scan.ctls[c as usize].results),
-                _ => BlockType::Empty,
-            };
-            let level = self.block(ty);
-            self.closers.insert(closer.into(), level);
-        }
-        let info = ctl.map(|c| &self.scan.ctls[c as usize]);
-        let is_try = info.is_some_and(|i| i.kind == CtlKind::Try);
-        let charge = info.map_or(self.scan.entry_charge, |i| i.charge);
-        let fuel = self.cx.hidden.fuel;
-        if !is_try {
-            self.sink().global_get(fuel).i64_const(charge as i64).i64_sub().global_set(fuel);
-        }
-        let go = self.block(BlockType::Empty);
-        self.sink().global_get(fuel).i64_const(0).i64_ge_s();
-        self.hint(true);
-        let depth = self.depth(go);
-        self.sink().br_if(depth);
-        self.cold(region, info.map(|i| (i.kind, i.point)), go);
-        self.end_block();
-    }
-
-    /// The fuel is negative at the beginning of a region: save, or find the way to the point to resume at.
-    fn cold(&mut self, region: usize, inner: Option<(CtlKind, PointId)>, go: u32) {
-        let hidden = self.cx.hidden;
-        let items = &self.scan.regions[region].items;
-        match inner {
-            Some((CtlKind::Loop, point)) => {
-                if items.is_empty() {
-                    return self.save(point);
-                }
-                self.sink().global_get(hidden.rewinding).i32_eqz();
-                self.save_if(point);
-            }
-            None => {
-                self.sink().global_get(hidden.rewinding).i32_eqz();
-                self.save_if(0);
-                let trailer = mem(hidden.frames, 0);
-                self.sink().global_get(hidden.sp).i32_const(4).i32_sub().i32_load(trailer);
-                self.sink().global_set(hidden.point);
-            }
-            Some(_) => {}
-        }
-        self.dispatch(region, inner.is_none(), go);
-    }
-
-    /// Saves the frame and returns, if the condition on the stack holds, which is rare.
-    fn save_if(&mut self, point: PointId) {
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
-        self.save(point);
-        self.end_block();
-    }
-
-    /// Jumps to the point that `hidden.point` names, after restoring its frame.
-    fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
-        let items = &self.scan.regions[region].items;
-        // What is restored here, last first, so that the first one's label is the innermost.
-        let mut restored: Vec<PointId> = if at_entry { vec![0] } else { vec![] };
-        for item in items {
-            match *item {
-                Reached::Call(point) => restored.push(point),
-                Reached::Inner(ctl) if self.scan.ctls[ctl as usize].kind == CtlKind::Loop => {
-                    restored.push(self.scan.ctls[ctl as usize].point);
-                }
-                Reached::Inner(_) => {}
-            }
-        }
-        let levels: HashMap<PointId, u32> =
-            restored.iter().rev().map(|&point| (point, self.block(BlockType::Empty))).collect();
-        let mut targets = vec![];
-        if at_entry {
-            targets.push(self.depth(levels[&0]));
-        }
-        for item in items {
-            match *item {
-                Reached::Call(point) => targets.push(self.depth(levels[&point])),
-                Reached::Inner(ctl) => {
-                    let info = &self.scan.ctls[ctl as usize];
-                    let mut first = info.point;
-                    if info.kind == CtlKind::Loop {
-                        targets.push(self.depth(levels[&first]));
-                        first += 1;
-                    }
-                    let before = self.closer(Closer::Before(ctl));
-                    targets.extend((first..info.points_end).map(|_| before));
-                }
-            }
-        }
-        let first = if at_entry { 0 } else { self.first_point(items[0]) };
-        let point = self.cx.hidden.point;
-        self.sink().global_get(point);
-        if first > 0 {
-            self.sink().i32_const(first as i32).i32_sub();
-        }
-        let default = *targets.last().expect("a dispatch has targets");
-        self.sink().br_table(targets, default);
-        for point in restored {
-            self.end_block();
-            self.resume(point, go);
-        }
-    }
-
-    fn first_point(&self, item: Reached) -> PointId {
-        match item {
-            Reached::Call(point) => point,
-            Reached::Inner(ctl) => self.scan.ctls[ctl as usize].point,
-        }
-    }
-
-    /// Restores the point's frame and goes on there.
-    fn resume(&mut self, id: PointId, go: u32) {
-        self.restore(id);
-        let hidden = self.cx.hidden;
-        match self.scan.points[id as usize].kind {
-            PointKind::Entry => {
-                self.sink().i32_const(0).global_set(hidden.rewinding);
-                self.sink().global_get(hidden.grant).global_set(hidden.fuel);
-                let depth = self.depth(go);
-                self.sink().br(depth);
-            }
-            PointKind::Loop(ctl) => {
-                // The header is going to charge for this pass, which was charged before.
-                let charge = self.scan.ctls[ctl as usize].charge as i64;
-                self.sink().i32_const(0).global_set(hidden.rewinding);
-                self.sink().global_get(hidden.grant).i64_const(charge).i64_add().global_set(hidden.fuel);
-                let depth = self.closer(Closer::Before(ctl));
-                self.sink().br(depth);
-            }
-            PointKind::Call(callee) => {
-                self.call_again(callee);
-                let results = self.results(callee).to_vec();
-                let height = self.spilled_at(id);
-                self.spill(height, &results);
-                let depth = self.closer(Closer::Point(id));
-                self.sink().br(depth);
-            }
-        }
-    }
-
-    fn results(&self, callee: Callee) -> &[ValType] {
-        match callee {
-            Callee::Direct(func) => self.cx.module.func_type(func).results(),
-            Callee::Indirect { ty, .. } | Callee::Ref { ty } => self.cx.module.type_at(ty).results(),
-        }
-    }
-
-    /// Height of the operand stack at a point, without what its call takes and gives.
-    fn spilled_at(&self, id: PointId) -> usize {
-        self.layouts[id as usize].stack.len()
-    }
-
-    /// Calls the callee again, which rebuilds its own frame: with zeros for arguments, or, where another
-    /// function may have taken its place, through the thunk of the one that the inner frame names.
-    fn call_again(&mut self, callee: Callee) {
-        let hidden = self.cx.hidden;
-        if let Callee::Direct(func) = callee
-            && !self.cx.graph.tail_calls[func as usize]
-        {
-            let module = self.cx.module;
-            zeros(&mut self.code, self.cx, module.func_type(func).params());
-            self.sink().call(hidden.func(module, func));
-            return;
-        }
-        let ty = self.cx.types.func_type(&[], self.results(callee));
-        let inner = mem(hidden.frames, 0);
-        self.sink().global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().i32_load(inner);
-        self.sink().call_indirect(hidden.thunks, ty);
-    }
-
-    fn enter_function(&mut self) {
-        for (id, point) in self.scan.points.iter().enumerate() {
-            self.layouts[id] = self.layout(point);
-        }
-        self.open_region(0, None);
-    }
-
-    // ---- points -----------------------------------------------------------------------------------
-
     fn call(&mut self, id: PointId, op: &Op) {
         let point = &self.scan.points[id as usize];
         let PointKind::Call(callee) = point.kind else { unreachable!("noted as a call") };
@@ -627,56 +447,100 @@ impl Emitter<'_, '_, '_> {
         self.reload(after, &results);
     }
 
-    /// What the frame holds at a point: the operand stack of all constructs around it, and live locals.
-    fn layout(&self, point: &Point) -> Layout {
-        let place = match point.kind {
-            PointKind::Entry => Place::Entry,
-            PointKind::Loop(_) => Place::Loop,
-            PointKind::Call(_) => Place::Call,
-        };
-        let stack = point.stack.iter().map(|&ty| self.kind(ty)).collect();
-        let params = self.scan.params;
-        let locals = self
-            .scan
-            .liveness
-            .live_at(point.block)
-            .filter(|&local| place != Place::Entry || local < params)
-            .map(|local| (local, self.kind(self.scan.locals[local as usize])))
-            .collect();
-        Layout { place, offset: point.offset, stack, locals }
+    /// Decides what the frames of all points hold, and where.
+    fn lay_out_frames(&mut self) {
+        let locals: Vec<_> = self.scan.points.iter().map(|point| self.live_values(point)).collect();
+        self.shared = self.shared_slots(&locals);
+        for (point, values) in self.scan.points.iter().zip(&locals) {
+            let (slots, size, offsets) = match &self.shared {
+                None => {
+                    let (slots, size) = in_sequence(self.cx, values);
+                    (slots, size, vec![])
+                }
+                Some(all) => {
+                    let find = |(local, _): &(u32, ValType)| {
+                        all[all.binary_search_by_key(local, |slot| slot.local).expect("in the union")]
+                    };
+                    let slots: Vec<Slot> = values.iter().map(find).collect();
+                    // The frame ends behind the last value that is live: what lies beyond is not needed.
+                    let size = slots.iter().map(|s| s.at + self.kind(s.ty).size()).max().unwrap_or(0);
+                    let offsets = slots.iter().map(|slot| slot.at).collect();
+                    (slots, size, offsets)
+                }
+            };
+            let operands = point.stack.len();
+            let kinds: Vec<Kind> = values.iter().map(|(_, ty)| self.kind(*ty)).collect();
+            self.layouts.push(Layout {
+                place: match point.kind {
+                    PointKind::Entry => Place::Entry,
+                    PointKind::Loop(_) => Place::Loop,
+                    PointKind::Call(_) => Place::Call,
+                },
+                offset: point.offset,
+                stack: kinds[..operands].to_vec(),
+                locals: values.iter().map(|(local, _)| *local).zip(kinds).skip(operands).collect(),
+                offsets,
+                size: size + TRAILER,
+            });
+            self.slots.push(slots);
+        }
+    }
+
+    /// Places for all values of all points, if restoring them by one piece of code saves code.
+    fn shared_slots(&self, locals: &[Vec<(u32, ValType)>]) -> Option<Vec<Slot>> {
+        let total: usize = locals.iter().map(Vec::len).sum();
+        let mut all: Vec<(u32, ValType)> = locals.iter().flatten().copied().collect();
+        all.sort_unstable_by_key(|(local, _)| *local);
+        all.dedup_by_key(|(local, _)| *local);
+        let plain = all.iter().all(|(_, ty)| !matches!(self.kind(*ty), Kind::Func | Kind::Exn));
+        (plain && total > SHARED_MIN * all.len()).then(|| in_sequence(self.cx, &all).0)
+    }
+
+    /// What is live at a point, as locals that hold it: the operand stack of all constructs around it, then
+    /// the live locals.
+    fn live_values(&mut self, point: &Point) -> Vec<(u32, ValType)> {
+        let operands = point.stack.iter().enumerate();
+        let mut values: Vec<_> = operands.map(|(height, &ty)| (self.temp(height, ty), ty)).collect();
+        let entry = matches!(point.kind, PointKind::Entry);
+        let live = self.scan.liveness.live_at(point.block);
+        let live = live.filter(|&local| !entry || local < self.scan.params);
+        values.extend(live.map(|local| (local, self.scan.locals[local as usize])));
+        values
     }
 
     fn kind(&self, ty: ValType) -> Kind {
         kind(self.cx, ty)
     }
 
-    /// The local that holds a slot of a frame, and its type, in the order of the layout.
-    fn slots(&mut self, id: PointId) -> Vec<(u32, ValType)> {
-        let operands = &self.scan.points[id as usize].stack;
-        let mut slots: Vec<_> =
-            operands.iter().enumerate().map(|(height, &ty)| (self.temp(height, ty), ty)).collect();
-        let locals = &self.layouts[id as usize].locals;
-        slots.extend(locals.iter().map(|&(local, _)| (local, self.scan.locals[local as usize])));
-        slots
+    /// The values of a point's frame.
+    pub(super) fn slots(&self, id: PointId) -> &[Slot] {
+        &self.slots[id as usize]
     }
 
-    /// Pushes the frame and returns zeros; the fuel stays negative.
-    fn save(&mut self, id: PointId) {
-        let slots = self.slots(id);
+    /// Saves the values of the frame and leaves by the shared exit.
+    pub(super) fn save(&mut self, id: PointId) {
         let scratch = self.scratch();
-        save_frame(&mut self.code, self.cx, scratch, &slots, self.func, id);
-        let results = self.cx.module.func_type(self.func).results();
-        zeros(&mut self.code, self.cx, results);
-        self.sink().return_();
+        save_values(&mut self.code, self.cx, scratch, &self.slots[id as usize]);
+        let values = self.layouts[id as usize].size - TRAILER;
+        let exit = self.depth(1);
+        let mut sink = self.sink();
+        sink.i32_const(values as i32).local_set(scratch + 1).i32_const(id as i32).local_set(scratch + 2);
+        sink.br(exit);
     }
 
-    fn restore(&mut self, id: PointId) {
-        let slots = self.slots(id);
-        let scratch = self.scratch();
-        restore_frame(&mut self.code, self.cx, scratch, &slots, self.scan.params);
+    /// The end of the function: behind it is the exit that all points share, which completes the frame and
+    /// returns zeros. The fuel stays negative.
+    fn leave_function(&mut self, op: &Op) {
+        if !self.layouts.is_empty() {
+            let scratch = self.scratch();
+            self.sink().return_();
+            self.end_block();
+            push_trailer(&mut self.code, self.cx, self.func, scratch + 1, scratch + 2);
+            let results = self.cx.module.func_type(self.func).results();
+            zeros(&mut self.code, self.cx, results);
+        }
+        self.copy(op.start, op.end);
     }
-
-    // ---- the body ---------------------------------------------------------------------------------
 
     fn finish(self) -> Emitted {
         let params = self.scan.params as usize;
@@ -695,170 +559,5 @@ impl Emitter<'_, '_, '_> {
         let hints = self.hints.into_iter().map(|(at, taken)| (at + shift, taken)).collect();
         let origins = self.origins.into_iter().map(|(at, from)| (at + shift, from)).collect();
         Emitted { body: body.into_raw_body(), hints, origins, layouts: self.layouts }
-    }
-}
-
-/// The kind of a value; exceptions can only be null in a module that neither throws nor catches.
-pub fn kind(cx: &Context<'_, '_>, ty: ValType) -> Kind {
-    match Kind::of(ty) {
-        Kind::Exn if !cx.hidden.has_exns => Kind::Null,
-        kind => kind,
-    }
-}
-
-/// An access to a memory of ours: unaligned.
-pub fn mem(memory_index: u32, offset: u32) -> MemArg {
-    MemArg { offset: u64::from(offset), align: 0, memory_index }
-}
-
-/// Pushes a frame with these locals.
-pub fn save_frame(
-    code: &mut Vec<u8>,
-    cx: &Context<'_, '_>,
-    scratch: u32,
-    slots: &[(u32, ValType)],
-    func: u32,
-    point: PointId,
-) {
-    let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let mut sink = InstructionSink::new(code);
-    sink.global_get(hidden.sp).local_set(scratch);
-    let mut at = 0;
-    for &(local, ty) in slots {
-        let kind = kind(cx, ty);
-        match kind {
-            Kind::Null => {}
-            Kind::Func => {
-                sink.local_get(local).call(hidden.push_func);
-            }
-            Kind::Exn => {
-                sink.local_get(local).call(hidden.push_exn);
-            }
-            _ => {
-                sink.local_get(scratch).local_get(local);
-                store(&mut sink, kind, mem(frames, at));
-            }
-        }
-        at += kind.size();
-    }
-    let trailer = u64::from(func) | u64::from(point) << 32;
-    sink.local_get(scratch).i64_const(trailer as i64).i64_store(mem(frames, at));
-    sink.local_get(scratch).i32_const((at + TRAILER) as i32).i32_add().global_set(hidden.sp);
-}
-
-/// Pops a frame into these locals.
-///
-/// Locals below `params` keep their declared type; all others are nullable.
-pub fn restore_frame(
-    code: &mut Vec<u8>,
-    cx: &Context<'_, '_>,
-    scratch: u32,
-    slots: &[(u32, ValType)],
-    params: u32,
-) {
-    let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let size: u32 = slots.iter().map(|&(_, ty)| kind(cx, ty).size()).sum::<u32>() + TRAILER;
-    let mut sink = InstructionSink::new(code);
-    sink.global_get(hidden.sp).i32_const(size as i32).i32_sub().local_tee(scratch).global_set(hidden.sp);
-    let mut at = 0;
-    for &(local, ty) in slots {
-        let kind = kind(cx, ty);
-        if kind.size() > 0 {
-            sink.local_get(scratch);
-            load(&mut sink, kind, mem(frames, at));
-            sink.local_set(local);
-        }
-        at += kind.size();
-    }
-    for &(local, ty) in slots.iter().rev() {
-        match kind(cx, ty) {
-            Kind::Func => {
-                sink.call(hidden.pop_func);
-                cast(&mut sink, ty);
-            }
-            Kind::Exn => {
-                sink.call(hidden.pop_exn);
-            }
-            _ => continue,
-        }
-        if local < params && !ty.is_defaultable() {
-            sink.ref_as_non_null();
-        }
-        sink.local_set(local);
-    }
-}
-
-/// From `funcref` to the type of a local.
-pub fn cast(sink: &mut InstructionSink<'_>, ty: ValType) {
-    let ValType::Ref(r) = nullable(ty) else { unreachable!("a reference") };
-    if r != wasmparser::RefType::FUNCREF {
-        let heap = r.heap_type().try_into().expect("validated: a module's own type");
-        sink.ref_cast_nullable(heap);
-    }
-}
-
-pub fn store(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
-    match kind {
-        Kind::I32 => sink.i32_store(at),
-        Kind::I64 => sink.i64_store(at),
-        Kind::F32 => sink.f32_store(at),
-        Kind::F64 => sink.f64_store(at),
-        Kind::V128 => sink.v128_store(at),
-        Kind::Func | Kind::Exn | Kind::Null => unreachable!("not in memory"),
-    };
-}
-
-pub fn load(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
-    match kind {
-        Kind::I32 => sink.i32_load(at),
-        Kind::I64 => sink.i64_load(at),
-        Kind::F32 => sink.f32_load(at),
-        Kind::F64 => sink.f64_load(at),
-        Kind::V128 => sink.v128_load(at),
-        Kind::Func | Kind::Exn | Kind::Null => unreachable!("not in memory"),
-    };
-}
-
-/// A value of each type that nobody reads.
-pub fn zeros(code: &mut Vec<u8>, cx: &Context<'_, '_>, types: &[ValType]) {
-    let mut sink = InstructionSink::new(code);
-    for &ty in types {
-        match ty {
-            ValType::I32 => {
-                sink.i32_const(0);
-            }
-            ValType::I64 => {
-                sink.i64_const(0);
-            }
-            ValType::F32 => {
-                sink.f32_const(0.0.into());
-            }
-            ValType::F64 => {
-                sink.f64_const(0.0.into());
-            }
-            ValType::V128 => {
-                sink.v128_const(0);
-            }
-            ValType::Ref(r) if r.is_nullable() => {
-                let heap = r.heap_type().try_into().expect("validated: a module's own type");
-                sink.ref_null(heap);
-            }
-            ValType::Ref(r) => match (Kind::of(ty), r.heap_type()) {
-                (Kind::Func, wasmparser::HeapType::Concrete(at) | wasmparser::HeapType::Exact(at)) => {
-                    let at = at.as_module_index().expect("a module's own type");
-                    sink.ref_func(cx.hidden.dummy(cx.module, at));
-                }
-                (Kind::Func, _) => {
-                    sink.ref_func(cx.hidden.push_func);
-                }
-                (Kind::Exn, _) if cx.hidden.has_exns => {
-                    sink.call(cx.hidden.dummy_exn);
-                }
-                // No value of the type exists, so neither does a call that gives or takes one.
-                _ => {
-                    sink.unreachable();
-                }
-            },
-        }
     }
 }

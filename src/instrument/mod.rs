@@ -4,14 +4,18 @@
 //! suspend), `scan` (one body: points, operands, liveness, cost), `emit` (the body anew), `assemble`.
 #![doc = include_str!("DESIGN.md")]
 
+mod additions;
 mod assemble;
 mod callgraph;
+mod code;
 mod cost;
+mod dispatch;
 mod emit;
 mod frame;
 mod hidden;
 mod liveness;
 mod module;
+mod points;
 mod refusal;
 mod scan;
 mod types;
@@ -25,7 +29,7 @@ pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 1;
+pub const REWRITER: u32 = 2;
 
 /// A rewritten module, and what the host has to know to suspend and resume it.
 #[derive(Debug, Clone)]
@@ -127,8 +131,7 @@ pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
         .collect::<Result<_, Refusal>>()?;
     let meta = meta(&cx, &emitted);
     let wasm_out = assemble::assemble(&cx, &emitted, &types)
-        .map_err(|e| Refusal::Invalid { message: e.to_string(), offset: 0 })?
-        .wasm;
+        .map_err(|e| Refusal::Invalid { message: e.to_string(), offset: 0 })?;
     if cfg!(debug_assertions) {
         assert_valid(&wasm_out);
     }
@@ -139,7 +142,7 @@ fn meta(cx: &emit::Context<'_, '_>, emitted: &[emit::Emitted]) -> Meta {
     let (module, graph) = (cx.module, cx.graph);
     let mut frames = FrameTable::default();
     for import in 0..module.imported_funcs {
-        frames.push(&FrameTable::encode(&assemble::wrapper_layouts(cx, import)));
+        frames.push(&FrameTable::encode(&additions::wrapper_layouts(cx, import)));
     }
     let mut origins = OriginTable::default();
     for function in emitted {
@@ -148,12 +151,12 @@ fn meta(cx: &emit::Context<'_, '_>, emitted: &[emit::Emitted]) -> Meta {
     }
     let changed = module.tables.iter().enumerate().filter(|(i, _)| graph.changed_tables[*i]);
     let tables = changed
-        .map(|(i, ty)| (i as u32, emit::kind(cx, wasmparser::ValType::Ref(ty.element_type))))
+        .map(|(i, ty)| (i as u32, code::kind(cx, wasmparser::ValType::Ref(ty.element_type))))
         .collect();
     Meta {
         frames,
         origins,
-        globals: assemble::saved_globals(cx),
+        globals: additions::saved_globals(cx),
         dropped_data: graph.dropped_data.clone(),
         dropped_elems: graph.dropped_elems.clone(),
         tables,

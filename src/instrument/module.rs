@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use wasmparser::types::CoreTypeId;
 use wasmparser::{
     CompositeInnerType, Export, ExternalKind, FuncToValidate, FuncType, FunctionBody, GlobalType, HeapType,
-    MemoryType, PackedIndex, Parser, Payload, RefType, SectionLimited, TableType, TypeRef, ValType,
-    ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    MemoryType, PackedIndex, Parser, Payload, RefType, TableType, TypeRef, ValType, ValidPayload, Validator,
+    ValidatorResources, WasmFeatures,
 };
 
 use super::refusal::{Item, Refusal};
@@ -409,9 +409,4 @@ pub(super) fn gc_refused(item: Item, offset: u64) -> Refusal {
 fn shared(kind: &'static str, index: u32, offset: u64) -> Refusal {
     let why = "another thread could change it while it is copied";
     Refusal::Unsupported { what: "shared", item: Item::new(kind, index), offset, why }
-}
-
-/// Raw content of a section's items.
-pub fn raw_items<'a, T>(wasm: &'a [u8], reader: &SectionLimited<'a, T>) -> &'a [u8] {
-    &wasm[reader.range()]
 }

@@ -6,8 +6,11 @@ use wasmparser::{BlockType, FuncValidator, Operator, ValType, ValidatorResources
 
 use super::callgraph::CallGraph;
 use super::cost::Costs;
-use super::liveness::{Block, FlowBuilder, Liveness};
+use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module, gc_refused};
+use super::points::{
+    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Region, Scan,
+};
 use super::refusal::{Item, Refusal};
 
 /// Points of one function: so many fit a `br_table` with room.
@@ -17,150 +20,6 @@ const LIVENESS_BYTES_MAX: u64 = 1 << 30;
 
 /// Operand stack slots of all points of one function together.
 const OPERANDS_MAX: usize = 1 << 22;
-
-/// Index of a control construct of the function, in program order.
-pub type Ctl = u32;
-/// Index of a suspension point of the function, in program order; 0 is the entry.
-pub type PointId = u32;
-
-/// An operator that the emitter handles; what lies between two of them is copied.
-pub struct Op {
-    pub kind: OpKind,
-    /// Byte range in the module.
-    pub start: u32,
-    pub end: u32,
-    /// What lies before it, back to the operator noted before, cannot be reached.
-    pub dead_before: bool,
-}
-
-pub enum OpKind {
-    Block(Ctl),
-    Loop(Ctl),
-    If(Ctl),
-    Try(Ctl, Vec<wasmparser::Catch>),
-    /// Of the `if` with this index.
-    Else(Ctl),
-    /// None: the function's own.
-    End(Option<Ctl>),
-    Br(u32),
-    BrIf(u32),
-    BrTable(Vec<u32>, u32),
-    BrOnNull(u32),
-    BrOnNonNull(u32),
-    /// A call that can suspend.
-    Call(PointId),
-    /// A tail call to an import: its wrapper is called.
-    ReturnCall(u32),
-    RefFunc(u32),
-    /// `local.get` of a local whose type has no default.
-    GetNonNull(u32),
-    DataDrop(u32),
-    ElemDrop(u32),
-    /// Control does not go on from here; the operator is copied.
-    Stop,
-}
-
-/// A control construct.
-pub struct CtlInfo {
-    pub kind: CtlKind,
-    /// Operands of the surrounding construct that lie beneath its parameters.
-    pub beneath: Vec<ValType>,
-    pub params: Vec<ValType>,
-    pub results: Vec<ValType>,
-    /// There is a suspension point inside.
-    pub has_points: bool,
-    pub has_else: bool,
-    /// A loop's charge per pass of its header.
-    pub charge: u64,
-    /// For a loop, its own point; for a `try_table`, the first point inside.
-    pub point: PointId,
-    /// One past the last point inside.
-    pub points_end: PointId,
-    /// For loops and `try_table`s.
-    pub region: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum CtlKind {
-    Block,
-    Loop,
-    If,
-    Try,
-}
-
-/// Whom a call calls.
-#[derive(Clone, Copy)]
-pub enum Callee {
-    Direct(u32),
-    Indirect { ty: u32, table: u32 },
-    Ref { ty: u32 },
-}
-
-/// A suspension point.
-pub struct Point {
-    pub kind: PointKind,
-    /// Byte offset of its operator in the module.
-    pub offset: u32,
-    /// The operand stack, bottom first, without what a call takes.
-    pub stack: Vec<ValType>,
-    /// How many of those are the innermost construct's own.
-    pub own: usize,
-    /// Operands that the call takes; filled only if `own` is not 0.
-    pub args: Vec<ValType>,
-    /// The block whose live locals are the point's.
-    pub block: Block,
-}
-
-#[derive(Clone, Copy)]
-pub enum PointKind {
-    Entry,
-    Loop(Ctl),
-    Call(Callee),
-}
-
-/// Code that one dispatch can jump into: the function outside of loops and `try_table`s, or one of those.
-#[derive(Default)]
-pub struct Region {
-    /// Labels that end in it, in order.
-    pub closers: Vec<Closer>,
-    /// What its dispatch can reach, in order.
-    pub items: Vec<Reached>,
-}
-
-/// A label whose end lies in the region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Closer {
-    /// Right after a call, before its check.
-    Point(PointId),
-    /// Right before a loop or `try_table`.
-    Before(Ctl),
-    /// Before the code of `else`.
-    Else(Ctl),
-    /// The construct's own end.
-    End(Ctl),
-}
-
-/// What a dispatch can reach.
-#[derive(Clone, Copy)]
-pub enum Reached {
-    Call(PointId),
-    /// A loop or `try_table`.
-    Inner(Ctl),
-}
-
-/// The result.
-pub struct Scan {
-    pub ops: Vec<Op>,
-    pub ctls: Vec<CtlInfo>,
-    pub points: Vec<Point>,
-    pub regions: Vec<Region>,
-    pub locals: Vec<ValType>,
-    pub params: u32,
-    pub entry_charge: u64,
-    pub liveness: Liveness,
-    /// Byte range of the operators in the module.
-    pub code: (u32, u32),
-}
 
 struct Frame {
     ctl: Option<Ctl>,
@@ -372,9 +231,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 }
                 Callee::Direct(func)
             }
-            Operator::CallIndirect { type_index, table_index } => {
-                Callee::Indirect { ty: *type_index, table: *table_index }
-            }
+            Operator::CallIndirect { type_index, .. } => Callee::Indirect { ty: *type_index },
             Operator::CallRef { type_index } => Callee::Ref { ty: *type_index },
             Operator::Block { blockty } => return self.open(CtlKind::Block, blockty, 0, vec![], start, end),
             Operator::Loop { blockty } => return self.open(CtlKind::Loop, blockty, 0, vec![], start, end),
@@ -616,7 +473,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             Operator::LocalGet { local_index } => {
                 self.flow.read(*local_index);
                 if !self.out.locals[*local_index as usize].is_defaultable() {
-                    self.note(OpKind::GetNonNull(*local_index), start, end);
+                    self.note(OpKind::GetNonNull, start, end);
                 }
             }
             Operator::LocalSet { local_index } => self.flow.write(*local_index),
@@ -624,7 +481,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.flow.write(*local_index);
                 if !self.out.locals[*local_index as usize].is_defaultable() {
                     // The local is nullable in what we emit, and so would be the value that `tee` leaves.
-                    self.note(OpKind::GetNonNull(*local_index), start, end);
+                    self.note(OpKind::GetNonNull, start, end);
                 }
             }
             Operator::RefFunc { function_index } => self.note(OpKind::RefFunc(*function_index), start, end),

@@ -1,1 +1,50 @@
-//! job
+//! The durable job: a named run of a program that survives the process that runs it.
+//!
+//! [`run`](self) tells the journey; the rest are its parts:
+//!
+//! - `spec`: what a job runs; `name`: what it is called;
+//! - `log`: what happened to it, and the fence between runners;
+//! - `ledger`: what it printed; `policy`: when a snapshot is taken;
+//! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs.
+
+mod error;
+mod jobs;
+mod ledger;
+mod log;
+mod name;
+mod policy;
+mod run;
+mod spec;
+mod sweep;
+mod transfer;
+
+pub use error::JobError;
+pub use jobs::{Job, Jobs, Snapshot};
+pub use ledger::Sink;
+pub use log::{
+    Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Status,
+};
+pub use name::{JobName, NAME_MAX};
+pub use policy::{Every, ParseEveryError};
+pub use run::{Notice, Options, Outcome, Pause, Run};
+pub use spec::{START, Spec, SpecDir, shown_value};
+pub use sweep::Freed;
+pub use transfer::Imported;
+
+use anyhow::{Context, Result};
+
+use crate::machine::WASI_SECTION;
+use crate::snapshot::State;
+use crate::wasi;
+
+/// Bytes of each stream of output that are kept unless told otherwise: 1 GiB.
+pub const KEEP_OUTPUT: u64 = 1 << 30;
+
+/// The WASI side of a state, if it has one.
+///
+/// # Errors
+/// It cannot be decoded.
+pub fn wasi_state(state: &State) -> Result<Option<wasi::State>> {
+    let section = state.sections.iter().find(|section| section.name == WASI_SECTION);
+    section.map(|s| wasi::State::decode(s.version, &s.bytes).context("the snapshot's WASI state")).transpose()
+}

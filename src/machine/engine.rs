@@ -51,7 +51,8 @@ impl Engine {
         let mut config = wasmtime::Config::new();
         config.wasm_branch_hinting(true);
         config.wasm_features(wasmtime::WasmFeatures::WASM3, true);
-        config.wasm_threads(true);
+        // Pulley has no atomic instructions: a module that uses them is refused there.
+        config.wasm_threads(!settings.target.as_deref().is_some_and(|t| t.starts_with("pulley")));
         config.cranelift_nan_canonicalization(settings.canonical_nans);
         config.relaxed_simd_deterministic(settings.deterministic_relaxed_simd);
         // Unused here, but checked against the other.

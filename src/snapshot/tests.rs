@@ -1,3 +1,5 @@
+//! Tests of the manifest: round trips, damage, hostile bytes.
+
 use super::encode::{HEADER, to_bytes};
 use super::frozen::format_1 as sample;
 use super::testing::{Random, state, value};

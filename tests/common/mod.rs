@@ -108,7 +108,7 @@ impl Place {
         let env =
             if self.run.directories.starts_with("tree:") { vec![("PWD".into(), "/".into())] } else { vec![] };
         let args = std::iter::once(program).chain(self.run.args.iter().cloned()).collect();
-        let config = Config { args, env, dirs: self.preopens(), seed: Some([7; 32]) };
+        let config = Config { args, env, dirs: self.preopens(), seed: Some([7; 32]), ..Config::default() };
         let wasi = Wasi::new(config, self.host()).unwrap();
         Instance::new(module, Some(wasi), &Functions::new(), "_start", vec![]).unwrap()
     }

@@ -1,3 +1,5 @@
+//! Tests of the portable stream: round trips, damage, hostile entries.
+
 use std::io::Cursor;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the page tree against a slow definition of it.
+
 use std::collections::HashMap;
 
 use super::*;

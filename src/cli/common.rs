@@ -1,0 +1,329 @@
+//! What several commands have in common: store, engine, running a job and telling how it ended.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::names::Names;
+use super::signals;
+use wasm_ckpt::job::{Done, Ending, JobName, KEEP_OUTPUT, Notice, Printed, Sink, SpecDir};
+use wasm_ckpt::machine::Progress;
+use wasm_ckpt::store::{Local, StoreError};
+use wasm_ckpt::wasi::{Preopen, Stdin};
+use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
+
+/// Where jobs and snapshots are kept.
+#[derive(Args, Clone)]
+pub struct StoreArgs {
+    /// Directory of the store [default: ~/.local/state/wasm-ckpt]
+    #[arg(long, value_name = "DIR", env = "WASM_CKPT_STORE")]
+    pub store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The jobs in the store, which is made if there is none.
+    pub fn open(&self) -> Result<Jobs> {
+        let dir = self.dir()?;
+        let store = Local::open(&dir).map_err(anyhow::Error::from);
+        Ok(Jobs::new(Arc::new(store.with_context(|| cannot_use(&dir))?)))
+    }
+
+    /// The jobs in the store, if there is one; none is made.
+    pub fn if_any(&self) -> Result<Option<Jobs>> {
+        let dir = self.dir()?;
+        match Local::existing(&dir) {
+            Ok(store) => Ok(Some(Jobs::new(Arc::new(store)))),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(anyhow::Error::from(error).context(cannot_use(&dir))),
+        }
+    }
+
+    /// The jobs in the store, which there must be.
+    pub fn existing(&self) -> Result<Jobs> {
+        let none = |dir: PathBuf| {
+            let message = format!("there is no store in `{}`", dir.display());
+            Failure::new(Exit::NotFound, message, "`wasm-ckpt run` makes one; `--store DIR` names another")
+        };
+        self.if_any()?.map_or_else(|| Err(none(self.dir()?)), Ok)
+    }
+
+    fn dir(&self) -> Result<PathBuf> {
+        match &self.store {
+            Some(dir) => Ok(dir.clone()),
+            None => user_dir("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
+                let message = "there is no place for the store: neither HOME nor XDG_STATE_HOME is set";
+                Failure::new(Exit::Store, message, "name a directory with `--store DIR`")
+            }),
+        }
+    }
+}
+
+fn cannot_use(dir: &Path) -> String {
+    format!("the store `{}` cannot be used", dir.display())
+}
+
+/// `$VARIABLE/wasm-ckpt`, or in the home directory.
+fn user_dir(variable: &str, at_home: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(at_home)))?;
+    Some(base.join("wasm-ckpt"))
+}
+
+/// How the guest is compiled and run.
+#[derive(Args, Clone)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    /// How often to take a snapshot: a time (500ms, 30s, 5m, 2h), an amount of fuel (1000000fuel, 10Mfuel), or
+    /// `never`
+    #[arg(long, value_name = "TIME|FUEL", default_value = "30s")]
+    pub every: Every,
+
+    /// Pause, with a snapshot and exit code 75, when more fuel than this has been consumed since the program
+    /// began
+    #[arg(long, value_name = "FUEL")]
+    pub pause_after: Option<u64>,
+
+    /// When paused, write the snapshot's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub id_file: Option<PathBuf>,
+
+    /// Keep at most so many bytes of each output stream in the store, to print them again when a job goes on
+    /// elsewhere
+    #[arg(long, value_name = "BYTES", default_value_t = KEEP_OUTPUT)]
+    pub keep_output: u64,
+
+    /// Instruction set to compile for: `pulley64` is the portable interpreter [default: this machine's]
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+
+    /// Do not keep compiled code on disk
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Keep a line with the last snapshot on standard error
+    #[arg(long)]
+    pub progress: bool,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl RunArgs {
+    /// Compiles the module, or finds it in the cache. Long compilations are announced on a terminal.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Module> {
+        let cache = std::env::var_os("WASM_CKPT_CACHE").map(PathBuf::from);
+        let cache = cache.or_else(|| user_dir("XDG_CACHE_HOME", ".cache"));
+        let code_cache = cache.filter(|_| !self.no_cache);
+        let settings = Settings { target: self.target.clone(), code_cache, ..Settings::default() };
+        let engine = Engine::new(settings.clone()).or_else(|error| match settings.code_cache {
+            // Without the cache it is slower, not wrong.
+            Some(_) => {
+                let engine = Engine::new(Settings { code_cache: None, ..settings });
+                if engine.is_ok() {
+                    self.say(&format!("compiled code is not kept: {error:#}"));
+                }
+                engine
+            }
+            None => Err(error),
+        })?;
+        let shown = !self.quiet && io::stderr().is_terminal();
+        let mut announced = false;
+        engine.compile_with(wasm, &mut |progress| match progress {
+            Progress::Compiling { bytes } if shown && bytes > 1 << 20 => {
+                announced = true;
+                eprint!("wasm-ckpt: compiling {:.0} MB …", bytes as f64 / 1e6);
+            }
+            // Back to the line's beginning, and clear it.
+            Progress::Done { .. } if announced => eprint!("\r\x1b[K"),
+            _ => {}
+        })
+    }
+
+    /// One line on standard error.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "wasm-ckpt: {text}");
+        }
+    }
+
+    /// Runs a job that has begun to its end, or until it is to pause. Gives the exit code.
+    pub fn run(&self, job: Job, wasm: &[u8], module: &Module, how: How) -> Result<u8> {
+        let name = job.name().clone();
+        let pause = Pause::new()?;
+        signals::pause_on(&pause)?;
+        let options = Options {
+            every: self.every,
+            pause_after: self.pause_after,
+            pause: Some(pause),
+            stdin: how.stdin,
+            sinks: process_sinks()?,
+            keep_output: self.keep_output,
+            dirs: how.dirs,
+            accept_changed: how.accept_changed,
+            observe: self.observer(),
+            ..Options::default()
+        };
+        let outcome = job.run(module, options)?.advance()?;
+        match outcome {
+            Outcome::Ended(ending) => Ok(told(&ending, wasm)),
+            Outcome::Paused { snapshot, fuel } => {
+                if let Some(path) = &self.id_file {
+                    let explain = || format!("cannot write `{}`", path.display());
+                    std::fs::write(path, format!("{snapshot}\n")).with_context(explain)?;
+                }
+                let short = snapshot.short();
+                self.say(&format!(
+                    "paused at fuel {fuel}, snapshot {short}; `wasm-ckpt resume {name}` goes on"
+                ));
+                Ok(Exit::Paused as u8)
+            }
+        }
+    }
+
+    fn observer(&self) -> Box<dyn FnMut(Notice<'_>)> {
+        let (this, progress) = (self.clone(), self.progress && io::stderr().is_terminal());
+        let mut failed = false;
+        Box::new(move |notice| match notice {
+            Notice::Committed(commit) => {
+                failed = false;
+                if progress {
+                    eprint!(
+                        "\r\x1b[Kwasm-ckpt: snapshot {} at fuel {}: {} new bytes, {} stored, {:.1} ms",
+                        commit.snapshot.short(),
+                        commit.fuel,
+                        commit.new_bytes,
+                        commit.stored_bytes,
+                        commit.pause_us as f64 / 1e3,
+                    );
+                }
+            }
+            Notice::SnapshotFailed(error) => {
+                // Once until it works again.
+                if !failed {
+                    this.say(&format!("no snapshot: {error:#}; the program goes on"));
+                }
+                failed = true;
+            }
+            Notice::ResultNotStored(error) => {
+                this.say(&format!("the program has ended, but its result is not stored: {error:#}"));
+            }
+            Notice::OutputLost(bytes) => {
+                this.say(&format!(
+                    "{bytes} bytes that were printed before are not kept and are missing here"
+                ));
+            }
+        })
+    }
+
+    /// Prints what an ended job has printed, and gives its exit code.
+    pub fn replay(&self, job: &mut Job) -> Result<u8> {
+        let Done { ending, output, .. } = job.replay(process_sinks()?)?;
+        self.warn_of_loss(&output);
+        let wasm = job.module().unwrap_or_default();
+        Ok(told(&ending, &wasm))
+    }
+
+    fn warn_of_loss(&self, output: &Printed) {
+        if output.lost() > 0 {
+            self.say(&format!("{} bytes that were printed are not kept", output.lost()));
+        }
+    }
+}
+
+/// What a run is given beside its options.
+pub struct How {
+    pub stdin: Stdin,
+    pub dirs: Vec<Preopen>,
+    pub accept_changed: bool,
+}
+
+/// Says how the program ended, where its exit code does not, and gives the exit code.
+fn told(ending: &Ending, wasm: &[u8]) -> u8 {
+    match ending {
+        Ending::Returned(_) => 0,
+        // As for every process, 8 bits of it.
+        Ending::Exited(code) => *code as u8,
+        Ending::Trapped { message, frames } => {
+            let names = Names::of(wasm);
+            let mut text = format!("error: the program trapped: {message}\n");
+            for (func, offset) in frames.iter().take(50) {
+                text += &format!("  at {}{}\n", names.function(*func), at(*offset));
+            }
+            if frames.len() > 50 {
+                text += &format!("  and {} more\n", frames.len() - 50);
+            }
+            let _ = io::stderr().write_all(text.as_bytes());
+            Exit::Trapped as u8
+        }
+    }
+}
+
+fn at(offset: Option<u64>) -> String {
+    offset.map_or(String::new(), |offset| format!(" (byte {offset:#x})"))
+}
+
+/// Standard output and error of this process.
+fn process_sinks() -> Result<[Sink; 2]> {
+    let dup = |fd: io::Result<OwnedFd>| match fd {
+        Ok(fd) => Ok(Sink::File(File::from(fd))),
+        // Closed: as if it went nowhere.
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => Ok(Sink::Null),
+        Err(e) => Err(e),
+    };
+    let clone = |fd: BorrowedFd<'_>| dup(fd.try_clone_to_owned());
+    Ok([clone(rustix::stdio::stdout())?, clone(rustix::stdio::stderr())?])
+}
+
+/// Reads a module's file.
+pub fn read_module(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let message = "the module cannot come from standard input, which is the program's";
+        return Err(Failure::new(Exit::Usage, message, "store it in a file and name that"));
+    }
+    std::fs::read(path).map_err(|error| {
+        let message = format!("cannot read the module `{}`: {error}", path.display());
+        Failure::new(Exit::NotFound, message, "check the path")
+    })
+}
+
+/// `HOST[::GUEST][:ro]`
+pub fn parse_dir(text: &str) -> Result<SpecDir, String> {
+    let (paths, read_only) = match text.strip_suffix(":ro") {
+        Some(paths) => (paths, true),
+        None => (text, false),
+    };
+    let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
+    if host.is_empty() || guest.is_empty() {
+        return Err("give HOST, HOST::GUEST, HOST:ro or HOST::GUEST:ro".to_string());
+    }
+    Ok(SpecDir { host: host.to_string(), guest: guest.to_string(), read_only })
+}
+
+/// The directory with its absolute path, which must exist.
+pub fn resolve_dir(dir: &SpecDir) -> Result<SpecDir> {
+    let failed = |why: String| {
+        let message = format!("the directory `{}` cannot be given to the program: {why}", dir.host);
+        Failure::new(Exit::NotFound, message, "`--dir HOST::GUEST` takes a directory that exists")
+    };
+    let path = Path::new(&dir.host).canonicalize().map_err(|error| failed(error.to_string()))?;
+    if !path.is_dir() {
+        return Err(failed("it is not a directory".to_string()));
+    }
+    let host =
+        path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))?;
+    Ok(SpecDir { host, ..dir.clone() })
+}
+
+/// A name given on the command line.
+pub fn parse_name(text: &str) -> Result<JobName, String> {
+    text.parse().map_err(|error: wasm_ckpt::JobError| error.to_string())
+}

@@ -1,0 +1,83 @@
+//! `export`: a job or snapshot as one portable file.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::common::StoreArgs;
+use super::exit::{Exit, Failure};
+use super::resume::{Found, find_stored};
+use wasm_ckpt::{JobError, Jobs, Snapshot};
+
+/// Write a job's last snapshot, with all that it needs, as one portable file
+///
+/// The file goes to standard output unless `-o` names one. It holds the module, the memory, and what the
+/// program printed; files in host directories stay where they are.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasm-ckpt export nightly -o nightly.ckpt
+  wasm-ckpt export nightly | ssh host wasm-ckpt resume -")]
+pub struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+
+    /// Write to this file; it appears when it is complete
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// A job, a snapshot id or its first digits, or @FILE with an id
+    what: String,
+}
+
+/// Exports.
+pub fn main(args: Args) -> Result<()> {
+    let jobs = args.store.existing()?;
+    let snapshot = snapshot_of(&jobs, &args.what)?;
+    let Some(path) = &args.output else {
+        let out = io::stdout();
+        if out.is_terminal() {
+            let message = "a snapshot is not for a terminal";
+            return Err(Failure::new(
+                Exit::Usage,
+                message,
+                "name a file with `-o FILE`, or send it to a pipe",
+            ));
+        }
+        jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, out.lock()))?.flush()?;
+        return Ok(());
+    };
+    let explain = || format!("cannot write `{}`", path.display());
+    let mut staging = path.clone().into_os_string();
+    staging.push(format!(".{}.tmp", std::process::id()));
+    let written = (|| {
+        let file = File::create(&staging).with_context(explain)?;
+        let file = jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, file))?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error).with_context(explain)?;
+        file.sync_all().with_context(explain)?;
+        std::fs::rename(&staging, path).with_context(explain)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&staging);
+    }
+    written
+}
+
+/// The snapshot that is meant: itself, or the job's last one.
+pub fn snapshot_of(jobs: &Jobs, what: &str) -> Result<Snapshot> {
+    let id = match find_stored(jobs, what)? {
+        Found::Snapshot(id) => id,
+        Found::Job(job) => {
+            let status = jobs.existing(&job)?;
+            if let Some(done) = status.done {
+                let ending = super::ls::shown_ending(&done.ending);
+                return Err(JobError::Ended { job, ending }.into());
+            }
+            status.snapshot().ok_or(JobError::NoSnapshot { job })?
+        }
+        Found::File(_) => unreachable!("only what is stored was looked for"),
+    };
+    jobs.snapshot(id)
+}

@@ -1,0 +1,188 @@
+//! `ls`: the jobs of the store, or the snapshots of one.
+
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::common::{self, StoreArgs};
+use wasm_ckpt::job::{Ending, Event, Status};
+use wasm_ckpt::{JobName, Jobs};
+
+/// List the jobs, or the snapshots of a job
+///
+/// A job is `running` (a live process has it), `paused` (it was left in good order), `interrupted` (its process
+/// died), or has ended: `exit CODE`, `returned`, `trapped`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasm-ckpt ls
+  wasm-ckpt ls --snapshots nightly --json")]
+pub struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+
+    /// List the snapshots of this job, oldest first
+    #[arg(long, value_name = "JOB", value_parser = common::parse_name)]
+    snapshots: Option<JobName>,
+
+    /// Print JSON: times in ms since 1970 or µs, sizes in bytes
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists.
+pub fn main(args: Args) -> Result<()> {
+    if let Some(job) = &args.snapshots {
+        return snapshots(&args.store.existing()?, job, args.json);
+    }
+    let text = match args.store.if_any()? {
+        Some(jobs) => list(&jobs, args.json)?,
+        None if args.json => "[]\n".to_string(),
+        None => String::new(),
+    };
+    super::print(&text)
+}
+
+fn list(jobs: &Jobs, json: bool) -> Result<String> {
+    let mut rows = vec![];
+    let mut objects = vec![];
+    for name in jobs.names()? {
+        let status = match jobs.existing(&name) {
+            Ok(status) => status,
+            Err(error) => {
+                // One broken job must not hide the others.
+                rows.push([
+                    name.to_string(),
+                    "damaged".into(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    format!("{error}"),
+                ]);
+                objects.push(json!({ "job": name.as_str(), "state": "damaged", "error": error.to_string() }));
+                continue;
+            }
+        };
+        let state = state(jobs, &name, &status)?;
+        rows.push([
+            name.to_string(),
+            state.clone(),
+            status.fuel().to_string(),
+            status.commits.to_string(),
+            ago(status.changed),
+            printable(&status.begin.spec.shown()),
+        ]);
+        objects.push(json!({
+            "job": name.as_str(),
+            "state": state,
+            "fuel": status.fuel(),
+            "snapshots": status.commits,
+            "snapshot": status.snapshot().map(|id| id.to_string()),
+            "began": status.began,
+            "changed": status.changed,
+            "command": status.begin.spec.shown(),
+            "module": status.begin.spec.module.to_string(),
+        }));
+    }
+    if json {
+        return Ok(serde_json::to_string_pretty(&objects)? + "\n");
+    }
+    if rows.is_empty() {
+        return Ok(String::new());
+    }
+    let head = ["JOB", "STATE", "FUEL", "SNAPSHOTS", "CHANGED", "COMMAND"].map(str::to_string);
+    Ok(table(head, &rows))
+}
+
+fn state(jobs: &Jobs, name: &JobName, status: &Status) -> Result<String> {
+    Ok(match &status.done {
+        Some(done) => shown_ending(&done.ending),
+        None if jobs.is_held(name)? => "running".to_string(),
+        None if status.stopped => "paused".to_string(),
+        None => "interrupted".to_string(),
+    })
+}
+
+/// How a program ended, in a word or two.
+pub fn shown_ending(ending: &Ending) -> String {
+    match ending {
+        Ending::Returned(values) if values.is_empty() => "exit 0".to_string(),
+        Ending::Returned(_) => "returned".to_string(),
+        Ending::Exited(code) => format!("exit {code}"),
+        Ending::Trapped { .. } => "trapped".to_string(),
+    }
+}
+
+fn snapshots(jobs: &Jobs, name: &JobName, json: bool) -> Result<()> {
+    jobs.existing(name)?;
+    let mut rows = vec![];
+    let mut objects = vec![];
+    for entry in jobs.history(name)? {
+        let Event::Commit(commit) = entry.event else { continue };
+        rows.push([
+            commit.snapshot.short(),
+            commit.fuel.to_string(),
+            ago(entry.time),
+            commit.memory.to_string(),
+            commit.new_bytes.to_string(),
+            commit.stored_bytes.to_string(),
+            format!("{:.1} ms", commit.pause_us as f64 / 1e3),
+        ]);
+        objects.push(json!({
+            "snapshot": commit.snapshot.to_string(),
+            "fuel": commit.fuel,
+            "time": entry.time,
+            "memory": commit.memory,
+            "chunks": commit.chunks,
+            "new_bytes": commit.new_bytes,
+            "stored_bytes": commit.stored_bytes,
+            "manifest_bytes": commit.manifest_bytes,
+            "pause_us": commit.pause_us,
+        }));
+    }
+    if json {
+        return super::print(&(serde_json::to_string_pretty(&objects)? + "\n"));
+    }
+    let head = ["SNAPSHOT", "FUEL", "TAKEN", "MEMORY", "NEW BYTES", "STORED", "PAUSE"].map(str::to_string);
+    super::print(&table(head, &rows))
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(head: [String; N], rows: &[[String; N]]) -> String {
+    let all = || std::iter::once(&head).chain(rows);
+    let mut text = String::new();
+    for row in all() {
+        for (column, cell) in row.iter().enumerate() {
+            if column + 1 == N {
+                text += cell;
+                break;
+            }
+            let width = all().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+/// A time in ms since 1970, as how long ago it was.
+fn ago(time: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    match now.saturating_sub(time) / 1000 {
+        s @ 0..120 => format!("{s} s ago"),
+        s @ 120..7200 => format!("{} min ago", s / 60),
+        s @ 7200..172_800 => format!("{} h ago", s / 3600),
+        s => format!("{} days ago", s / 86_400),
+    }
+}
+
+/// Arguments can be anything, and must not do anything to a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(200)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}

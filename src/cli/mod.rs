@@ -1,0 +1,75 @@
+//! The command line: one file per subcommand. The guest owns standard output of `run` and `resume`; what the
+//! tool has to say there goes to standard error.
+
+mod common;
+mod exit;
+mod export;
+mod import;
+mod inspect;
+mod ls;
+mod names;
+mod resume;
+mod rm;
+mod run;
+mod signals;
+mod value;
+mod verify;
+
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+/// Runs WebAssembly programs (wasm32-wasip1) unmodified, and resumes them after any crash.
+#[derive(Parser)]
+#[command(name = "wasm-ckpt", version, after_help = exit::HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Resume(resume::Args),
+    Ls(ls::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Rm(rm::Args),
+}
+
+/// Does what the command line says, and gives the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output, and end well.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { 0 };
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::main(args),
+        Command::Resume(args) => resume::main(args),
+        Command::Ls(args) => ls::main(args).map(|()| 0),
+        Command::Inspect(args) => inspect::main(args).map(|()| 0),
+        Command::Verify(args) => verify::main(args).map(|()| 0),
+        Command::Export(args) => export::main(args).map(|()| 0),
+        Command::Import(args) => import::main(args).map(|()| 0),
+        Command::Rm(args) => rm::main(args).map(|()| 0),
+    };
+    result.unwrap_or_else(|error| match exit::is_broken_pipe(&error) {
+        // Whoever reads us has read enough.
+        true => 0,
+        false => exit::report(&error),
+    })
+}
+
+/// Prints to standard output, which is the tool's own but for `run` and `resume`.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! `resume`: a job, a snapshot or an exported file goes on.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::common::{self, How, RunArgs};
+use super::exit::{Exit, Failure};
+use super::import;
+use wasm_ckpt::digest::SnapshotId;
+use wasm_ckpt::job::SpecDir;
+use wasm_ckpt::wasi::{Preopen, Stdin};
+use wasm_ckpt::{Job, JobName, Jobs};
+
+/// Go on with a job, a snapshot, or an exported file
+///
+/// WHAT is, in this order: `-` for an exported file on standard input, `@FILE` for a file with a snapshot's id
+/// (as `--id-file` writes it), the name of a job, the id of a snapshot or its first digits (4 at least), the path
+/// of an exported file. Without WHAT it is the only job that has not ended.
+///
+/// A snapshot at which a job stands continues that job; an earlier one begins another job, which has a name of
+/// its own and leaves the first as it is.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasm-ckpt resume prog-3f9a12c05b7e
+  wasm-ckpt resume @id --target pulley64
+  wasm-ckpt export nightly | ssh host wasm-ckpt resume - --dir /srv/data::/data")]
+pub struct Args {
+    #[command(flatten)]
+    common: RunArgs,
+
+    /// Where the program's directory GUEST is now [default: where it was; for a file from another host it must
+    /// be said]; can be repeated
+    #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = common::parse_dir)]
+    dir: Vec<SpecDir>,
+
+    /// Name of the job that a file or an earlier snapshot begins [default: made of the snapshot's id]
+    #[arg(long, value_name = "NAME", value_parser = common::parse_name)]
+    job: Option<JobName>,
+
+    /// Go on even if files that the program had open have changed in a way that cannot be mended
+    #[arg(long)]
+    accept_changed: bool,
+
+    /// A job, a snapshot id, @FILE, an exported file, or -
+    what: Option<String>,
+}
+
+/// Resumes, and gives the exit code.
+pub fn main(args: Args) -> Result<u8> {
+    let jobs = args.common.store.open()?;
+    let mut stdin = Stdin::inherit().context("standard input cannot be used")?;
+    let mut job = match find(&jobs, args.what.as_deref())? {
+        Found::Job(name) => jobs.hold(&name)?,
+        Found::Snapshot(id) => of_snapshot(&jobs, id, args.job.as_ref(), &args.common)?,
+        Found::File(None) => {
+            stdin = Stdin::Null;
+            let imported = import::import(&jobs, io::stdin().lock())?;
+            import::job_of(&jobs, imported, args.job.as_ref())?
+        }
+        Found::File(Some(path)) => {
+            let file = File::open(&path).with_context(|| format!("cannot read `{path}`"))?;
+            let imported = import::import(&jobs, file).with_context(|| format!("cannot resume `{path}`"))?;
+            import::job_of(&jobs, imported, args.job.as_ref())?
+        }
+    };
+    let name = job.name().clone();
+    let status = job.status().with_context(|| format!("there is no job `{name}`"))?.clone();
+    if status.done.is_some() {
+        args.common.say(&format!("job `{name}` has ended: this is its stored output"));
+        return args.common.replay(&mut job);
+    }
+    let wasm = job.module()?;
+    let module = args.common.compile(&wasm)?;
+    let dirs = args.dir.iter().map(preopen).collect::<Result<_>>()?;
+    let from = match status.snapshot() {
+        Some(id) => format!("fuel {} (snapshot {})", status.fuel(), id.short()),
+        None => "the start".to_string(),
+    };
+    args.common.say(&format!("job `{name}`: going on from {from}"));
+    args.common.run(job, &wasm, &module, How { stdin, dirs, accept_changed: args.accept_changed })
+}
+
+fn preopen(dir: &SpecDir) -> Result<Preopen> {
+    let SpecDir { host, guest, read_only } = common::resolve_dir(dir)?;
+    Ok(Preopen { host: host.into(), guest, read_only })
+}
+
+/// What the user means.
+pub enum Found {
+    /// A job that there is.
+    Job(JobName),
+    /// A snapshot that there is.
+    Snapshot(SnapshotId),
+    /// An exported file; without a path, on standard input.
+    File(Option<String>),
+}
+
+/// Finds out what the user means.
+pub fn find(jobs: &Jobs, what: Option<&str>) -> Result<Found> {
+    let Some(what) = what else { return only_job(jobs) };
+    if what == "-" {
+        return Ok(Found::File(None));
+    }
+    match find_stored(jobs, what) {
+        Err(error) if Path::new(what).is_file() => match error.downcast_ref() {
+            Some(wasm_ckpt::JobError::NotFound { .. }) => Ok(Found::File(Some(what.to_string()))),
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
+/// Finds out which job or snapshot of the store the user means.
+pub fn find_stored(jobs: &Jobs, what: &str) -> Result<Found> {
+    if let Some(path) = what.strip_prefix('@') {
+        let id = std::fs::read_to_string(path).with_context(|| format!("cannot read `{path}`"))?;
+        return Ok(Found::Snapshot(jobs.find_snapshot(id.trim())?));
+    }
+    if let Ok(name) = what.parse::<JobName>()
+        && jobs.status(&name)?.is_some()
+    {
+        return Ok(Found::Job(name));
+    }
+    let digits = what.len() >= 4 && what.bytes().all(|b| b.is_ascii_hexdigit());
+    if digits && let found @ (Ok(_) | Err(_)) = jobs.find_snapshot(what) {
+        return found.map(Found::Snapshot);
+    }
+    let place = jobs.store().describe();
+    Err(wasm_ckpt::JobError::NotFound { what: "job, snapshot or file", name: what.to_string(), place }.into())
+}
+
+fn only_job(jobs: &Jobs) -> Result<Found> {
+    let mut open = vec![];
+    for name in jobs.names()? {
+        if jobs.existing(&name)?.done.is_none() && !jobs.is_held(&name)? {
+            open.push(name);
+        }
+    }
+    match open.as_slice() {
+        [one] => Ok(Found::Job(one.clone())),
+        [] => {
+            Err(Failure::new(Exit::NotFound, "no job waits to be resumed", "`wasm-ckpt ls` lists all jobs"))
+        }
+        many => {
+            let names: Vec<_> = many.iter().take(10).map(|name| format!("`{name}`")).collect();
+            let message = format!("{} jobs wait to be resumed: {}", many.len(), names.join(", "));
+            Err(Failure::new(Exit::Usage, message, "name one of them"))
+        }
+    }
+}
+
+/// The job that stands at the snapshot, or a new one that begins there.
+fn of_snapshot(jobs: &Jobs, id: SnapshotId, name: Option<&JobName>, common: &RunArgs) -> Result<Job> {
+    let owners = jobs.owners(id)?;
+    if name.is_none()
+        && let Some((owner, _)) = owners.iter().find(|(_, stands)| *stands)
+    {
+        return jobs.hold(owner);
+    }
+    let name = match name {
+        Some(name) => name.clone(),
+        None => {
+            let mut random = [0; 3];
+            getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
+            let random: String = random.iter().map(|b| format!("{b:02x}")).collect();
+            JobName::derived("fork", &format!("{}-{random}", id.short()))
+        }
+    };
+    let mut job = jobs.hold(&name)?;
+    if job.status().is_some() {
+        let message = format!("there is a job `{name}` already");
+        return Err(Failure::new(Exit::OtherCommand, message, "give another `--job`"));
+    }
+    // A snapshot that no job has made here came from elsewhere, and so do its directories.
+    job.begin_from(id, owners.is_empty())?;
+    common.say(&format!("snapshot {} begins the new job `{name}`", id.short()));
+    Ok(job)
+}

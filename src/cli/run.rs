@@ -1,0 +1,192 @@
+//! `run`: a program, from its start or from where it was interrupted.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::common::{self, How, RunArgs};
+use super::exit::{Exit, Failure};
+use super::value;
+use wasm_ckpt::job::{JobError, START, SpecDir};
+use wasm_ckpt::machine::NoFunction;
+use wasm_ckpt::wasi::Stdin;
+use wasm_ckpt::{Functions, JobName, Module, Spec};
+
+/// Run a program; the same command again goes on where it was interrupted
+///
+/// The program is a `.wasm` file for wasm32-wasip1, run as it is. A run is a job in the store. It is known by
+/// what is run: module, arguments, environment, directories, working directory and a file on standard input.
+/// When it was interrupted, by whatever, the same command goes on from the last snapshot, and says so; when it
+/// has ended, the same command starts anew. With `--job NAME`, an ended job gives its stored output and exit
+/// code instead.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasm-ckpt run --dir data::/data prog.wasm --input /data/in.txt
+  wasm-ckpt run --job nightly --every 5m prog.wasm > report.txt
+  wasm-ckpt run --invoke fib fib.wasm 30
+
+Exit code: the program's own, 75 when paused, 134 for a trap; `wasm-ckpt --help` lists all.")]
+pub struct Args {
+    #[command(flatten)]
+    common: RunArgs,
+
+    /// Give the program a host directory: the path on the host, the program's name for it (the same, unless
+    /// told), and `:ro` if it may not write there; can be repeated
+    #[arg(long, value_name = "HOST[::GUEST][:ro]", value_parser = common::parse_dir)]
+    dir: Vec<SpecDir>,
+
+    /// Give the program an environment variable; without a value, that of this environment; can be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+
+    /// Call this exported function with the arguments, instead of the program's start, and print its results
+    #[arg(long, value_name = "FUNCTION")]
+    invoke: Option<String>,
+
+    /// Name of the job, by which it is found whatever the working directory [default: made of what is run]
+    #[arg(long, value_name = "NAME", value_parser = common::parse_name)]
+    job: Option<JobName>,
+
+    /// Start anew, whatever there is under the name
+    #[arg(long)]
+    new: bool,
+
+    /// Seed of the program's random numbers: a whole number, or 64 hex digits [default: from the system]
+    #[arg(long, value_name = "SEED", value_parser = parse_seed)]
+    seed: Option<[u8; 32]>,
+
+    /// Go on even if files that the program had open have changed in a way that cannot be mended
+    #[arg(long)]
+    accept_changed: bool,
+
+    /// The program, and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "FILE.wasm [ARG]..."
+    )]
+    program: Vec<std::ffi::OsString>,
+}
+
+/// Runs, and gives the exit code.
+pub fn main(args: Args) -> Result<u8> {
+    let path = PathBuf::from(&args.program[0]);
+    let wasm = common::read_module(&path)?;
+    let module = args.common.compile(&wasm)?;
+    let spec = spec(&args, &path, &module)?;
+    let stdin = Stdin::inherit().context("standard input cannot be used")?;
+    let jobs = args.common.store.open()?;
+    let name = match &args.job {
+        Some(name) => name.clone(),
+        None => derived_name(&spec, &stdin, &path)?,
+    };
+    let mut job = jobs.hold(&name)?;
+    let status = job.status().filter(|_| !args.new).cloned();
+    match status {
+        Some(status) => {
+            let differences = status.begin.spec.differences(&spec);
+            // A derived name is a hash of the command, so this is about given ones.
+            if !differences.is_empty() {
+                return Err(JobError::OtherCommand { job: name, differences }.into());
+            }
+            match (&status.done, args.job.is_some()) {
+                (Some(_), true) => {
+                    args.common.say(&format!("job `{name}` has ended: this is its stored output"));
+                    return args.common.replay(&mut job);
+                }
+                (Some(_), false) => begin(&mut job, &wasm, &module, spec)?,
+                (None, _) => {
+                    let from = status.snapshot().map_or("the start".to_string(), |id| {
+                        format!("fuel {} (snapshot {})", status.fuel(), id.short())
+                    });
+                    args.common.say(&format!("job `{name}` was interrupted: going on from {from}"));
+                }
+            }
+        }
+        None => begin(&mut job, &wasm, &module, spec)?,
+    }
+    let how = How { stdin, dirs: vec![], accept_changed: args.accept_changed };
+    args.common.run(job, &wasm, &module, how)
+}
+
+/// Begins the job, if it can be run at all.
+fn begin(job: &mut wasm_ckpt::Job, wasm: &[u8], module: &Module, spec: Spec) -> Result<()> {
+    spec.check(module, &Functions::new())?;
+    job.begin(wasm, spec)
+}
+
+fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
+    let mut given = vec![];
+    for arg in &args.program[1..] {
+        given.push(arg.to_str().map(str::to_string).ok_or_else(|| {
+            let message = format!("the argument {arg:?} is not UTF-8, and programs take nothing else");
+            Failure::new(Exit::Usage, message, "give another argument")
+        })?);
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let mut spec = Spec::program(module.id(), &name);
+    spec.seed = args.seed;
+    spec.dirs = args.dir.iter().map(common::resolve_dir).collect::<Result<_>>()?;
+    spec.env = args.env.iter().map(|text| variable(text)).collect::<Result<_>>()?;
+    let function = args.invoke.as_deref().unwrap_or(START);
+    let ty = module.function(function).ok_or_else(|| NoFunction {
+        wanted: function.to_string(),
+        found: module.functions().map(|(name, _)| name.to_string()).collect(),
+    })?;
+    if args.invoke.is_some() {
+        spec.call = (function.to_string(), value::parse_all(function, &ty, &given)?);
+    } else {
+        spec.args = given;
+    }
+    Ok(spec)
+}
+
+fn variable(text: &str) -> Result<(String, String)> {
+    let fault = |message: String, hint: &str| Err(Failure::new(Exit::Usage, message, hint));
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_string()),
+        None => match std::env::var(text) {
+            Ok(value) => (text, value),
+            Err(_) => {
+                let message = format!("the environment has no variable `{text}`, or it is not UTF-8");
+                return fault(message, "give its value: `--env NAME=VALUE`");
+            }
+        },
+    };
+    match name {
+        "" => fault(format!("`{text}` has no name"), "write it as NAME=VALUE"),
+        name => Ok((name.to_string(), value)),
+    }
+}
+
+fn parse_seed(text: &str) -> Result<[u8; 32], String> {
+    let mut seed = [0; 32];
+    match text.parse::<u64>() {
+        Ok(number) => seed[..8].copy_from_slice(&number.to_le_bytes()),
+        Err(_) => {
+            let id: wasm_ckpt::digest::ChunkId =
+                text.parse().map_err(|_| "give a whole number, or 64 hex digits".to_string())?;
+            seed = *id.as_bytes();
+        }
+    }
+    Ok(seed)
+}
+
+/// The name of a job without a name: what is run, and where.
+fn derived_name(spec: &Spec, stdin: &Stdin, path: &Path) -> Result<JobName> {
+    use std::os::unix::fs::MetadataExt;
+    let cwd = std::env::current_dir().context("the working directory cannot be found out")?;
+    let file = match stdin {
+        Stdin::File { file, base } => {
+            let meta = file.metadata()?;
+            Some((meta.dev(), meta.ino(), *base))
+        }
+        _ => None,
+    };
+    let text = serde_json::to_vec(&("job 1", spec, cwd.as_os_str().as_encoded_bytes(), file))?;
+    let hash = blake3::hash(&text).to_hex();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(JobName::derived(&stem, &hash[..12]))
+}

@@ -1,0 +1,265 @@
+//! The functions that the rewriter adds: wrappers of imports, thunks, helpers, and what the host calls.
+
+use wasm_encoder::{BlockType, Function, InstructionSink, RefType, ValType};
+
+use super::callgraph::CallGraph;
+use super::code::{
+    cast, in_sequence, kind, load, load_values, mem, pop_trailer, push_trailer, save_values, store, zeros,
+};
+use super::emit::Context;
+use super::frame::{Kind, Layout, Place, TRAILER};
+use super::hidden::Hidden;
+use super::types::TypeTable;
+
+/// A global that snapshots hold.
+pub type SavedGlobal = (u32, Kind);
+
+/// The mutable globals.
+pub fn saved_globals(cx: &Context<'_, '_>) -> Vec<SavedGlobal> {
+    let globals = cx.module.globals.iter().enumerate();
+    globals.filter(|(_, ty)| ty.mutable).map(|(i, ty)| (i as u32, kind(cx, ty.content_type))).collect()
+}
+
+/// The layouts of an import's wrapper: its arguments.
+pub fn wrapper_layouts(cx: &Context<'_, '_>, import: u32) -> Vec<Layout> {
+    let params = cx.module.func_type(import).params().iter().enumerate();
+    let locals: Vec<_> = params.map(|(i, &ty)| (i as u32, kind(cx, ty))).collect();
+    let size = locals.iter().map(|(_, kind)| kind.size()).sum::<u32>() + TRAILER;
+    vec![Layout { place: Place::Import, offset: 0, stack: vec![], locals, offsets: vec![], size }]
+}
+
+/// The functions that are added, as (type, body), in the order that [`Hidden`] lays down.
+pub struct Additions {
+    pub funcs: Vec<(u32, Function)>,
+    pub empty_type: u32,
+}
+
+impl Additions {
+    pub fn new(cx: &Context<'_, '_>, types: &TypeTable) -> Self {
+        let (module, hidden) = (cx.module, cx.hidden);
+        let mut funcs = vec![];
+        for import in 0..module.imported_funcs {
+            funcs.push((module.funcs[import as usize], wrapper(cx, import)));
+        }
+        for &func in &hidden.thunk_of {
+            let ty = module.func_type(func);
+            funcs.push((types.func_type(&[], ty.results()), thunk(cx, func)));
+        }
+        for (i, _) in module.types.iter().enumerate().filter(|(_, ty)| ty.is_some()) {
+            funcs.push((
+                i as u32,
+                body(|sink| {
+                    sink.unreachable();
+                }),
+            ));
+        }
+        let p = wasmparser::ValType::FUNCREF;
+        funcs.push((types.func_type(&[p], &[]), push(hidden.func_stack, hidden.funcs_len, RefType::FUNCREF)));
+        funcs.push((types.func_type(&[], &[p]), pop(hidden.func_stack, hidden.funcs_len, RefType::FUNCREF)));
+        controls(cx, types, &mut funcs);
+        if hidden.has_exns {
+            let p = wasmparser::ValType::EXNREF;
+            funcs
+                .push((types.func_type(&[p], &[]), push(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
+            funcs.push((types.func_type(&[], &[p]), pop(hidden.exn_stack, hidden.exns_len, RefType::EXNREF)));
+            let exn = wasmparser::RefType::EXN;
+            funcs.push((types.func_type(&[], &[wasmparser::ValType::Ref(exn)]), dummy_exn(cx, types)));
+        }
+        Additions { funcs, empty_type: types.func_type(&[], &[]) }
+    }
+}
+
+fn body(write: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
+    let mut function = Function::new([]);
+    write(&mut function.instructions());
+    function.instructions().end();
+    function
+}
+
+/// Calls the import; when the host asks to stop in it, keeps the arguments to call it again.
+fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
+    let ty = cx.module.func_type(import);
+    let params: Vec<_> = ty.params().iter().enumerate().map(|(i, &ty)| (i as u32, ty)).collect();
+    let (slots, size) = in_sequence(cx, &params);
+    let count = params.len() as u32;
+    let (hidden, scratch, values, point) = (cx.hidden, count, count + 1, count + 2);
+    let mut code = vec![];
+    let negative = |code: &mut Vec<u8>| {
+        InstructionSink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(BlockType::Empty);
+    };
+    negative(&mut code);
+    // Only a rewind gets here without fuel.
+    pop_trailer(&mut code, cx, scratch);
+    InstructionSink::new(&mut code).drop();
+    load_values(&mut code, cx, scratch, &slots, count);
+    let mut sink = InstructionSink::new(&mut code);
+    sink.i32_const(0).global_set(hidden.rewinding).global_get(hidden.grant).global_set(hidden.fuel).end();
+    for (local, _) in &params {
+        sink.local_get(*local);
+    }
+    sink.call(import);
+    negative(&mut code);
+    save_values(&mut code, cx, scratch, &slots);
+    InstructionSink::new(&mut code).i32_const(size as i32).local_set(values);
+    push_trailer(&mut code, cx, import, values, point);
+    zeros(&mut code, cx, ty.results());
+    InstructionSink::new(&mut code).return_().end().end();
+    let mut function = Function::new([(3, ValType::I32)]);
+    function.raw(code);
+    function
+}
+
+/// Calls the function again, with zeros for its arguments, in the thunk's own place.
+fn thunk(cx: &Context<'_, '_>, func: u32) -> Function {
+    let mut code = vec![];
+    zeros(&mut code, cx, cx.module.func_type(func).params());
+    InstructionSink::new(&mut code).return_call(cx.hidden.func(cx.module, func)).end();
+    let mut function = Function::new([]);
+    function.raw(code);
+    function
+}
+
+fn push(table: u32, len: u32, ty: RefType) -> Function {
+    body(|sink| {
+        sink.global_get(len).table_size(table).i32_ge_u().if_(BlockType::Empty);
+        sink.ref_null(ty.heap_type).i32_const(64).table_grow(table).i32_const(-1).i32_eq();
+        sink.if_(BlockType::Empty).unreachable().end().end();
+        sink.global_get(len).local_get(0).table_set(table);
+        sink.global_get(len).i32_const(1).i32_add().global_set(len);
+    })
+}
+
+fn pop(table: u32, len: u32, ty: RefType) -> Function {
+    body(|sink| {
+        sink.global_get(len).i32_const(1).i32_sub().global_set(len);
+        sink.global_get(len).table_get(table);
+        // What is popped must not be kept alive.
+        sink.global_get(len).ref_null(ty.heap_type).table_set(table);
+    })
+}
+
+fn dummy_exn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
+    let exn = wasmparser::ValType::Ref(wasmparser::RefType::EXN);
+    let block = types.block_type(&[], &[exn]);
+    body(|sink| {
+        sink.block(block);
+        sink.try_table(BlockType::Empty, [wasm_encoder::Catch::AllRef { label: 0 }]);
+        sink.throw(cx.hidden.tag).end().unreachable().end();
+    })
+}
+
+/// The functions that the host calls, in the order of their exports.
+fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Function)>) {
+    use wasmparser::ValType::{I32, I64};
+    let hidden = cx.hidden;
+    let swap_fuel = body(|sink| {
+        sink.global_get(hidden.fuel).local_get(0).global_set(hidden.fuel);
+    });
+    funcs.push((types.func_type(&[I64], &[I64]), swap_fuel));
+    let begin = body(|sink| {
+        sink.local_get(0).global_set(hidden.fuel);
+        for global in [hidden.rewinding, hidden.sp, hidden.funcs_len, hidden.exns_len] {
+            sink.i32_const(0).global_set(global);
+        }
+    });
+    funcs.push((types.func_type(&[I64], &[]), begin));
+    let rewind = body(|sink| {
+        sink.local_get(0).global_set(hidden.grant);
+        sink.local_get(1).global_set(hidden.sp);
+        sink.local_get(2).global_set(hidden.funcs_len);
+        sink.local_get(3).global_set(hidden.exns_len);
+        sink.i32_const(1).global_set(hidden.rewinding);
+        // So far below zero that the charges of frames being rebuilt do not matter.
+        sink.i64_const(i64::MIN / 2).global_set(hidden.fuel);
+    });
+    funcs.push((types.func_type(&[I64, I32, I32, I32], &[]), rewind));
+    let status = body(|sink| {
+        for global in [hidden.sp, hidden.funcs_len, hidden.exns_len] {
+            sink.global_get(global);
+        }
+    });
+    funcs.push((types.func_type(&[], &[I32, I32, I32]), status));
+    let nothing = types.func_type(&[], &[]);
+    funcs.push((nothing, save_globals(cx)));
+    funcs.push((nothing, load_globals(cx)));
+    funcs.push((types.func_type(&[I32], &[]), drop_segment(cx.hidden, cx.graph)));
+}
+
+/// Writes the mutable globals behind the frames, then the flags of dropped segments.
+fn save_globals(cx: &Context<'_, '_>) -> Function {
+    let (hidden, mut at) = (cx.hidden, 0);
+    body(|sink| {
+        for (global, kind) in saved_globals(cx).into_iter().chain(flags(cx)) {
+            match kind {
+                Kind::Null => {}
+                Kind::Func => {
+                    sink.global_get(global).call(hidden.push_func);
+                }
+                Kind::Exn => {
+                    sink.global_get(global).call(hidden.push_exn);
+                }
+                _ => {
+                    sink.global_get(hidden.sp).global_get(global);
+                    store(sink, kind, mem(hidden.frames, at));
+                }
+            }
+            at += kind.size();
+        }
+    })
+}
+
+/// Sets the mutable globals from what [`save_globals`] wrote.
+fn load_globals(cx: &Context<'_, '_>) -> Function {
+    let (hidden, mut at) = (cx.hidden, 0);
+    let globals: Vec<_> = saved_globals(cx);
+    body(|sink| {
+        for &(global, kind) in &globals {
+            if kind.size() > 0 {
+                sink.global_get(hidden.sp);
+                load(sink, kind, mem(hidden.frames, at));
+                sink.global_set(global);
+                at += kind.size();
+            }
+        }
+        for &(global, kind) in globals.iter().rev() {
+            let ty = cx.module.globals[global as usize].content_type;
+            match kind {
+                Kind::Func => {
+                    sink.call(hidden.pop_func);
+                    cast(sink, ty);
+                }
+                Kind::Exn => {
+                    sink.call(hidden.pop_exn);
+                }
+                _ => continue,
+            }
+            if !ty.is_defaultable() {
+                sink.ref_as_non_null();
+            }
+            sink.global_set(global);
+        }
+    })
+}
+
+fn flags<'c>(cx: &'c Context<'_, '_>) -> impl Iterator<Item = SavedGlobal> + use<'c> {
+    let count = (cx.graph.dropped_data.len() + cx.graph.dropped_elems.len()) as u32;
+    let first = cx.hidden.dropped;
+    (first..first + count).map(|global| (global, Kind::I32))
+}
+
+/// Drops the n-th of the segments that have a flag.
+fn drop_segment(hidden: &Hidden, graph: &CallGraph) -> Function {
+    body(|sink| {
+        let data = graph.dropped_data.iter().map(|&i| (i, true));
+        let elems = graph.dropped_elems.iter().map(|&i| (i, false));
+        for (n, (index, is_data)) in data.chain(elems).enumerate() {
+            sink.local_get(0).i32_const(n as i32).i32_eq().if_(BlockType::Empty);
+            if is_data {
+                sink.data_drop(index);
+            } else {
+                sink.elem_drop(index);
+            }
+            sink.i32_const(1).global_set(hidden.dropped + n as u32).end();
+        }
+    })
+}

@@ -1,0 +1,217 @@
+//! What stands at the beginning of a region: its labels, its check, and the way to the point to resume at.
+
+use std::collections::HashMap;
+
+use wasm_encoder::BlockType;
+use wasmparser::ValType;
+
+use super::code::{load_values, mem, pop_trailer, zeros};
+use super::emit::Emitter;
+use super::frame::TRAILER;
+use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
+
+impl Emitter<'_, '_, '_> {
+    /// Opens the labels of a region, innermost first to end, then checks and dispatches.
+    pub(super) fn open_region(&mut self, region: usize, ctl: Option<Ctl>) {
+        let closers = &self.scan.regions[region].closers;
+        for &closer in closers.iter().rev() {
+            let ty = match closer {
+                Closer::End(c) => self.cx.types.block_type(&[], &self.scan.ctls[c as usize].results),
+                _ => BlockType::Empty,
+            };
+            let level = self.block(ty);
+            self.closers.insert(closer.into(), level);
+        }
+        let info = ctl.map(|c| &self.scan.ctls[c as usize]);
+        let is_try = info.is_some_and(|i| i.kind == CtlKind::Try);
+        let charge = info.map_or(self.scan.entry_charge, |i| i.charge);
+        let fuel = self.cx.hidden.fuel;
+        if !is_try {
+            self.sink().global_get(fuel).i64_const(charge as i64).i64_sub().global_set(fuel);
+        }
+        let go = self.block(BlockType::Empty);
+        self.sink().global_get(fuel).i64_const(0).i64_ge_s();
+        self.hint(true);
+        let depth = self.depth(go);
+        self.sink().br_if(depth);
+        self.cold(region, info.map(|i| (i.kind, i.point)), go);
+        self.end_block();
+    }
+
+    /// The fuel is negative at the beginning of a region: save, or find the way to the point to resume at.
+    fn cold(&mut self, region: usize, inner: Option<(CtlKind, PointId)>, go: u32) {
+        let hidden = self.cx.hidden;
+        let items = &self.scan.regions[region].items;
+        match inner {
+            Some((CtlKind::Loop, point)) => {
+                if items.is_empty() {
+                    return self.save(point);
+                }
+                self.sink().global_get(hidden.rewinding).i32_eqz();
+                self.save_if(point);
+            }
+            None => {
+                self.sink().global_get(hidden.rewinding).i32_eqz();
+                self.save_if(0);
+                let scratch = self.scratch();
+                pop_trailer(&mut self.code, self.cx, scratch);
+                self.sink().global_set(hidden.point);
+                if let Some(all) = self.shared.take() {
+                    load_values(&mut self.code, self.cx, scratch, &all, 0);
+                    self.shared = Some(all);
+                }
+            }
+            Some(_) => {}
+        }
+        self.dispatch(region, inner.is_none(), go);
+    }
+
+    /// Saves the frame and returns, if the condition on the stack holds, which is rare.
+    pub(super) fn save_if(&mut self, point: PointId) {
+        self.hint(false);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        self.save(point);
+        self.end_block();
+    }
+
+    /// Jumps to the point that `hidden.point` names, after restoring its frame.
+    fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
+        let items = &self.scan.regions[region].items;
+        // What is restored here, last first, so that the first one's label is the innermost.
+        let mut restored: Vec<PointId> = if at_entry { vec![0] } else { vec![] };
+        for item in items {
+            match *item {
+                Reached::Call(point) => restored.push(point),
+                Reached::Inner(ctl) if self.scan.ctls[ctl as usize].kind == CtlKind::Loop => {
+                    restored.push(self.scan.ctls[ctl as usize].point);
+                }
+                Reached::Inner(_) => {}
+            }
+        }
+        let levels: HashMap<PointId, u32> =
+            restored.iter().rev().map(|&point| (point, self.block(BlockType::Empty))).collect();
+        let mut targets = vec![];
+        if at_entry {
+            targets.push(self.depth(levels[&0]));
+        }
+        for item in items {
+            match *item {
+                Reached::Call(point) => targets.push(self.depth(levels[&point])),
+                Reached::Inner(ctl) => {
+                    let info = &self.scan.ctls[ctl as usize];
+                    let mut first = info.point;
+                    if info.kind == CtlKind::Loop {
+                        targets.push(self.depth(levels[&first]));
+                        first += 1;
+                    }
+                    let before = self.closer(Closer::Before(ctl));
+                    targets.extend((first..info.points_end).map(|_| before));
+                }
+            }
+        }
+        let first = if at_entry { 0 } else { self.first_point(items[0]) };
+        let point = self.cx.hidden.point;
+        self.sink().global_get(point);
+        if first > 0 {
+            self.sink().i32_const(first as i32).i32_sub();
+        }
+        let default = *targets.last().expect("a dispatch has targets");
+        self.sink().br_table(targets, default);
+        for point in restored {
+            self.end_block();
+            self.resume(point, go);
+        }
+    }
+
+    fn first_point(&self, item: Reached) -> PointId {
+        match item {
+            Reached::Call(point) => point,
+            Reached::Inner(ctl) => self.scan.ctls[ctl as usize].point,
+        }
+    }
+
+    /// Restores the point's frame and goes on there.
+    fn resume(&mut self, id: PointId, go: u32) {
+        if self.shared.is_none() {
+            let (scratch, params) = (self.scratch(), self.scan.params);
+            let slots = self.slots(id).to_vec();
+            load_values(&mut self.code, self.cx, scratch, &slots, params);
+        }
+        let hidden = self.cx.hidden;
+        match self.scan.points[id as usize].kind {
+            PointKind::Entry => {
+                self.zero_locals();
+                self.sink().i32_const(0).global_set(hidden.rewinding);
+                self.sink().global_get(hidden.grant).global_set(hidden.fuel);
+                let depth = self.depth(go);
+                self.sink().br(depth);
+            }
+            PointKind::Loop(ctl) => {
+                // The header is going to charge for this pass, which was charged before.
+                let charge = self.scan.ctls[ctl as usize].charge as i64;
+                self.sink().i32_const(0).global_set(hidden.rewinding);
+                self.sink().global_get(hidden.grant).i64_const(charge).i64_add().global_set(hidden.fuel);
+                let depth = self.closer(Closer::Before(ctl));
+                self.sink().br(depth);
+            }
+            PointKind::Call(callee) => {
+                self.call_again(callee);
+                let results = self.results(callee).to_vec();
+                let height = self.spilled_at(id);
+                self.spill(height, &results);
+                let depth = self.closer(Closer::Point(id));
+                self.sink().br(depth);
+            }
+        }
+    }
+
+    pub(super) fn results(&self, callee: Callee) -> &[ValType] {
+        match callee {
+            Callee::Direct(func) => self.cx.module.func_type(func).results(),
+            Callee::Indirect { ty, .. } | Callee::Ref { ty } => self.cx.module.type_at(ty).results(),
+        }
+    }
+
+    /// Height of the operand stack at a point, without what its call takes and gives.
+    fn spilled_at(&self, id: PointId) -> usize {
+        self.layouts[id as usize].stack.len()
+    }
+
+    /// Restoring all values at once has overwritten locals that are zero at the entry.
+    fn zero_locals(&mut self) {
+        let Some(all) = &self.shared else { return };
+        let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
+        let live = self.scan.liveness.live_at(self.scan.points[0].block);
+        let stale: Vec<_> = live.filter(|&local| local >= self.scan.params).filter_map(find).collect();
+        for slot in stale {
+            zeros(&mut self.code, self.cx, &[slot.ty]);
+            self.sink().local_set(slot.local);
+        }
+    }
+
+    /// Calls the callee again, which rebuilds its own frame: with zeros for arguments, or, where another
+    /// function may have taken its place, through the thunk of the one that the inner frame names.
+    fn call_again(&mut self, callee: Callee) {
+        let hidden = self.cx.hidden;
+        if let Callee::Direct(func) = callee
+            && !self.cx.graph.tail_calls[func as usize]
+        {
+            let module = self.cx.module;
+            zeros(&mut self.code, self.cx, module.func_type(func).params());
+            self.sink().call(hidden.func(module, func));
+            return;
+        }
+        let ty = self.cx.types.func_type(&[], self.results(callee));
+        let inner = mem(hidden.frames, 0);
+        self.sink().global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().i32_load(inner);
+        self.sink().call_indirect(hidden.thunks, ty);
+    }
+
+    /// The beginning of a function that can suspend.
+    pub(super) fn enter_function(&mut self) {
+        let exit = self.block(BlockType::Empty);
+        debug_assert_eq!(exit, 1, "the shared exit is the outermost block");
+        self.open_region(0, None);
+    }
+}

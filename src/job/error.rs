@@ -1,0 +1,130 @@
+//! What a job can meet that a caller tells apart.
+
+use super::JobName;
+use crate::digest::SnapshotId;
+use crate::store::Holder;
+
+/// Why a job is not begun, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Not a name for a job.
+    #[error(
+        "`{name}` is not a name for a job: it takes 1 to 100 of a-z A-Z 0-9 . _ - and begins with a letter \
+         or digit"
+    )]
+    BadName {
+        /// What was given, escaped.
+        name: String,
+    },
+    /// A live process runs the job.
+    #[error("job `{job}` is being run by {}", .holder.as_ref().map_or("another process".to_string(), Holder::to_string))]
+    Held {
+        /// The job.
+        job: JobName,
+        /// Who runs it, if that could be read.
+        holder: Option<Holder>,
+    },
+    /// Another runner has taken the job over while this one was running: what this one does is void.
+    #[error("job `{job}` was taken over by another process; this one must stop")]
+    Fenced {
+        /// The job.
+        job: JobName,
+    },
+    /// The name belongs to a job that runs something else.
+    #[error("job `{job}` runs another command: {}", .differences.join("; "))]
+    OtherCommand {
+        /// The job.
+        job: JobName,
+        /// What differs: what the job has, and what was given.
+        differences: Vec<String>,
+    },
+    /// There is no such job or snapshot.
+    #[error("there is no {what} `{name}` in {place}")]
+    NotFound {
+        /// `job`, `snapshot`, …
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The store.
+        place: String,
+    },
+    /// The beginning of an id that is that of several snapshots.
+    #[error("`{prefix}` begins the ids of {count} snapshots")]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The job has ended, so it cannot be continued.
+    #[error("job `{job}` has ended: {ending}")]
+    Ended {
+        /// The job.
+        job: JobName,
+        /// How, in words.
+        ending: String,
+    },
+    /// There is no snapshot of the job yet.
+    #[error("job `{job}` has no snapshot yet")]
+    NoSnapshot {
+        /// The job.
+        job: JobName,
+    },
+    /// A log entry that is none.
+    #[error("the log of job `{job}` is damaged at entry {seq}: {problem}")]
+    DamagedLog {
+        /// The job.
+        job: JobName,
+        /// Number of the entry.
+        seq: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A log entry of a later version.
+    #[error("entry {seq} of the log of job `{job}` has format {found}, and this program knows {known}")]
+    NewerLog {
+        /// The job.
+        job: JobName,
+        /// Number of the entry.
+        seq: u64,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// A snapshot from elsewhere names directories of its host, which are not opened unasked.
+    #[error(
+        "snapshot {} comes from another host, and its program uses the {}",
+        .snapshot.short(),
+        directories(.guests)
+    )]
+    ForeignDirectories {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The guest's names of them.
+        guests: Vec<String>,
+    },
+}
+
+fn directories(guests: &[String]) -> String {
+    let names: Vec<_> = guests.iter().map(|g| format!("`{g}`")).collect();
+    format!("{} {}", if names.len() == 1 { "directory" } else { "directories" }, names.join(", "))
+}
+
+impl JobError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Held { .. } => "wait until it ends, or stop it; `--job NAME` runs the same command apart",
+            Self::OtherCommand { .. } => "give another `--job`, or `--new` to begin anew under this name",
+            Self::NotFound { .. } => "`wasm-ckpt ls` lists the jobs, `ls --snapshots JOB` a job's snapshots",
+            Self::Ambiguous { .. } => "give more of the id",
+            Self::NoSnapshot { .. } => "run its command again: it begins anew",
+            Self::NewerLog { .. } => "use the newer program, or another store",
+            Self::DamagedLog { .. } => "`wasm-ckpt rm` removes the job",
+            Self::ForeignDirectories { .. } => "say where they are here: `--dir HOST::GUEST` for each",
+            Self::BadName { .. } | Self::Fenced { .. } | Self::Ended { .. } => return None,
+        })
+        .map(str::to_string)
+    }
+}

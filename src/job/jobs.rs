@@ -1,0 +1,342 @@
+//! All jobs of a store, and one of them held.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::ledger::{Former, Ledger, Sink};
+use super::log::{self, Begin, Done, Entry, Event, Origin, Status};
+use super::{JobError, JobName, KEEP_OUTPUT, Spec};
+use crate::digest::SnapshotId;
+use crate::snapshot::{State, Verified, decode};
+use crate::store::{Chunks, Hold, Key, Store, StoreError, objects};
+
+/// The jobs and snapshots of a store. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    chunks: Chunks,
+}
+
+/// A snapshot that was read and checked; its chunks are checked when they are read.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    verified: Verified,
+    manifest: Vec<u8>,
+}
+
+impl Snapshot {
+    /// Its id.
+    pub fn id(&self) -> SnapshotId {
+        self.verified.id()
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        self.verified.state()
+    }
+
+    /// The bytes of its manifest.
+    pub fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+}
+
+/// A job that only this process can run, as long as this value lives.
+pub struct Job {
+    jobs: Jobs,
+    name: JobName,
+    status: Option<Status>,
+    log: log::Writer,
+    _lease: Box<dyn Hold>,
+}
+
+impl Jobs {
+    /// The jobs in this store. Reads nothing yet.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { chunks: Chunks::open(store) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.chunks.store()
+    }
+
+    /// Its chunks.
+    pub fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
+    /// The names of all jobs, in alphabetical order.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub fn names(&self) -> Result<Vec<JobName>> {
+        let keys = self.store().list(log::JOBS)?;
+        let names: BTreeSet<JobName> = keys.iter().filter_map(log::parse).map(|(name, _)| name).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    /// Where a job stands; nothing if there is none. Another process may be running it.
+    ///
+    /// # Errors
+    /// Its log is damaged, or what the store reports.
+    pub fn status(&self, name: &JobName) -> Result<Option<Status>> {
+        Ok(log::status(&**self.store(), name)?.map(|(status, _)| status))
+    }
+
+    /// Where a job stands, which there must be.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`], and as [`Jobs::status`].
+    pub fn existing(&self, name: &JobName) -> Result<Status> {
+        self.status(name)?.ok_or_else(|| self.not_found("job", name.as_str()).into())
+    }
+
+    /// The entries of a job's log since its last beginning, oldest first.
+    ///
+    /// # Errors
+    /// As [`Jobs::status`].
+    pub fn history(&self, name: &JobName) -> Result<Vec<Entry>> {
+        let mut entries = vec![];
+        for seq in log::list(&**self.store(), name)?.into_iter().rev() {
+            let entry = log::read(&**self.store(), name, seq)?;
+            let begins = matches!(entry.event, Event::Begin(_));
+            entries.push(entry);
+            if begins {
+                break;
+            }
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Takes the job for this process, whether it has begun or not.
+    ///
+    /// # Errors
+    /// [`JobError::Held`] if another process has it, and as [`Jobs::status`].
+    pub fn hold(&self, name: &JobName) -> Result<Job> {
+        let lease = self.lease(name)?;
+        let found = log::status(&**self.store(), name)?;
+        let last = found.as_ref().map(|(_, last)| *last);
+        if let Some(last) = last {
+            // Whoever wrote the entry may have died before it was durable, and we build on it.
+            self.store().settle(log::entry_key(name, last)?.as_str())?;
+        }
+        let log = log::Writer::new(name, last)?;
+        let status = found.map(|(status, _)| status);
+        Ok(Job { jobs: self.clone(), name: name.clone(), status, log, _lease: lease })
+    }
+
+    /// Who runs the job now, if anybody does.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub fn is_held(&self, name: &JobName) -> Result<bool> {
+        match self.store().hold(&lease_key(name)?) {
+            Ok(_) => Ok(false),
+            Err(StoreError::Held { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads a snapshot's manifest and checks it.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`]; it is damaged or of a newer version; what the store reports.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        let manifest = match objects::get_snapshot(&**self.store(), id) {
+            Err(StoreError::NotFound { .. }) => {
+                return Err(self.not_found("snapshot", &id.to_string()).into());
+            }
+            other => other?,
+        };
+        let verified = decode(&manifest, Some(id))?;
+        Ok(Snapshot { verified, manifest })
+    }
+
+    /// The snapshot whose id begins with these hex digits.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`], [`JobError::Ambiguous`], and what the store reports.
+    pub fn find_snapshot(&self, prefix: &str) -> Result<SnapshotId> {
+        let lower = prefix.to_ascii_lowercase();
+        let none = || self.not_found("snapshot", prefix);
+        if lower.is_empty() || lower.len() > 64 || !lower.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(none().into());
+        }
+        let ids: Vec<SnapshotId> = self
+            .store()
+            .list(&format!("snapshots/{lower}"))?
+            .iter()
+            .filter_map(|key| key.name().parse().ok())
+            .collect();
+        match ids.as_slice() {
+            [] => Err(none().into()),
+            [id] => Ok(*id),
+            many => Err(JobError::Ambiguous { prefix: prefix.to_string(), count: many.len() }.into()),
+        }
+    }
+
+    /// All snapshots in the store.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotId>> {
+        let keys = self.store().list("snapshots/")?;
+        Ok(keys.iter().filter_map(|key| key.name().parse().ok()).collect())
+    }
+
+    /// The jobs that have this snapshot since their last beginning, and whether it is where they stand.
+    ///
+    /// # Errors
+    /// As [`Jobs::status`].
+    pub fn owners(&self, id: SnapshotId) -> Result<Vec<(JobName, bool)>> {
+        let mut owners = vec![];
+        for name in self.names()? {
+            let status = self.existing(&name)?;
+            if status.done.is_none() && status.snapshot() == Some(id) {
+                owners.push((name, true));
+                continue;
+            }
+            let made = |entry: &Entry| matches!(&entry.event, Event::Commit(c) if c.snapshot == id);
+            if self.history(&name)?.iter().any(made) {
+                owners.push((name, false));
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Removes a job: its log, newest entry first, so that what a crash leaves is a log again. Its snapshots
+    /// go with the next sweep.
+    ///
+    /// # Errors
+    /// [`JobError::Held`] if another process has it, and what the store reports.
+    pub fn remove(&self, name: &JobName) -> Result<()> {
+        // Its log is not read: it may be damaged.
+        let _lease = self.lease(name)?;
+        for seq in log::list(&**self.store(), name)?.into_iter().rev() {
+            self.store().delete(&log::entry_key(name, seq)?)?;
+        }
+        Ok(())
+    }
+
+    fn lease(&self, name: &JobName) -> Result<Box<dyn Hold>> {
+        self.store().hold(&lease_key(name)?).map_err(|error| match error {
+            StoreError::Held { holder, .. } => JobError::Held { job: name.clone(), holder }.into(),
+            other => other.into(),
+        })
+    }
+
+    pub(super) fn not_found(&self, what: &'static str, name: &str) -> JobError {
+        JobError::NotFound { what, name: name.to_string(), place: self.store().describe() }
+    }
+}
+
+/// The lease of a job.
+fn lease_key(name: &JobName) -> Result<Key, StoreError> {
+    Key::new(format!("{}{name}", log::JOBS))
+}
+
+impl Job {
+    /// All jobs of its store.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &JobName {
+        &self.name
+    }
+
+    /// Where it stands; nothing if it has not begun.
+    pub fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+
+    /// Begins the job, or begins it anew. What was before stays in the log, and its snapshots stay until the
+    /// next sweep.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub fn begin(&mut self, module: &[u8], spec: Spec) -> Result<()> {
+        let mut seed = [0; 32];
+        match spec.seed {
+            Some(given) => seed = given,
+            // Chosen now and kept, so that a start that is repeated after a crash is the same.
+            None => getrandom::fill(&mut seed)
+                .map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?,
+        }
+        let guard = self.jobs.chunks.guard()?;
+        objects::put_module(&**self.jobs.store(), module)?;
+        self.begin_with(Begin { spec, seed, origin: None })?;
+        drop(guard);
+        Ok(())
+    }
+
+    /// Begins the job with a snapshot of the store. `foreign`: it was made on another host.
+    ///
+    /// # Errors
+    /// The snapshot cannot be read, or what the store reports.
+    pub fn begin_from(&mut self, snapshot: SnapshotId, foreign: bool) -> Result<()> {
+        let guard = self.jobs.chunks.guard()?;
+        let found = self.jobs.snapshot(snapshot)?;
+        let spec = Spec::of_state(found.state())?;
+        let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign });
+        // The snapshot has the generator's state, so the seed is of no meaning.
+        self.begin_with(Begin { spec, seed: [0; 32], origin })?;
+        drop(guard);
+        Ok(())
+    }
+
+    fn begin_with(&mut self, begin: Begin) -> Result<()> {
+        self.append(Event::Begin(begin.clone()))?;
+        let now = log::now();
+        self.status = Some(Status {
+            begin,
+            began: now,
+            changed: now,
+            head: None,
+            commits: 0,
+            claim: None,
+            stopped: false,
+            done: None,
+        });
+        Ok(())
+    }
+
+    /// The bytes of the job's module.
+    ///
+    /// # Errors
+    /// It is missing or damaged; the job has not begun.
+    pub fn module(&self) -> Result<Vec<u8>> {
+        let status = self.status.as_ref().context("the job has not begun")?;
+        let id = status.begin.spec.module;
+        objects::get_module(&**self.jobs.store(), id)
+            .with_context(|| format!("the module of job `{}` cannot be read", self.name))
+    }
+
+    /// Prints what the ended job has printed, as far as it is not there yet, and gives its result.
+    ///
+    /// # Errors
+    /// It has not ended; what the store or the sinks report.
+    pub fn replay(&mut self, sinks: [Sink; 2]) -> Result<Done> {
+        let status = self.status.clone().context("the job has not begun")?;
+        let done = status.done.with_context(|| format!("job `{}` has not ended", self.name))?;
+        let jobs = self.jobs.clone();
+        let mut fetch = |id| Ok(jobs.chunks.read(id)?);
+        let ledger = Ledger::open(sinks, &done.output, KEEP_OUTPUT, Arc::default(), &mut fetch)?;
+        let former = Former {
+            sinks: status.claim.map_or([None; 2], |claim| claim.sinks),
+            clean: true,
+            printed: &done.output,
+        };
+        let plan = ledger.plan(&former)?;
+        ledger.carry_out(&plan, &done.output, &mut fetch)?;
+        Ok(done)
+    }
+
+    pub(super) fn append(&mut self, event: Event) -> Result<()> {
+        self.log.append(&**self.jobs.store(), event)
+    }
+}

@@ -1,0 +1,349 @@
+//! The log of a job: what happened, in order, and who may write on.
+//!
+//! Entry `seq` is the object `jobs/<name>/log/<seq>`, made by the one atomic step that every store has,
+//! create-if-absent. An entry is never changed, and none is removed before the job is. So the entries are the
+//! fence between runners, without any clock: a runner that was only asleep while another took over finds that
+//! its next entry exists already and is not its own, and stops.
+//!
+//! ```text
+//! Begin   a run of the command from its start, or from a snapshot
+//! Claim   a process runs it now, and its output goes there
+//! Commit  a snapshot: what it names was durable before
+//! Stop    the process has paused it and ended
+//! Done    the program has ended, with this result
+//! ```
+//!
+//! A job can have several beginnings (`--new`, or the same command after it ended); what counts is the last.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::{JobError, JobName, Spec};
+use crate::digest::{ChunkId, SnapshotId};
+use crate::snapshot::Value;
+use crate::store::{Created, Key, Store, StoreError};
+
+/// Version of the entries.
+const FORMAT: u32 = 1;
+/// Longest entry in bytes: arguments and environment are the most of it, and they are bounded by 32 MiB.
+const ENTRY_MAX: u64 = 256 << 20;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Version of the entry.
+    pub format: u32,
+    /// A number of the writer's choice, by which it knows its own entries.
+    pub nonce: String,
+    /// When it was written: milliseconds since 1970. To be shown, not to be relied on.
+    pub time: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The job begins.
+    Begin(Begin),
+    /// A process runs it now.
+    Claim(Claim),
+    /// A snapshot is complete.
+    Commit(Commit),
+    /// The process has left it, after its last commit, in good order.
+    Stop,
+    /// The program has ended.
+    Done(Done),
+}
+
+/// A beginning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Begin {
+    /// What runs.
+    pub spec: Spec,
+    /// Seed of the guest's random generator, if it begins at the start.
+    pub seed: [u8; 32],
+    /// The snapshot that it begins with, instead of the program's start.
+    pub origin: Option<Origin>,
+}
+
+/// A snapshot that a job begins with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its fuel.
+    pub fuel: u64,
+    /// It was made on another host, whose paths mean nothing here.
+    pub foreign: bool,
+}
+
+/// A runner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Its process.
+    pub pid: u32,
+    /// Where standard output and error go, where that is a file.
+    pub sinks: [Option<SinkFile>; 2],
+}
+
+/// A file that output goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkFile {
+    /// Device.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Offset of the job's first byte in it.
+    pub base: u64,
+}
+
+/// A snapshot of the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Fuel consumed since the program began.
+    pub fuel: u64,
+    /// Size of the guest's memories in bytes.
+    pub memory: u64,
+    /// New chunks, and their bytes before and after compression.
+    pub chunks: u64,
+    /// See `chunks`.
+    pub new_bytes: u64,
+    /// See `chunks`.
+    pub stored_bytes: u64,
+    /// Bytes of the manifest.
+    pub manifest_bytes: u64,
+    /// For how long the guest stood still, in microseconds, up to this entry.
+    pub pause_us: u64,
+}
+
+/// The end of the program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// How it ended.
+    pub ending: Ending,
+    /// Fuel consumed in all.
+    pub fuel: u64,
+    /// What it printed.
+    pub output: Printed,
+}
+
+/// How a program ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Ending {
+    /// The function returned.
+    Returned(Vec<Value>),
+    /// It called `proc_exit`.
+    Exited(u32),
+    /// It trapped.
+    Trapped {
+        /// What happened, in the engine's words.
+        message: String,
+        /// The call stack, innermost first: function index, and byte offset in the module.
+        frames: Vec<(u32, Option<u64>)>,
+    },
+}
+
+/// All that a program has printed: the content of its streams, as chunks of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Printed {
+    /// Standard output and error.
+    pub streams: [PrintedStream; 2],
+    /// In which order they were written to: bytes to the one, then to the other, and so on.
+    pub runs: Vec<u64>,
+}
+
+/// All that was printed on one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrintedStream {
+    /// Bytes that were printed.
+    pub written: u64,
+    /// Bytes of them that are kept, from the first on.
+    pub kept: u64,
+    /// Root of their page tree.
+    pub root: ChunkId,
+}
+
+impl Default for PrintedStream {
+    fn default() -> Self {
+        Self { written: 0, kept: 0, root: ChunkId::ZERO }
+    }
+}
+
+/// Where a job stands: what its log says since the last beginning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// The beginning.
+    pub begin: Begin,
+    /// When it began: milliseconds since 1970.
+    pub began: u64,
+    /// When the last entry was written.
+    pub changed: u64,
+    /// The last commit.
+    pub head: Option<Commit>,
+    /// How many commits there are since the beginning.
+    pub commits: u64,
+    /// The last claim.
+    pub claim: Option<Claim>,
+    /// The last runner has left it in good order.
+    pub stopped: bool,
+    /// The end.
+    pub done: Option<Done>,
+}
+
+impl Status {
+    /// The snapshot to go on from: its last one, or the one that it began with.
+    pub fn snapshot(&self) -> Option<SnapshotId> {
+        let origin = || self.begin.origin.as_ref().map(|origin| origin.snapshot);
+        self.head.as_ref().map(|head| head.snapshot).or_else(origin)
+    }
+
+    /// Fuel consumed up to that snapshot, or in all.
+    pub fn fuel(&self) -> u64 {
+        let origin = || self.begin.origin.as_ref().map(|origin| origin.fuel);
+        let head = || self.head.as_ref().map(|head| head.fuel);
+        self.done.as_ref().map(|done| done.fuel).or_else(head).or_else(origin).unwrap_or(0)
+    }
+}
+
+/// All keys of jobs begin with this.
+pub(super) const JOBS: &str = "jobs/";
+
+/// The prefix of the keys of a job's log.
+pub(super) fn prefix(job: &JobName) -> String {
+    format!("{JOBS}{job}/log/")
+}
+
+/// The job of a key, and the number of the entry.
+pub(super) fn parse(key: &Key) -> Option<(JobName, u64)> {
+    let mut parts = key.as_str().strip_prefix(JOBS)?.splitn(3, '/');
+    let (job, log, seq) = (parts.next()?, parts.next()?, parts.next()?);
+    if log != "log" || seq.len() != 16 {
+        return None;
+    }
+    Some((job.parse().ok()?, seq.parse().ok()?))
+}
+
+/// Key of an entry.
+pub(super) fn entry_key(job: &JobName, seq: u64) -> Result<Key, StoreError> {
+    Key::new(format!("{}{seq:016}", prefix(job)))
+}
+
+/// The numbers of a job's entries, ascending.
+pub(super) fn list(store: &dyn Store, job: &JobName) -> Result<Vec<u64>, StoreError> {
+    Ok(store.list(&prefix(job))?.iter().filter_map(parse).map(|(_, seq)| seq).collect())
+}
+
+/// Reads one entry.
+pub(super) fn read(store: &dyn Store, job: &JobName, seq: u64) -> anyhow::Result<Entry> {
+    let bytes = store.get_at_most(&entry_key(job, seq)?, ENTRY_MAX)?;
+    Ok(decode(job, seq, &bytes)?)
+}
+
+fn decode(job: &JobName, seq: u64, bytes: &[u8]) -> Result<Entry, JobError> {
+    // The version first: a later one may have any form.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let damaged = |problem: serde_json::Error| JobError::DamagedLog {
+        job: job.clone(),
+        seq,
+        problem: problem.to_string(),
+    };
+    let Version { format: found } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if found > FORMAT {
+        return Err(JobError::NewerLog { job: job.clone(), seq, found, known: FORMAT });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+/// Reads where a job stands, from its last entry back to its last beginning.
+///
+/// Gives the number of the last entry as well; nothing if there is no such job.
+pub(super) fn status(store: &dyn Store, job: &JobName) -> anyhow::Result<Option<(Status, u64)>> {
+    let seqs = list(store, job)?;
+    let Some(&last) = seqs.last() else { return Ok(None) };
+    let (mut head, mut claim, mut done) = (None, None, None);
+    let (mut stopped, mut commits, mut changed) = (false, 0, 0);
+    for &seq in seqs.iter().rev() {
+        let entry = read(store, job, seq)?;
+        if seq == last {
+            stopped = matches!(entry.event, Event::Stop | Event::Done(_));
+            changed = entry.time;
+        }
+        match entry.event {
+            Event::Begin(begin) => {
+                let began = entry.time;
+                let status = Status { begin, began, changed, head, commits, claim, stopped, done };
+                return Ok(Some((status, last)));
+            }
+            Event::Claim(found) => claim = claim.or(Some(found)),
+            Event::Commit(found) => {
+                commits += 1;
+                head = head.or(Some(found));
+            }
+            Event::Stop => {}
+            Event::Done(found) => done = done.or(Some(found)),
+        }
+    }
+    let problem = "it has no beginning".to_string();
+    Err(JobError::DamagedLog { job: job.clone(), seq: last, problem }.into())
+}
+
+/// The end of a log, for the one who writes it.
+pub(super) struct Writer {
+    job: JobName,
+    nonce: String,
+    next: u64,
+}
+
+impl Writer {
+    /// Writes on behind the entry `last`.
+    pub fn new(job: &JobName, last: Option<u64>) -> anyhow::Result<Self> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
+        let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Self { job: job.clone(), nonce, next: last.map_or(0, |last| last + 1) })
+    }
+
+    /// Appends an entry durably; fails with [`JobError::Fenced`] if another has written on.
+    pub fn append(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
+        loop {
+            let time = now();
+            let entry = Entry { format: FORMAT, nonce: self.nonce.clone(), time, event: event.clone() };
+            let bytes = serde_json::to_vec(&entry)?;
+            let key = entry_key(&self.job, self.next)?;
+            let problem = match store.create(&key, &bytes) {
+                Ok(Created::Yes) => {
+                    self.next += 1;
+                    return Ok(());
+                }
+                Ok(Created::Exists) => None,
+                Err(error) => Some(error),
+            };
+            // There is an entry; or there may be one, and only the reply was lost.
+            let found = match (store.get_at_most(&key, ENTRY_MAX), problem) {
+                (Ok(found), _) => decode(&self.job, self.next, &found)?,
+                (Err(_), Some(error)) | (Err(error), None) => return Err(error.into()),
+            };
+            if found.nonce != self.nonce {
+                return Err(JobError::Fenced { job: self.job.clone() }.into());
+            }
+            store.settle(key.as_str())?;
+            self.next += 1;
+            if found.event == event {
+                return Ok(());
+            }
+            // An entry of a former attempt, which was thought to have failed: write behind it.
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

@@ -1,0 +1,121 @@
+//! When a snapshot is taken.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// How often a snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Every {
+    /// When so much time has passed since the last one was complete.
+    Time(Duration),
+    /// At every multiple of so much fuel.
+    Fuel(u64),
+    /// Never: only when the run is paused.
+    Never,
+}
+
+impl Default for Every {
+    fn default() -> Self {
+        Self::Time(Duration::from_secs(30))
+    }
+}
+
+/// Not a duration and not an amount of fuel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("give a time (500ms, 30s, 5m, 2h), an amount of fuel (1000000fuel, 10Mfuel), or `never`")]
+pub struct ParseEveryError;
+
+impl FromStr for Every {
+    type Err = ParseEveryError;
+
+    fn from_str(text: &str) -> Result<Self, ParseEveryError> {
+        if matches!(text, "0" | "never") {
+            return Ok(Self::Never);
+        }
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(ParseEveryError)?;
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| ParseEveryError)?;
+        let scaled = |by: u64| number.checked_mul(by).ok_or(ParseEveryError);
+        Ok(match unit {
+            _ if number == 0 => Self::Never,
+            "ms" => Self::Time(Duration::from_millis(number)),
+            "s" => Self::Time(Duration::from_secs(number)),
+            "m" | "min" => Self::Time(Duration::from_secs(scaled(60)?)),
+            "h" => Self::Time(Duration::from_secs(scaled(3600)?)),
+            "fuel" => Self::Fuel(number),
+            "kfuel" => Self::Fuel(scaled(1_000)?),
+            "Mfuel" => Self::Fuel(scaled(1_000_000)?),
+            "Gfuel" => Self::Fuel(scaled(1_000_000_000)?),
+            _ => return Err(ParseEveryError),
+        })
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => write!(f, "{time:?}"),
+            Self::Fuel(fuel) => write!(f, "{fuel}fuel"),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}
+
+impl Every {
+    /// The time of the next snapshot, if it goes by time.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        match self {
+            // Times beyond what the clock can count are never.
+            Self::Time(time) => now.checked_add(*time),
+            _ => None,
+        }
+    }
+
+    /// The fuel of the next snapshot, if it goes by fuel.
+    pub(super) fn fuel(&self, consumed: u64) -> Option<u64> {
+        match self {
+            Self::Fuel(step) => Some((consumed / step + 1).saturating_mul(*step)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_and_what_is_refused() {
+        let time = |ms| Ok(Every::Time(Duration::from_millis(ms)));
+        let fuel = |n| Ok(Every::Fuel(n));
+        for (text, every) in [
+            ("500ms", time(500)),
+            ("30s", time(30_000)),
+            ("5m", time(300_000)),
+            ("2h", time(7_200_000)),
+            ("7fuel", fuel(7)),
+            ("10Mfuel", fuel(10_000_000)),
+            ("never", Ok(Every::Never)),
+            ("0", Ok(Every::Never)),
+            ("0s", Ok(Every::Never)),
+            ("30", Err(ParseEveryError)),
+            ("", Err(ParseEveryError)),
+            ("-1s", Err(ParseEveryError)),
+            ("1.5s", Err(ParseEveryError)),
+            ("s", Err(ParseEveryError)),
+            ("99999999999999999999s", Err(ParseEveryError)),
+            ("18446744073709551615h", Err(ParseEveryError)),
+        ] {
+            assert_eq!(text.parse::<Every>(), every, "{text}");
+        }
+    }
+
+    #[test]
+    fn fuel_boundaries_do_not_depend_on_where_one_begins() {
+        let every = Every::Fuel(100);
+        assert_eq!([0, 99, 100, 101].map(|at| every.fuel(at)), [Some(100), Some(100), Some(200), Some(200)]);
+        assert_eq!(Every::Fuel(u64::MAX).fuel(5), Some(u64::MAX));
+        assert_eq!(Every::Time(Duration::MAX).deadline(Instant::now()), None);
+    }
+}

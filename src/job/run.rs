@@ -1,0 +1,433 @@
+//! The journey of a run, from its beginning or its last snapshot to its end:
+//!
+//! ```text
+//! job.run         the snapshot's state -> an instance; claim the job; bring the output to where it goes on
+//! run.advance     the guest runs until it ends, or somebody asks, or a snapshot is due
+//! run.snapshot    chunks, then the manifest that names them, then the log entry that names it
+//! run.end         the result and all output, then the log entry that names them
+//! ```
+//!
+//! Whenever the process dies, what the log's last entry names is whole.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::jobs::Snapshot;
+use super::ledger::{Former, Ledger, Sink};
+use super::log::{Claim, Commit, Done, Ending, Event, Printed, Status};
+use super::policy::Every;
+use super::{Job, JobError, KEEP_OUTPUT};
+use crate::digest::{ChunkId, SnapshotId};
+use crate::machine::{Functions, Instance, MemoryTrees, Module, Slice, Until};
+use crate::snapshot::{self, State, Value};
+use crate::store::{StoreError, objects};
+use crate::wasi::{self, Host, Interrupt, Preopen, Stdin, Wasi};
+
+/// Asks a run to take a snapshot and stop. Clones share the request.
+#[derive(Clone)]
+pub struct Pause {
+    asked: Arc<AtomicBool>,
+    /// What the guest's slices look at.
+    flag: Arc<AtomicBool>,
+    interrupt: Interrupt,
+}
+
+impl Pause {
+    /// Nothing is asked for yet.
+    ///
+    /// # Errors
+    /// The host has no file descriptors left.
+    pub fn new() -> Result<Self> {
+        let interrupt = Interrupt::new().context("cannot make a pipe")?;
+        Ok(Self { asked: Arc::default(), flag: Arc::default(), interrupt })
+    }
+
+    /// Asks; the run pauses within some milliseconds, or when a host function that does not wait returns.
+    pub fn request(&self) {
+        // In this order: whoever takes the flag back looks at `asked` afterwards.
+        self.asked.store(true, Ordering::SeqCst);
+        self.flag.store(true, Ordering::SeqCst);
+        self.interrupt.request();
+    }
+
+    fn is_requested(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// How a job is run here and now: nothing of it is part of what the job is.
+pub struct Options {
+    /// How often a snapshot is taken.
+    pub every: Every,
+    /// Pause when more fuel than this has been consumed, counted from the program's start.
+    pub pause_after: Option<u64>,
+    /// By which others ask for a pause.
+    pub pause: Option<Pause>,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Standard output and error.
+    pub sinks: [Sink; 2],
+    /// At most so many bytes of each stream are kept.
+    pub keep_output: u64,
+    /// Where directories are, instead of where they were, by the guest's names.
+    pub dirs: Vec<Preopen>,
+    /// Take open files as they are, that have changed in a way that cannot be mended.
+    pub accept_changed: bool,
+    /// Functions of the embedder.
+    pub functions: Functions,
+    /// Is told what happens meanwhile.
+    pub observe: Box<dyn FnMut(Notice<'_>)>,
+}
+
+impl Default for Options {
+    /// A snapshot every 30 s, no input, and output that is only kept.
+    fn default() -> Self {
+        Self {
+            every: Every::default(),
+            pause_after: None,
+            pause: None,
+            stdin: Stdin::Null,
+            sinks: [Sink::Null, Sink::Null],
+            keep_output: KEEP_OUTPUT,
+            dirs: vec![],
+            accept_changed: false,
+            functions: Functions::new(),
+            observe: Box::new(|_| {}),
+        }
+    }
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A snapshot is durable.
+    Committed(&'a Commit),
+    /// A snapshot could not be stored. The run goes on, and tries again later.
+    SnapshotFailed(&'a anyhow::Error),
+    /// The program has ended, and that could not be stored: the job counts as unfinished.
+    ResultNotStored(&'a anyhow::Error),
+    /// So many bytes that were printed before are not kept any more, and cannot be printed again.
+    OutputLost(u64),
+}
+
+/// What a run ended with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The program has ended.
+    Ended(Ending),
+    /// It is paused, and can be resumed from this snapshot.
+    Paused {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Fuel consumed since the program began.
+        fuel: u64,
+    },
+}
+
+/// A job that runs in this process.
+pub struct Run {
+    job: Job,
+    instance: Instance,
+    trees: MemoryTrees,
+    ledger: Ledger,
+    every: Every,
+    pause_after: Option<u64>,
+    pause: Pause,
+    observe: Box<dyn FnMut(Notice<'_>)>,
+    /// Fuel at the last snapshot.
+    covered: Option<u64>,
+}
+
+impl Job {
+    /// Makes the job ready to run on from its last snapshot, or from its start. Nothing of it runs yet.
+    ///
+    /// # Errors
+    /// It has not begun or has ended; the module is another; the snapshot cannot be read or does not fit; an
+    /// open file has changed (see [`FileProblem`](crate::wasi::FileProblem)); or what the store reports.
+    pub fn run(mut self, module: &Module, options: Options) -> Result<Run> {
+        let status =
+            self.status().cloned().with_context(|| format!("job `{}` has not begun", self.name()))?;
+        if let Some(done) = &status.done {
+            let (job, ending) = (self.name().clone(), format!("{:?}", done.ending));
+            return Err(JobError::Ended { job, ending }.into());
+        }
+        let jobs = self.jobs().clone();
+        let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
+        let Options { every, pause_after, pause, stdin, sinks, keep_output, dirs, .. } = options;
+        let pause = pause.map_or_else(Pause::new, Ok)?;
+        let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
+        let printed =
+            snapshot.as_ref().map(|s| Printed::of_state(s.state())).transpose()?.unwrap_or_default();
+        let ledger = Ledger::open(sinks, &printed, keep_output, pause.flag.clone(), &mut fetch)?;
+        let host = Host {
+            stdin,
+            stdout: ledger.output(0),
+            stderr: ledger.output(1),
+            interrupt: pause.interrupt.clone(),
+        };
+        let (instance, trees) = match &snapshot {
+            Some(snapshot) => {
+                let dirs = where_dirs_are(&status, snapshot, dirs)?;
+                let restore = wasi::Restore { dirs, accept_changed: options.accept_changed };
+                restored(module, snapshot.state(), &options.functions, host, restore, &mut fetch)
+                    .with_context(|| format!("cannot resume snapshot `{}`", snapshot.id().short()))?
+            }
+            None => (fresh(module, &status, &options.functions, host)?, MemoryTrees::default()),
+        };
+        let former = Former {
+            sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
+            clean: status.stopped,
+            printed: &printed,
+        };
+        let plan = ledger.plan(&former)?;
+        self.append(Event::Claim(Claim { pid: std::process::id(), sinks: plan.sinks }))?;
+        ledger.carry_out(&plan, &printed, &mut fetch)?;
+        let mut observe = options.observe;
+        if printed.lost() > 0 && plan.replays() {
+            observe(Notice::OutputLost(printed.lost()));
+        }
+        let covered = snapshot.map(|s| s.state().fuel);
+        Ok(Run { job: self, instance, trees, ledger, every, pause_after, pause, observe, covered })
+    }
+}
+
+/// The job's program before its first instruction.
+fn fresh(module: &Module, status: &Status, functions: &Functions, host: Host) -> Result<Instance> {
+    let spec = &status.begin.spec;
+    ensure!(spec.module == module.id(), "the job runs another module, {}", spec.module.short());
+    let wasi = Wasi::new(spec.wasi_config(status.begin.seed), host)?;
+    Instance::new(module, Some(wasi), functions, &spec.call.0, spec.call.1.clone())
+}
+
+/// The program as it was at a snapshot.
+fn restored(
+    module: &Module,
+    state: &State,
+    functions: &Functions,
+    host: Host,
+    how: wasi::Restore,
+    fetch: &mut dyn FnMut(ChunkId) -> Result<Vec<u8>>,
+) -> Result<(Instance, MemoryTrees)> {
+    // Before WASI looks for files of another program.
+    state.identity.require(&module.identity())?;
+    let section = state.sections.iter().find(|s| s.name == crate::machine::WASI_SECTION);
+    let wasi = section.map(|s| Wasi::restore(s.version, &s.bytes, host, how)).transpose()?;
+    Instance::restore(module, wasi, functions, state, fetch)
+}
+
+/// The directories of a snapshot: where it says, or where the user says. Only what was made here is believed
+/// where it says.
+fn where_dirs_are(status: &Status, snapshot: &Snapshot, given: Vec<Preopen>) -> Result<wasi::Dirs> {
+    // One from elsewhere that has been continued here has its directories of here.
+    let foreign = status.head.is_none() && status.begin.origin.as_ref().is_some_and(|o| o.foreign);
+    if given.is_empty() && !foreign {
+        return Ok(wasi::Dirs::AsRecorded);
+    }
+    let (mut dirs, mut missing) = (given, vec![]);
+    for root in super::wasi_state(snapshot.state())?.into_iter().flat_map(|wasi| wasi.roots) {
+        if dirs.iter().any(|dir| dir.guest == root.guest) {
+            continue;
+        }
+        if foreign {
+            missing.push(root.guest);
+            continue;
+        }
+        let host = PathBuf::from(OsString::from_vec(root.host));
+        dirs.push(Preopen { host, guest: root.guest, read_only: root.read_only });
+    }
+    if !missing.is_empty() {
+        return Err(JobError::ForeignDirectories { snapshot: snapshot.id(), guests: missing }.into());
+    }
+    Ok(wasi::Dirs::Given(dirs))
+}
+
+/// Why the guest stands still.
+enum Stop {
+    /// Somebody asked, or the fuel that was given is spent.
+    Pause,
+    /// A snapshot is due.
+    Due,
+}
+
+impl Run {
+    /// The job.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Fuel consumed since the program began.
+    pub fn fuel(&self) -> u64 {
+        self.instance.fuel()
+    }
+
+    /// Runs the program until it ends or is to pause, with a snapshot whenever one is due.
+    ///
+    /// # Errors
+    /// Another process has taken over ([`JobError::Fenced`]); a host function failed; when pausing, that the
+    /// snapshot could not be stored. The job can be resumed from its last snapshot.
+    pub fn advance(&mut self) -> Result<Outcome> {
+        let mut patience = 1;
+        loop {
+            let before = self.instance.fuel();
+            let slice = self.instance.run(&self.until(patience))?;
+            let stop = match slice {
+                Slice::Finished(values) => return self.end(Ending::Returned(values)),
+                Slice::Exited(code) => return self.end(Ending::Exited(code)),
+                Slice::Trapped(trap) => {
+                    return self.end(Ending::Trapped { message: trap.message, frames: trap.frames });
+                }
+                Slice::Paused => self.why_paused(),
+            };
+            // With snapshots in quick succession on a busy machine, the time may be over before the guest
+            // has run at all.
+            let stands = self.instance.fuel() == before && self.covered == Some(before);
+            patience = if stands { patience * 2 } else { 1 };
+            match stop {
+                Stop::Pause => return self.stop(),
+                Stop::Due if stands => {}
+                Stop::Due => self.snapshot_or_go_on()?,
+            }
+        }
+    }
+
+    fn until(&self, patience: u32) -> Until {
+        let due = self.every.fuel(self.instance.fuel());
+        let deadline = self.every.deadline(Instant::now());
+        let deadline = deadline.and_then(|d| d.checked_add(Duration::from_millis(1) * (patience - 1)));
+        Until {
+            fuel: due.into_iter().chain(self.pause_after).min(),
+            request: Some(self.pause.flag.clone()),
+            deadline,
+        }
+    }
+
+    fn why_paused(&self) -> Stop {
+        self.pause.flag.store(false, Ordering::SeqCst);
+        let spent = self.pause_after.is_some_and(|limit| self.instance.fuel() > limit);
+        if spent || self.pause.is_requested() { Stop::Pause } else { Stop::Due }
+    }
+
+    /// Stores the state, and names it in the job's log.
+    ///
+    /// # Errors
+    /// What the store reports; the guest is unharmed then, and the snapshot before stays the job's head.
+    pub fn snapshot(&mut self) -> Result<Commit> {
+        let stored = self.store_snapshot();
+        match &stored {
+            Ok(commit) => {
+                self.ledger.settle();
+                self.covered = Some(commit.fuel);
+                (self.observe)(Notice::Committed(commit));
+            }
+            Err(_) => {
+                // What was emitted may be lost: nothing of it counts as stored.
+                self.trees = MemoryTrees::default();
+                self.ledger.undo();
+            }
+        }
+        stored
+    }
+
+    fn store_snapshot(&mut self) -> Result<Commit> {
+        let began = Instant::now();
+        let jobs = self.job.jobs().clone();
+        let mut chunks = jobs.chunks().writer()?;
+        let mut emit = |id: ChunkId, bytes: &[u8]| {
+            chunks.add(id, bytes)?;
+            Ok(())
+        };
+        let mut state = self.instance.capture(&mut self.trees, &mut emit)?;
+        self.ledger.capture_into(&mut state, &mut emit)?;
+        if let Some(wasi) = self.instance.wasi() {
+            wasi.sync_files()?;
+        }
+        self.ledger.sync().context("what was printed cannot be made durable")?;
+        let (id, manifest) = snapshot::encode(&state)?;
+        // Children first, then the root that names them, then the head. The guard keeps sweeps away so long.
+        let (written, guard) = chunks.finish()?;
+        objects::put_snapshot(&**jobs.store(), &manifest)?;
+        let commit = Commit {
+            snapshot: id,
+            fuel: state.fuel,
+            memory: state.memories.iter().map(|memory| memory.len).sum(),
+            chunks: written.chunks,
+            new_bytes: written.bytes,
+            stored_bytes: written.stored_bytes,
+            manifest_bytes: manifest.len() as u64,
+            pause_us: began.elapsed().as_micros() as u64,
+        };
+        self.job.append(Event::Commit(commit.clone()))?;
+        drop(guard);
+        Ok(commit)
+    }
+
+    /// A snapshot that is due. A store that is full or away for a while does not stop the program.
+    fn snapshot_or_go_on(&mut self) -> Result<()> {
+        match self.snapshot() {
+            Err(error) if error.downcast_ref::<StoreError>().is_some() => {
+                (self.observe)(Notice::SnapshotFailed(&error));
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// A snapshot, and the job is left in good order.
+    fn stop(&mut self) -> Result<Outcome> {
+        let commit = self.snapshot().context("the run cannot be paused: its snapshot cannot be stored")?;
+        self.job.append(Event::Stop)?;
+        Ok(Outcome::Paused { snapshot: commit.snapshot, fuel: commit.fuel })
+    }
+
+    /// The program has ended: stores its result and all that it printed.
+    fn end(&mut self, ending: Ending) -> Result<Outcome> {
+        if let Ending::Returned(values) = &ending
+            && !values.is_empty()
+        {
+            let text = values.iter().map(|v| super::shown_value(v) + "\n").collect::<String>();
+            self.ledger.output(0).write(text.as_bytes()).context("the results cannot be printed")?;
+        }
+        match self.store_end(&ending) {
+            Ok(()) => {}
+            // All is computed and printed: that is worth more than the record of it.
+            Err(error) if error.downcast_ref::<StoreError>().is_some() => {
+                (self.observe)(Notice::ResultNotStored(&error));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Outcome::Ended(ending))
+    }
+
+    fn store_end(&mut self, ending: &Ending) -> Result<()> {
+        let jobs = self.job.jobs().clone();
+        let mut chunks = jobs.chunks().writer()?;
+        let output = self.ledger.capture(&mut |id, bytes| {
+            chunks.add(id, bytes)?;
+            Ok(())
+        })?;
+        self.ledger.sync().context("what was printed cannot be made durable")?;
+        let (_, guard) = chunks.finish()?;
+        let done = Done { ending: ending.clone(), fuel: self.instance.fuel(), output };
+        self.job.append(Event::Done(done))?;
+        drop(guard);
+        self.ledger.settle();
+        Ok(())
+    }
+}
+
+/// What an ended function returned, if it did.
+impl Outcome {
+    /// The results of the function, if it has returned.
+    pub fn returned(&self) -> Option<&[Value]> {
+        match self {
+            Self::Ended(Ending::Returned(values)) => Some(values),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Snapshots in and out of a store, as one portable stream; and whether what is in it is whole.
+
+use std::io::{Read, Write};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Jobs, Snapshot};
+use crate::digest::{ChunkId, ModuleId, SnapshotId};
+use crate::snapshot::portable::{self, Sink};
+use crate::snapshot::{Kind, State, Verified, Walk};
+use crate::store::{Guard, Writer, objects};
+
+/// What a portable stream has brought.
+pub struct Imported {
+    /// The snapshots.
+    pub snapshots: Vec<SnapshotId>,
+    /// Keeps sweeps away until something names them.
+    pub guard: Guard,
+}
+
+impl Jobs {
+    /// Writes a snapshot with all that it needs.
+    ///
+    /// # Errors
+    /// Something of it is missing or damaged; `to` does not take it.
+    pub fn export<W: Write>(&self, snapshot: &Snapshot, to: W) -> Result<W> {
+        let state = snapshot.state();
+        let mut out = portable::Writer::new(to)?;
+        out.module(&objects::get_module(&**self.store(), state.identity.module)?)?;
+        self.walk(state, &mut |id, _| out.chunk(id, &self.chunks().read(id)?))?;
+        out.snapshot(snapshot.id(), snapshot.manifest())?;
+        out.finish()
+    }
+
+    /// Takes over a portable stream. Nothing of it can be seen unless all of it is right.
+    ///
+    /// # Errors
+    /// A [`PortableError`](portable::PortableError); a chunk that a snapshot needs is missing; what the
+    /// store reports.
+    pub fn import(&self, from: impl Read) -> Result<Imported> {
+        let mut taker = Taker { jobs: self, chunks: self.chunks().writer()?, snapshots: vec![] };
+        portable::read(from, &mut taker)?;
+        let Taker { chunks, snapshots, .. } = taker;
+        let (_, guard) = chunks.finish()?;
+        let mut ids = vec![];
+        for (snapshot, manifest) in &snapshots {
+            self.check(snapshot.state()).context("the portable file is incomplete")?;
+            ids.push(objects::put_snapshot(&**self.store(), manifest)?);
+        }
+        Ok(Imported { snapshots: ids, guard })
+    }
+
+    /// Checks that all chunks that a state needs are there, and reads every one of them.
+    ///
+    /// # Errors
+    /// What is missing or damaged.
+    pub fn check(&self, state: &State) -> Result<u64> {
+        let mut count = 0;
+        self.walk(state, &mut |id, kind| {
+            count += 1;
+            match kind {
+                // The walk has read it.
+                Kind::Node => Ok(()),
+                Kind::Page => Ok(self.chunks().read(id).map(drop)?),
+            }
+        })?;
+        Ok(count)
+    }
+
+    /// Names all chunks of a state to `visit`.
+    pub(super) fn walk(
+        &self,
+        state: &State,
+        visit: &mut dyn FnMut(ChunkId, Kind) -> Result<()>,
+    ) -> Result<()> {
+        let mut walk = Walk::new();
+        for (root, len) in state.contents() {
+            walk.tree(root, len, &mut |id| Ok(self.chunks().read(id)?), visit)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes over the entries of a stream.
+struct Taker<'a> {
+    jobs: &'a Jobs,
+    chunks: Writer,
+    snapshots: Vec<(Verified, Vec<u8>)>,
+}
+
+/// Snapshots in one stream: they are held in memory until all is there.
+const SNAPSHOTS_MAX: usize = 16;
+
+impl Sink for Taker<'_> {
+    fn module(&mut self, _: ModuleId, bytes: Vec<u8>) -> Result<()> {
+        objects::put_module(&**self.jobs.store(), &bytes)?;
+        Ok(())
+    }
+
+    fn chunk(&mut self, id: ChunkId, bytes: Vec<u8>) -> Result<()> {
+        self.chunks.add(id, &bytes)?;
+        Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: Verified, manifest: Vec<u8>) -> Result<()> {
+        if self.snapshots.len() == SNAPSHOTS_MAX {
+            bail!("over {SNAPSHOTS_MAX} snapshots");
+        }
+        self.snapshots.push((snapshot, manifest));
+        Ok(())
+    }
+}

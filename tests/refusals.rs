@@ -1,0 +1,83 @@
+//! Modules that are refused before anything of them runs: by name, index and byte offset.
+
+use wasm_ckpt::instrument::{Refusal, instrument};
+
+fn refused(wat: &str) -> Refusal {
+    instrument(&wat::parse_str(wat).unwrap()).map(|_| ()).expect_err(wat)
+}
+
+/// The message, and that the offset it names is inside of the module.
+fn unsupported(wat: &str, words: &[&str]) {
+    let wasm = wat::parse_str(wat).unwrap();
+    let refusal = instrument(&wasm).map(|_| ()).expect_err(wat);
+    let Refusal::Unsupported { offset, .. } = &refusal else { panic!("{refusal:?}") };
+    assert!(*offset > 8 && *offset < wasm.len() as u64, "{refusal}");
+    let message = refusal.to_string();
+    for word in words.iter().chain(&["at byte"]) {
+        assert!(message.contains(word), "`{word}` is not in: {message}");
+    }
+}
+
+#[test]
+fn shared_memory() {
+    unsupported("(module (memory 1 2 shared))", &["shared", "memory 0"]);
+    unsupported(
+        "(module (memory 1) (import \"a\" \"b\" (memory 1 2 shared)))".replace("(memory 1) ", "").as_str(),
+        &["memory 0"],
+    );
+}
+
+#[test]
+fn references_to_the_host() {
+    unsupported(
+        "(module (import \"a\" \"b\" (func (result externref))))",
+        &["externref", "imported function 0", "`a.b`"],
+    );
+    unsupported(
+        "(module (import \"a\" \"g\" (global externref)))",
+        &["externref", "imported global 0", "`a.g`"],
+    );
+    unsupported(
+        "(module (import \"a\" \"t\" (table 1 externref)))",
+        &["externref", "imported table", "`a.t`"],
+    );
+}
+
+#[test]
+fn a_null_externref_is_taken() {
+    let wat =
+        "(module (func (export \"run\") (result i32) (local externref) (loop) (ref.is_null (local.get 0))))";
+    instrument(&wat::parse_str(wat).unwrap()).unwrap();
+}
+
+#[test]
+fn objects_of_the_garbage_collector() {
+    unsupported(
+        "(module (type $s (struct (field i32))) (func (drop (struct.new $s (i32.const 1)))))",
+        &["GC", "function 0"],
+    );
+    unsupported("(module (global anyref (ref.null any)))", &["GC", "global 0"]);
+    unsupported("(module (table 1 i31ref))", &["GC", "table 0"]);
+    unsupported("(module (func (local eqref)))", &["GC", "function 0"]);
+    unsupported("(module (func $a) (func (drop (ref.i31 (i32.const 1)))))", &["GC", "function 1"]);
+}
+
+#[test]
+fn not_a_module() {
+    assert!(matches!(instrument(b"").unwrap_err(), Refusal::NotWasm(_)));
+    assert!(matches!(instrument(b"#!/bin/sh\necho hello\n").unwrap_err(), Refusal::NotWasm(_)));
+    assert_eq!(refused("(component)"), Refusal::Component);
+    assert!(matches!(instrument(b"\0asm\x01\0\0\0\x01\x01").unwrap_err(), Refusal::Invalid { .. }));
+    let Refusal::Invalid { offset, .. } = refused("(module (func (result i32)))") else { panic!() };
+    assert!(offset > 8);
+}
+
+#[test]
+fn a_function_with_too_many_points_is_named() {
+    let calls = "(call $f)".repeat(60_001);
+    let refusal = refused(&format!("(module (func $f (loop)) (func $g {calls}))"));
+    let Refusal::TooLarge { found: 60_002, limit: 60_000, item, .. } = &refusal else {
+        panic!("{refusal:?}")
+    };
+    assert_eq!(item.index, 1, "{refusal}");
+}

@@ -1,0 +1,136 @@
+//! Function shapes at their limits: very large, very deep, very many.
+
+mod common;
+
+use std::fmt::Write;
+
+use wasm_ckpt::machine::{Functions, Instance, Slice, Until};
+use wasm_ckpt::snapshot::Value;
+
+use common::Place;
+
+fn compile(wat: &str) -> wasm_ckpt::machine::Module {
+    common::engine(None).compile(&wat::parse_str(wat).unwrap()).unwrap()
+}
+
+fn begin(module: &wasm_ckpt::machine::Module) -> Instance {
+    Instance::new(module, None, &Functions::new(), "run", vec![]).unwrap()
+}
+
+fn straight(module: &wasm_ckpt::machine::Module) -> (Vec<Value>, u64) {
+    let mut guest = begin(module);
+    match guest.run(&Until::default()).unwrap() {
+        Slice::Finished(values) => (values, guest.fuel()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Moved so many times, at even distances.
+fn moved(module: &wasm_ckpt::machine::Module, times: u64, total: u64) -> Vec<Value> {
+    let mut guest = begin(module);
+    for n in 1..=times {
+        let fuel = Some(total * n / (times + 1));
+        match guest.run(&Until { fuel, ..Until::default() }).unwrap() {
+            Slice::Paused => {}
+            other => panic!("{other:?}"),
+        }
+        let moving = Place::snapshot(&mut guest);
+        let verified = wasm_ckpt::snapshot::decode(&moving.manifest, Some(moving.id)).unwrap();
+        let fetch = &mut |id| Ok(moving.chunks[&id].clone());
+        guest = Instance::restore(module, None, &Functions::new(), verified.state(), fetch).unwrap().0;
+    }
+    match guest.run(&Until::default()).unwrap() {
+        Slice::Finished(values) => values,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An interpreter as compilers make them: one loop around a `br_table` with hundreds of arms, each of which
+/// calls, 2,000 call sites and more than 100 KB in one function.
+#[test]
+fn a_large_interpreter_loop() {
+    let (arms, calls) = (400, 5);
+    let mut body = String::new();
+    let labels: String = (0..arms).map(|i| format!(" $op{i}")).collect();
+    (0..arms).rev().for_each(|i| write!(body, "(block $op{i} ").unwrap());
+    write!(body, "(br_table{labels} (i32.rem_u (local.get $pc) (i32.const {arms}))))").unwrap();
+    for i in 0..arms {
+        for c in 0..calls {
+            let local = ["$a", "$b", "$c", "$d"][(i + c) % 4];
+            write!(
+                body,
+                "(local.set {local} (i64.add (i64.mul (local.get {local}) (i64.const {})) \
+                 (i64.add (local.get $b) (call $step (i32.add (local.get $pc) (i32.const {c}))))))\
+                 (i64.store offset={} (i32.const 0) (i64.xor (local.get {local}) (i64.load offset={} (i32.const 8))))\
+                 (local.set $d (i64.rotl (i64.add (local.get $d) (i64.load offset=2048 (i32.const 16))) (i64.const 77777)))",
+                i * 2 + 3,
+                (i * 8) % 4096,
+                (c * 8) % 4096
+            )
+            .unwrap();
+        }
+        body.push_str("(br $next)");
+        if i + 1 < arms {
+            body.push(')');
+        }
+    }
+    let wat = format!(
+        "(module (memory 1)
+           (func $step (param $n i32) (result i64) (local $h i64)
+             (loop $l (local.set $h (i64.add (i64.mul (local.get $h) (i64.const 31)) (i64.extend_i32_u (local.get $n))))
+               (br_if $l (i32.and (local.tee $n (i32.sub (local.get $n) (i32.const 1))) (i32.const 3))))
+             (local.get $h))
+           (func (export \"run\") (result i64)
+             (local $pc i32) (local $a i64) (local $b i64) (local $c i64) (local $d i64)
+             (loop $top
+               (block $next {body})
+               (local.set $pc (i32.add (local.get $pc) (i32.const 7)))
+               (br_if $top (i32.lt_u (local.get $pc) (i32.const 20000))))
+             (i64.add (i64.add (local.get $a) (local.get $b)) (i64.xor (local.get $c) (local.get $d)))))"
+    );
+    let wasm = wat::parse_str(&wat).unwrap();
+    assert!(wasm.len() > 100_000, "{} bytes", wasm.len());
+    let module = compile(&wat);
+    let (values, fuel) = straight(&module);
+    assert_eq!(moved(&module, 50, fuel), values);
+}
+
+/// Half a million frames, suspended at the bottom and on the way.
+#[test]
+fn deep_recursion() {
+    let module = compile(
+        "(module (func $deep (param $n i32) (result i64)
+           (if (result i64) (local.get $n)
+             (then (i64.add (i64.extend_i32_u (local.get $n)) (call $deep (i32.sub (local.get $n) (i32.const 1)))))
+             (else (i64.const 1))))
+         (func (export \"run\") (result i64) (call $deep (i32.const 500000))))",
+    );
+    let (values, fuel) = straight(&module);
+    assert_eq!(values, [Value::I64(500_000 * 500_001 / 2 + 1)]);
+    assert_eq!(moved(&module, 7, fuel), values);
+}
+
+/// A recursion without end traps, and the host lives.
+#[test]
+fn endless_recursion_traps() {
+    let module = compile("(module (func $f (export \"run\") (call $f)))");
+    match begin(&module).run(&Until::default()).unwrap() {
+        Slice::Trapped(trap) => assert!(trap.message.contains("stack"), "{trap}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Ten thousand blocks within each other, with a call in the innermost.
+#[test]
+fn deep_nesting() {
+    let depth = 10_000;
+    let wat = format!(
+        "(module (func $spin (param $n i32) (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+           (func (export \"run\") (result i32) {} (call $spin (i32.const 100)) {} (i32.const 5)))",
+        "(block ".repeat(depth),
+        ")".repeat(depth)
+    );
+    let module = compile(&wat);
+    let (values, fuel) = straight(&module);
+    assert_eq!(moved(&module, 10, fuel), values);
+}
