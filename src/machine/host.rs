@@ -124,6 +124,8 @@ wasi_functions!(link_all);
 /// Links everything that the module imports.
 pub(super) fn linker(module: &Module, functions: &Functions, with_wasi: bool) -> Result<Linker<Host>> {
     let mut linker = Linker::new(&module.engine.inner);
+    // A module may import the same function several times.
+    linker.allow_shadowing(true);
     if with_wasi {
         link_wasi(&mut linker)?;
         linker.func_wrap(wasi::MODULE, "proc_exit", |code: u32| -> wasmtime::Result<()> {

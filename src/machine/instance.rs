@@ -142,17 +142,7 @@ impl Instance {
         functions: &Functions,
         call: Call,
     ) -> Result<Self> {
-        let ty = module.function(&call.export).ok_or_else(|| NoFunction::new(module, &call.export))?;
-        ensure!(
-            ty.params().len() == call.args.len(),
-            "`{}` takes {} arguments, and {} were given",
-            call.export,
-            ty.params().len(),
-            call.args.len()
-        );
-        for (value, ty) in call.args.iter().zip(ty.params()) {
-            values::to_val(value, &ty).with_context(|| format!("argument of `{}`", call.export))?;
-        }
+        check_call(module, &call)?;
         let linker = linker(module, functions, wasi.is_some())?;
         let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None, limits: limits() };
         let mut store = Store::new(&module.engine.inner, host);
@@ -174,6 +164,21 @@ impl Instance {
             stage: Stage::Before,
             slice: FIRST_SLICE,
         })
+    }
+
+    /// Makes a guest that is in no call ready for another one, on the memories, globals and tables that
+    /// the last one left, even where it trapped. Fuel counts on.
+    ///
+    /// # Errors
+    /// The guest is suspended in a call, or its start function has not returned; the function is missing,
+    /// or the arguments do not fit.
+    pub fn call(&mut self, export: &str, args: Vec<Value>) -> Result<()> {
+        ensure!(self.stage != Stage::Suspended, "the guest is suspended in a call");
+        ensure!(!self.call.in_start, "the guest's start function has not returned");
+        let call = Call { in_start: false, export: export.to_string(), args };
+        check_call(&self.module, &call)?;
+        (self.call, self.stage) = (call, Stage::Before);
+        Ok(())
     }
 
     /// Fuel consumed since the program began.
@@ -325,6 +330,22 @@ fn limits() -> wasmtime::StoreLimits {
     let memory = usize::try_from(limits::LEN_MAX).unwrap_or(usize::MAX);
     let table = usize::try_from(limits::TABLE_LEN_MAX).unwrap_or(usize::MAX);
     wasmtime::StoreLimitsBuilder::new().memory_size(memory).table_elements(table).build()
+}
+
+/// Whether the module has the function that is to be called, and whether the arguments fit.
+fn check_call(module: &Module, call: &Call) -> Result<()> {
+    let ty = module.function(&call.export).ok_or_else(|| NoFunction::new(module, &call.export))?;
+    ensure!(
+        ty.params().len() == call.args.len(),
+        "`{}` takes {} arguments, and {} were given",
+        call.export,
+        ty.params().len(),
+        call.args.len()
+    );
+    for (value, ty) in call.args.iter().zip(ty.params()) {
+        values::to_val(value, &ty).with_context(|| format!("argument of `{}`", call.export))?;
+    }
+    Ok(())
 }
 
 enum Entered {
