@@ -106,7 +106,11 @@ fn killed(expected: &(String, String), took: Duration) {
         let mut child = setting.run(&["--every", "200ms"]).spawn().unwrap();
         let wait = took.as_millis() as u64 / 6;
         std::thread::sleep(Duration::from_millis(wait / 2 + random.below(wait / 2)));
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed {} times", kills + 1);
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be killed {} times",
+            kills + 1
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
@@ -124,7 +128,10 @@ fn paused(expected: &(String, String)) {
     let mut cuts: Vec<u64> = (0..20).map(|_| random.below(total * 9 / 10)).collect();
     cuts.sort_unstable();
     let first = cuts[0].to_string();
-    setting.expect(setting.run(&["--new", "--every", "never", "--pause-after", &first]).status().unwrap(), PAUSED);
+    setting.expect(
+        setting.run(&["--new", "--every", "never", "--pause-after", &first]).status().unwrap(),
+        PAUSED,
+    );
     for (n, cut) in cuts.iter().enumerate().skip(1) {
         // The interpreter is slow: it gets a short way, from one cut to a little later.
         if n == 10 {

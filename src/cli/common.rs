@@ -30,7 +30,13 @@ impl StoreArgs {
     /// The jobs in the store, which is made if there is none.
     pub fn open(&self) -> Result<Jobs> {
         let dir = self.dir()?;
-        let store = Local::open(&dir).map_err(anyhow::Error::from);
+        let store = Local::open(&dir).map_err(|error| match error {
+            StoreError::NotFound { what } => {
+                let message = format!("`{what}` cannot be made");
+                Failure::new(Exit::Store, message, "name another directory with `--store DIR`")
+            }
+            other => other.into(),
+        });
         Ok(Jobs::new(Arc::new(store.with_context(|| cannot_use(&dir))?)))
     }
 
@@ -217,7 +223,9 @@ impl RunArgs {
                 this.say(&format!("the program has ended, but its result is not stored: {error:#}"));
             }
             Notice::OutputLost(bytes) => {
-                this.say(&format!("{bytes} bytes that were printed before are not kept and are missing here"));
+                this.say(&format!(
+                    "{bytes} bytes that were printed before are not kept and are missing here"
+                ));
             }
         })
     }
@@ -252,6 +260,7 @@ fn told(ending: &Ending, wasm: &[u8]) -> u8 {
         Ending::Exited(code) => *code as u8,
         Ending::Trapped { message, frames } => {
             let names = Names::of(wasm);
+            let message = message.trim_start_matches("wasm trap: ");
             let mut text = format!("error: the program trapped: {message}\n");
             for (func, offset) in frames.iter().take(50) {
                 text += &format!("  at {}{}\n", names.function(*func), at(*offset));
@@ -316,7 +325,8 @@ pub fn resolve_dir(dir: &SpecDir) -> Result<SpecDir> {
     if !path.is_dir() {
         return Err(failed("it is not a directory".to_string()));
     }
-    let host = path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))?;
+    let host =
+        path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))?;
     Ok(SpecDir { host, ..dir.clone() })
 }
 

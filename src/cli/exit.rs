@@ -93,7 +93,9 @@ impl Failure {
 
 /// Whether a pipe that we write to has no reader any more.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+    error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
 /// Prints the error with its causes and a hint on standard error, and gives the exit code.
@@ -128,7 +130,11 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         let module = || of_module(cause);
         job.or_else(store).or_else(module).or_else(|| of_snapshot(cause))
     });
-    known.unwrap_or((Exit::Failed, None))
+    let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    known.unwrap_or_else(|| match error.chain().any(|e| e.downcast_ref().is_some_and(missing)) {
+        true => (Exit::NotFound, Some("check the path".to_string())),
+        false => (Exit::Failed, None),
+    })
 }
 
 fn of_job(error: &JobError) -> (Exit, Option<String>) {
@@ -184,11 +190,16 @@ fn of_snapshot(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Optio
         return Some((Exit::Mismatch, hint("resume it with the module and the build that wrote it")));
     }
     if cause.is::<FileProblem>() {
-        return Some((Exit::Mismatch, hint("put the file back, or take it as it is with `--accept-changed`")));
+        return Some((
+            Exit::Mismatch,
+            hint("put the file back, or take it as it is with `--accept-changed`"),
+        ));
     }
     match cause.downcast_ref::<SnapshotError>() {
         Some(SnapshotError::NewerFormat { .. }) => return Some((Exit::Newer, hint("use the newer program"))),
-        Some(_) => return Some((Exit::Damaged, hint("an earlier snapshot may be whole: `ls --snapshots JOB`"))),
+        Some(_) => {
+            return Some((Exit::Damaged, hint("an earlier snapshot may be whole: `ls --snapshots JOB`")));
+        }
         None => {}
     }
     match cause.downcast_ref::<PortableError>() {

@@ -40,7 +40,11 @@ pub fn main(args: Args) -> Result<()> {
         let out = io::stdout();
         if out.is_terminal() {
             let message = "a snapshot is not for a terminal";
-            return Err(Failure::new(Exit::Usage, message, "name a file with `-o FILE`, or send it to a pipe"));
+            return Err(Failure::new(
+                Exit::Usage,
+                message,
+                "name a file with `-o FILE`, or send it to a pipe",
+            ));
         }
         jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, out.lock()))?.flush()?;
         return Ok(());

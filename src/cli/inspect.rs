@@ -107,12 +107,15 @@ impl View<'_> {
         };
         line("snapshot", id.to_string());
         line("module", identity.module.to_string());
-        line("settings", format!(
-            "fuel cost model v{}, canonical NaNs {}, deterministic relaxed SIMD {}",
-            identity.cost_model,
-            on(identity.canonical_nans),
-            on(identity.deterministic_relaxed_simd)
-        ));
+        line(
+            "settings",
+            format!(
+                "fuel cost model v{}, canonical NaNs {}, deterministic relaxed SIMD {}",
+                identity.cost_model,
+                on(identity.canonical_nans),
+                on(identity.deterministic_relaxed_simd)
+            ),
+        );
         line("fuel", fuel.to_string());
         let args: Vec<_> = call.args.iter().map(shown_value).collect();
         let start = if call.in_start { " (in the start function before it)" } else { "" };
@@ -200,7 +203,9 @@ impl View<'_> {
             .wasi
             .iter()
             .flat_map(|wasi| wasi.descriptors.iter().map(move |(fd, d)| (fd, wasi, d)))
-            .filter_map(|(fd, wasi, d)| shown_descriptor(wasi, d).map(|what| json!({ "fd": fd, "what": what })))
+            .filter_map(|(fd, wasi, d)| {
+                shown_descriptor(wasi, d).map(|what| json!({ "fd": fd, "what": what }))
+            })
             .collect();
         let [stdout, stderr] = self.printed.streams.map(|s| json!({ "written": s.written, "kept": s.kept }));
         json!({
@@ -228,9 +233,7 @@ impl View<'_> {
     }
 
     fn frame_json(&self, frame: &Frame) -> Json {
-        let local = |(index, value): &(u32, Value)| {
-            json!({ "index": index, "name": self.names.of_local(frame.func, *index), "value": typed(value) })
-        };
+        let local = |(index, value): &(u32, Value)| json!({ "index": index, "name": self.names.of_local(frame.func, *index), "value": typed(value) });
         json!({
             "function": frame.func,
             "name": self.names.of_function(frame.func),

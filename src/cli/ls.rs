@@ -53,7 +53,14 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
             Ok(status) => status,
             Err(error) => {
                 // One broken job must not hide the others.
-                rows.push([name.to_string(), "damaged".into(), String::new(), String::new(), String::new(), format!("{error}")]);
+                rows.push([
+                    name.to_string(),
+                    "damaged".into(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    format!("{error}"),
+                ]);
                 objects.push(json!({ "job": name.as_str(), "state": "damaged", "error": error.to_string() }));
                 continue;
             }
@@ -174,5 +181,8 @@ fn ago(time: u64) -> String {
 
 /// Arguments can be anything, and must not do anything to a terminal.
 fn printable(text: &str) -> String {
-    text.chars().take(200).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .take(200)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
 }

@@ -23,8 +23,10 @@ impl Names {
             match payload {
                 Ok(Payload::ImportSection(imports)) => {
                     for import in imports.into_imports().flatten() {
-                        if matches!(import.ty, wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_))
-                        {
+                        if matches!(
+                            import.ty,
+                            wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_)
+                        ) {
                             let name = format!("{}.{}", import.module, import.name);
                             names.functions.entry(imported).or_insert(shown(&name));
                             imported += 1;

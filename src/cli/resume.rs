@@ -142,7 +142,9 @@ fn only_job(jobs: &Jobs) -> Result<Found> {
     }
     match open.as_slice() {
         [one] => Ok(Found::Job(one.clone())),
-        [] => Err(Failure::new(Exit::NotFound, "no job waits to be resumed", "`wasm-ckpt ls` lists all jobs")),
+        [] => {
+            Err(Failure::new(Exit::NotFound, "no job waits to be resumed", "`wasm-ckpt ls` lists all jobs"))
+        }
         many => {
             let names: Vec<_> = many.iter().take(10).map(|name| format!("`{name}`")).collect();
             let message = format!("{} jobs wait to be resumed: {}", many.len(), names.join(", "));

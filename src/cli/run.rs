@@ -61,7 +61,12 @@ pub struct Args {
     accept_changed: bool,
 
     /// The program, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE.wasm [ARG]...")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "FILE.wasm [ARG]..."
+    )]
     program: Vec<std::ffi::OsString>,
 }
 

@@ -133,7 +133,10 @@ impl Printed {
             return Ok(printed);
         };
         let version = section.version;
-        ensure!(version == SECTION_VERSION, "output of version {version}; this build reads {SECTION_VERSION}");
+        ensure!(
+            version == SECTION_VERSION,
+            "output of version {version}; this build reads {SECTION_VERSION}"
+        );
         let (saved, rest): (Saved, _) =
             postcard::take_from_bytes(&section.bytes).context("the state's output cannot be decoded")?;
         ensure!(rest.is_empty() && saved.runs.len() <= RUNS_MAX, "the state's output is malformed");
@@ -234,9 +237,7 @@ impl Plan {
     pub fn new(sinks: &[Sink; 2], former: &Former<'_>) -> Result<Self> {
         let places = [place(&sinks[0])?, place(&sinks[1])?];
         let joint = places[0].is_some() && places[0] == places[1];
-        let was_joint = |a: &Option<SinkFile>, b: &Option<SinkFile>| {
-            matches!((a, b), (Some(a), Some(b)) if (a.dev, a.ino) == (b.dev, b.ino))
-        };
+        let was_joint = |a: &Option<SinkFile>, b: &Option<SinkFile>| matches!((a, b), (Some(a), Some(b)) if (a.dev, a.ino) == (b.dev, b.ino));
         let written = former.printed.streams.map(|s| s.written);
         let mut plan = Self { sinks: [None; 2], steps: [Step::Replay { cut: None }; 2], joint };
         for index in 0..2 {

@@ -21,7 +21,9 @@ mod transfer;
 pub use error::JobError;
 pub use jobs::{Job, Jobs, Snapshot};
 pub use ledger::Sink;
-pub use log::{Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Status};
+pub use log::{
+    Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Status,
+};
 pub use name::{JobName, NAME_MAX};
 pub use policy::{Every, ParseEveryError};
 pub use run::{Notice, Options, Outcome, Pause, Run};
@@ -44,7 +46,5 @@ pub const KEEP_OUTPUT: u64 = 1 << 30;
 /// It cannot be decoded.
 pub fn wasi_state(state: &State) -> Result<Option<wasi::State>> {
     let section = state.sections.iter().find(|section| section.name == WASI_SECTION);
-    section
-        .map(|s| wasi::State::decode(s.version, &s.bytes).context("the snapshot's WASI state"))
-        .transpose()
+    section.map(|s| wasi::State::decode(s.version, &s.bytes).context("the snapshot's WASI state")).transpose()
 }

@@ -151,7 +151,8 @@ impl Job {
     /// It has not begun or has ended; the module is another; the snapshot cannot be read or does not fit; an
     /// open file has changed (see [`FileProblem`](crate::wasi::FileProblem)); or what the store reports.
     pub fn run(mut self, module: &Module, options: Options) -> Result<Run> {
-        let status = self.status().cloned().with_context(|| format!("job `{}` has not begun", self.name()))?;
+        let status =
+            self.status().cloned().with_context(|| format!("job `{}` has not begun", self.name()))?;
         if let Some(done) = &status.done {
             let (job, ending) = (self.name().clone(), format!("{:?}", done.ending));
             return Err(JobError::Ended { job, ending }.into());
@@ -161,7 +162,8 @@ impl Job {
         let Options { every, pause_after, pause, stdin, sinks, keep_output, dirs, .. } = options;
         let pause = pause.map_or_else(Pause::new, Ok)?;
         let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
-        let printed = snapshot.as_ref().map(|s| Printed::of_state(s.state())).transpose()?.unwrap_or_default();
+        let printed =
+            snapshot.as_ref().map(|s| Printed::of_state(s.state())).transpose()?.unwrap_or_default();
         let ledger = Ledger::open(sinks, &printed, keep_output, pause.flag.clone(), &mut fetch)?;
         let host = Host {
             stdin,

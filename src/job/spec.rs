@@ -90,9 +90,8 @@ impl Spec {
         // Named one by one, so that a new field does not compile before it is compared.
         let Self { module, program, args, env, dirs, call, seed } = self;
         let shown_dirs = |dirs: &[SpecDir]| {
-            let shown = |d: &SpecDir| {
-                format!("{}::{}{}", d.host, d.guest, if d.read_only { ":ro" } else { "" })
-            };
+            let shown =
+                |d: &SpecDir| format!("{}::{}{}", d.host, d.guest, if d.read_only { ":ro" } else { "" });
             dirs.iter().map(shown).collect::<Vec<_>>()
         };
         // Values may be secret, so only names are told.
@@ -107,12 +106,7 @@ impl Spec {
             ("program", *program == given.program, program.clone(), given.program.clone()),
             ("arguments", *args == given.args, quoted(args), quoted(&given.args)),
             ("environment", *env == given.env, env_text.0, env_text.1),
-            (
-                "directories",
-                *dirs == given.dirs,
-                quoted(&shown_dirs(dirs)),
-                quoted(&shown_dirs(&given.dirs)),
-            ),
+            ("directories", *dirs == given.dirs, quoted(&shown_dirs(dirs)), quoted(&shown_dirs(&given.dirs))),
             ("function", *call == given.call, shown_call(call), shown_call(&given.call)),
             ("seed", *seed == given.seed, "another".to_string(), "this one".to_string()),
         ];
