@@ -3,9 +3,11 @@
 use wasm_encoder::{BlockType, Function, InstructionSink, RefType, ValType};
 
 use super::callgraph::CallGraph;
-use super::code::{cast, kind, load, mem, restore_frame, save_frame, store, zeros};
+use super::code::{
+    cast, in_sequence, kind, load, load_values, mem, pop_trailer, push_trailer, save_values, store, zeros,
+};
 use super::emit::Context;
-use super::frame::{Kind, Layout, Place};
+use super::frame::{Kind, Layout, Place, TRAILER};
 use super::hidden::Hidden;
 use super::types::TypeTable;
 
@@ -21,8 +23,9 @@ pub fn saved_globals(cx: &Context<'_, '_>) -> Vec<SavedGlobal> {
 /// The layouts of an import's wrapper: its arguments.
 pub fn wrapper_layouts(cx: &Context<'_, '_>, import: u32) -> Vec<Layout> {
     let params = cx.module.func_type(import).params().iter().enumerate();
-    let locals = params.map(|(i, &ty)| (i as u32, kind(cx, ty))).collect();
-    vec![Layout { place: Place::Import, offset: 0, stack: vec![], locals }]
+    let locals: Vec<_> = params.map(|(i, &ty)| (i as u32, kind(cx, ty))).collect();
+    let size = locals.iter().map(|(_, kind)| kind.size()).sum::<u32>() + TRAILER;
+    vec![Layout { place: Place::Import, offset: 0, stack: vec![], locals, offsets: vec![], size }]
 }
 
 /// The functions that are added, as (type, body), in the order that [`Hidden`] lays down.
@@ -76,26 +79,32 @@ fn body(write: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
 /// Calls the import; when the host asks to stop in it, keeps the arguments to call it again.
 fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     let ty = cx.module.func_type(import);
-    let slots: Vec<_> = ty.params().iter().enumerate().map(|(i, &ty)| (i as u32, ty)).collect();
-    let (hidden, scratch) = (cx.hidden, slots.len() as u32);
+    let params: Vec<_> = ty.params().iter().enumerate().map(|(i, &ty)| (i as u32, ty)).collect();
+    let (slots, size) = in_sequence(cx, &params);
+    let count = params.len() as u32;
+    let (hidden, scratch, values, point) = (cx.hidden, count, count + 1, count + 2);
     let mut code = vec![];
     let negative = |code: &mut Vec<u8>| {
         InstructionSink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(BlockType::Empty);
     };
     negative(&mut code);
     // Only a rewind gets here without fuel.
-    restore_frame(&mut code, cx, scratch, &slots, scratch);
+    pop_trailer(&mut code, cx, scratch);
+    InstructionSink::new(&mut code).drop();
+    load_values(&mut code, cx, scratch, &slots, count);
     let mut sink = InstructionSink::new(&mut code);
     sink.i32_const(0).global_set(hidden.rewinding).global_get(hidden.grant).global_set(hidden.fuel).end();
-    for (local, _) in &slots {
+    for (local, _) in &params {
         sink.local_get(*local);
     }
     sink.call(import);
     negative(&mut code);
-    save_frame(&mut code, cx, scratch, &slots, import, 0);
+    save_values(&mut code, cx, scratch, &slots);
+    InstructionSink::new(&mut code).i32_const(size as i32).local_set(values);
+    push_trailer(&mut code, cx, import, values, point);
     zeros(&mut code, cx, ty.results());
     InstructionSink::new(&mut code).return_().end().end();
-    let mut function = Function::new([(1, ValType::I32)]);
+    let mut function = Function::new([(3, ValType::I32)]);
     function.raw(code);
     function
 }

@@ -6,7 +6,6 @@ use wasmparser::ValType;
 use super::emit::Context;
 use super::frame::{Kind, TRAILER};
 use super::hidden::nullable;
-use super::points::PointId;
 
 /// The kind of a value; exceptions can only be null in a module that neither throws nor catches.
 pub fn kind(cx: &Context<'_, '_>, ty: ValType) -> Kind {
@@ -21,80 +20,108 @@ pub fn mem(memory_index: u32, offset: u32) -> MemArg {
     MemArg { offset: u64::from(offset), align: 0, memory_index }
 }
 
-/// Pushes a frame with these locals.
-pub fn save_frame(
-    code: &mut Vec<u8>,
-    cx: &Context<'_, '_>,
-    scratch: u32,
-    slots: &[(u32, ValType)],
-    func: u32,
-    point: PointId,
-) {
-    let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let mut sink = InstructionSink::new(code);
-    sink.global_get(hidden.sp).local_set(scratch);
-    let mut at = 0;
-    for &(local, ty) in slots {
-        let kind = kind(cx, ty);
-        match kind {
-            Kind::Null => {}
-            Kind::Func => {
-                sink.local_get(local).call(hidden.push_func);
-            }
-            Kind::Exn => {
-                sink.local_get(local).call(hidden.push_exn);
-            }
-            _ => {
-                sink.local_get(scratch).local_get(local);
-                store(&mut sink, kind, mem(frames, at));
-            }
-        }
-        at += kind.size();
-    }
-    let trailer = u64::from(func) | u64::from(point) << 32;
-    sink.local_get(scratch).i64_const(trailer as i64).i64_store(mem(frames, at));
-    sink.local_get(scratch).i32_const((at + TRAILER) as i32).i32_add().global_set(hidden.sp);
+/// A value of a frame: the local that holds it, its type, and its place in the frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot {
+    pub local: u32,
+    pub ty: ValType,
+    pub at: u32,
 }
 
-/// Pops a frame into these locals.
+/// These locals one after another, and the bytes that they take.
+pub fn in_sequence(cx: &Context<'_, '_>, locals: &[(u32, ValType)]) -> (Vec<Slot>, u32) {
+    let mut end = 0;
+    let place = |&(local, ty): &(u32, ValType)| {
+        let at = end;
+        end += kind(cx, ty).size();
+        Slot { local, ty, at }
+    };
+    let slots = locals.iter().map(place).collect();
+    (slots, end)
+}
+
+/// Writes the values of a frame behind the ones that are there; [`push_trailer`] completes it.
+pub fn save_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[Slot]) {
+    let (hidden, frames) = (cx.hidden, cx.hidden.frames);
+    let mut sink = InstructionSink::new(code);
+    if slots.iter().any(|slot| kind(cx, slot.ty).size() > 0) {
+        sink.global_get(hidden.sp).local_set(scratch);
+    }
+    for slot in slots {
+        match kind(cx, slot.ty) {
+            Kind::Null => {}
+            Kind::Func => {
+                sink.local_get(slot.local).call(hidden.push_func);
+            }
+            Kind::Exn => {
+                sink.local_get(slot.local).call(hidden.push_exn);
+            }
+            number => {
+                sink.local_get(scratch).local_get(slot.local);
+                store(&mut sink, number, mem(frames, slot.at));
+            }
+        }
+    }
+}
+
+/// Completes the frame: `values` holds the bytes of its values, `point` its point.
+pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, values: u32, point: u32) {
+    let (hidden, frames) = (cx.hidden, cx.hidden.frames);
+    let mut sink = InstructionSink::new(code);
+    let trailer = |sink: &mut InstructionSink<'_>| {
+        sink.global_get(hidden.sp).local_get(values).i32_add();
+    };
+    trailer(&mut sink);
+    sink.i32_const(func as i32).i32_store(mem(frames, 0));
+    trailer(&mut sink);
+    sink.local_get(point).i32_store(mem(frames, 4));
+    trailer(&mut sink);
+    sink.local_get(values).i32_const(TRAILER as i32).i32_add().i32_store(mem(frames, 8));
+    trailer(&mut sink);
+    sink.i32_const(TRAILER as i32).i32_add().global_set(hidden.sp);
+}
+
+/// Takes the topmost frame off; its values are then right behind the others. Leaves its point on the stack.
+pub fn pop_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32) {
+    let (hidden, frames) = (cx.hidden, cx.hidden.frames);
+    let mut sink = InstructionSink::new(code);
+    sink.global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().local_tee(scratch);
+    sink.i32_load(mem(frames, 4));
+    sink.global_get(hidden.sp).local_get(scratch).i32_load(mem(frames, 8)).i32_sub().global_set(hidden.sp);
+}
+
+/// Sets these locals from the frame that was taken off.
 ///
 /// Locals below `params` keep their declared type; all others are nullable.
-pub fn restore_frame(
-    code: &mut Vec<u8>,
-    cx: &Context<'_, '_>,
-    scratch: u32,
-    slots: &[(u32, ValType)],
-    params: u32,
-) {
+pub fn load_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[Slot], params: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let size: u32 = slots.iter().map(|&(_, ty)| kind(cx, ty).size()).sum::<u32>() + TRAILER;
     let mut sink = InstructionSink::new(code);
-    sink.global_get(hidden.sp).i32_const(size as i32).i32_sub().local_tee(scratch).global_set(hidden.sp);
-    let mut at = 0;
-    for &(local, ty) in slots {
-        let kind = kind(cx, ty);
+    if slots.iter().any(|slot| kind(cx, slot.ty).size() > 0) {
+        sink.global_get(hidden.sp).local_set(scratch);
+    }
+    for slot in slots {
+        let kind = kind(cx, slot.ty);
         if kind.size() > 0 {
             sink.local_get(scratch);
-            load(&mut sink, kind, mem(frames, at));
-            sink.local_set(local);
+            load(&mut sink, kind, mem(frames, slot.at));
+            sink.local_set(slot.local);
         }
-        at += kind.size();
     }
-    for &(local, ty) in slots.iter().rev() {
-        match kind(cx, ty) {
+    for slot in slots.iter().rev() {
+        match kind(cx, slot.ty) {
             Kind::Func => {
                 sink.call(hidden.pop_func);
-                cast(&mut sink, ty);
+                cast(&mut sink, slot.ty);
             }
             Kind::Exn => {
                 sink.call(hidden.pop_exn);
             }
             _ => continue,
         }
-        if local < params && !ty.is_defaultable() {
+        if slot.local < params && !slot.ty.is_defaultable() {
             sink.ref_as_non_null();
         }
-        sink.local_set(local);
+        sink.local_set(slot.local);
     }
 }
 

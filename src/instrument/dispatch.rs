@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
-use super::code::{mem, zeros};
+use super::code::{load_values, mem, pop_trailer, zeros};
 use super::emit::Emitter;
 use super::frame::TRAILER;
 use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
@@ -53,9 +53,13 @@ impl Emitter<'_, '_, '_> {
             None => {
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(0);
-                let trailer = mem(hidden.frames, 0);
-                self.sink().global_get(hidden.sp).i32_const(4).i32_sub().i32_load(trailer);
+                let scratch = self.scratch();
+                pop_trailer(&mut self.code, self.cx, scratch);
                 self.sink().global_set(hidden.point);
+                if let Some(all) = self.shared.take() {
+                    load_values(&mut self.code, self.cx, scratch, &all, 0);
+                    self.shared = Some(all);
+                }
             }
             Some(_) => {}
         }
@@ -129,10 +133,15 @@ impl Emitter<'_, '_, '_> {
 
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
-        self.restore(id);
+        if self.shared.is_none() {
+            let (scratch, params) = (self.scratch(), self.scan.params);
+            let slots = self.slots(id).to_vec();
+            load_values(&mut self.code, self.cx, scratch, &slots, params);
+        }
         let hidden = self.cx.hidden;
         match self.scan.points[id as usize].kind {
             PointKind::Entry => {
+                self.zero_locals();
                 self.sink().i32_const(0).global_set(hidden.rewinding);
                 self.sink().global_get(hidden.grant).global_set(hidden.fuel);
                 let depth = self.depth(go);
@@ -169,6 +178,18 @@ impl Emitter<'_, '_, '_> {
         self.layouts[id as usize].stack.len()
     }
 
+    /// Restoring all values at once has overwritten locals that are zero at the entry.
+    fn zero_locals(&mut self) {
+        let Some(all) = &self.shared else { return };
+        let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
+        let live = self.scan.liveness.live_at(self.scan.points[0].block);
+        let stale: Vec<_> = live.filter(|&local| local >= self.scan.params).filter_map(find).collect();
+        for slot in stale {
+            zeros(&mut self.code, self.cx, &[slot.ty]);
+            self.sink().local_set(slot.local);
+        }
+    }
+
     /// Calls the callee again, which rebuilds its own frame: with zeros for arguments, or, where another
     /// function may have taken its place, through the thunk of the one that the inner frame names.
     fn call_again(&mut self, callee: Callee) {
@@ -187,10 +208,10 @@ impl Emitter<'_, '_, '_> {
         self.sink().call_indirect(hidden.thunks, ty);
     }
 
+    /// The beginning of a function that can suspend.
     pub(super) fn enter_function(&mut self) {
-        for (id, point) in self.scan.points.iter().enumerate() {
-            self.layouts[id] = self.layout(point);
-        }
+        let exit = self.block(BlockType::Empty);
+        debug_assert_eq!(exit, 1, "the shared exit is the outermost block");
         self.open_region(0, None);
     }
 }

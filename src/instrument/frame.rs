@@ -1,9 +1,13 @@
 //! How a suspended frame lies in the frame memory, and what each of its values is.
 //!
-//! A frame is its values, one after another, unaligned, little-endian, then a trailer of 8 bytes: function
-//! index (u32) and point (u32) within the function. The frame of the outermost function is pushed last, so
-//! it is popped first. References do not fit into a memory: they are pushed on side tables in the same
-//! order and popped in the reverse one.
+//! A frame is its values, unaligned, little-endian, then a trailer of three u32: function index, point within
+//! the function, size of the whole. The frame of the outermost function is pushed last, so it is popped
+//! first. References do not fit into a memory: they are pushed on side tables in the same order and popped in
+//! the reverse one.
+//!
+//! Where the values lie is each function's choice: one after another, or, where the points of a function have
+//! many values in common, each local at a place of its own, so that one piece of code restores them for all
+//! points. What lies at the places of dead locals is then never looked at.
 
 use serde::{Deserialize, Serialize};
 use wasmparser::ValType;
@@ -11,7 +15,7 @@ use wasmparser::ValType;
 use super::module::{is_exn, is_extern};
 
 /// Bytes of the trailer.
-pub const TRAILER: u32 = 8;
+pub const TRAILER: u32 = 12;
 
 /// What kind of value a slot of a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +96,10 @@ pub struct Layout {
     pub stack: Vec<Kind>,
     /// Live locals, ascending.
     pub locals: Vec<(u32, Kind)>,
+    /// Where each value lies in the frame; empty if they lie one after another.
+    pub offsets: Vec<u32>,
+    /// Bytes of the frame, trailer included.
+    pub size: u32,
 }
 
 impl Layout {
@@ -100,9 +108,14 @@ impl Layout {
         self.stack.iter().copied().chain(self.locals.iter().map(|(_, kind)| *kind))
     }
 
-    /// Bytes of the frame, trailer included.
-    pub fn size(&self) -> u32 {
-        self.kinds().map(Kind::size).sum::<u32>() + TRAILER
+    /// All values in that order, with their places in the frame.
+    pub fn places(&self) -> impl Iterator<Item = (Kind, u32)> + '_ {
+        let mut next = 0;
+        self.kinds().enumerate().map(move |(i, kind)| {
+            let at = self.offsets.get(i).copied().unwrap_or(next);
+            next = at + kind.size();
+            (kind, at)
+        })
     }
 }
 

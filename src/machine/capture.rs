@@ -55,16 +55,21 @@ impl Instance {
         let (_, funcs_end, exns_end) = self.controls.status.call(&mut self.store, ())?;
         let references = self.references(funcs_end as u32, exns_end as u32)?;
         let (frames, globals, dropped) = {
-            let mut reader = Reader {
+            let reader = Reader {
                 bytes: self.controls.frames.data(&self.store),
                 funcs: &references.funcs,
                 exns: &references.exns,
             };
             let frames = reader.frames(&module.meta, sp as u32, funcs as usize, exns as usize)?;
-            let kinds: Vec<Kind> = module.meta.globals.iter().map(|(_, kind)| *kind).collect();
-            let values = reader.values(&kinds, sp as usize, funcs as usize, exns as usize)?;
+            let mut end = 0;
+            let places = module.meta.globals.iter().map(|(_, kind)| {
+                let at = end;
+                end += kind.size();
+                (*kind, at)
+            });
+            let values = reader.values(places, sp as usize, funcs as usize, exns as usize)?;
             let globals = module.meta.globals.iter().map(|(i, _)| *i).zip(values).collect();
-            let flags = sp as usize + kinds.iter().map(|k| k.size() as usize).sum::<usize>();
+            let flags = sp as usize + end as usize;
             (frames, globals, reader.flags(&module.meta, flags)?)
         };
         // Put the side tables back to what the frames need.
@@ -220,11 +225,18 @@ impl Reader<'_> {
         Ok(bytes.try_into().expect("N bytes"))
     }
 
-    /// Values in memory from `at` and on the side tables from `func` and `exn` on.
-    fn values(&mut self, kinds: &[Kind], at: usize, func: usize, exn: usize) -> Result<Vec<Value>> {
-        let (mut at, mut func, mut exn) = (at, func, exn);
-        let mut values = Vec::with_capacity(kinds.len());
-        for &kind in kinds {
+    /// Values by kind and place from `start` on in memory, and from `func` and `exn` on on the side tables.
+    fn values(
+        &self,
+        places: impl Iterator<Item = (Kind, u32)>,
+        start: usize,
+        func: usize,
+        exn: usize,
+    ) -> Result<Vec<Value>> {
+        let (mut func, mut exn) = (func, exn);
+        let mut values = vec![];
+        for (kind, at) in places {
+            let at = start + at as usize;
             values.push(match kind {
                 Kind::I32 => Value::I32(u32::from_le_bytes(self.array(at)?)),
                 Kind::I64 => Value::I64(u64::from_le_bytes(self.array(at)?)),
@@ -241,14 +253,13 @@ impl Reader<'_> {
                     self.exns.get(exn - 1).context("an exception is missing")?.clone()
                 }
             });
-            at += kind.size() as usize;
         }
         Ok(values)
     }
 
     /// The frames, outermost first. They lie innermost first, so they are read from the end.
     fn frames(
-        &mut self,
+        &self,
         meta: &crate::instrument::Meta,
         sp: u32,
         funcs: usize,
@@ -263,12 +274,11 @@ impl Reader<'_> {
             let point = u32::from_le_bytes(self.array(trailer + 4)?);
             let layouts = layouts.entry(func).or_insert_with(|| meta.frames.of(func).unwrap_or_default());
             let layout = layouts.get(point as usize).context("a frame is of no known point")?;
-            let start = end.checked_sub(layout.size() as usize).context("a frame is too small")?;
+            let start = end.checked_sub(layout.size as usize).context("a frame is too small")?;
             let count = |kind| layout.kinds().filter(|k| *k == kind).count();
             funcs = funcs.checked_sub(count(Kind::Func)).context("too few function references")?;
             exns = exns.checked_sub(count(Kind::Exn)).context("too few exceptions")?;
-            let kinds: Vec<_> = layout.kinds().collect();
-            let mut values = self.values(&kinds, start, funcs, exns)?;
+            let mut values = self.values(layout.places(), start, funcs, exns)?;
             let locals = values.split_off(layout.stack.len());
             frames.push(Frame {
                 func,

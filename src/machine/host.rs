@@ -73,6 +73,8 @@ pub(super) struct Host {
     pub(super) swap_fuel: Option<TypedFunc<i64, i64>>,
     /// What was left when a host function suspended the guest.
     pub(super) held_fuel: Option<i64>,
+    /// No guest may become what no snapshot may hold.
+    pub(super) limits: wasmtime::StoreLimits,
 }
 
 /// The guest called `proc_exit`.
@@ -122,6 +124,8 @@ wasi_functions!(link_all);
 /// Links everything that the module imports.
 pub(super) fn linker(module: &Module, functions: &Functions, with_wasi: bool) -> Result<Linker<Host>> {
     let mut linker = Linker::new(&module.engine.inner);
+    // A module may import the same function several times.
+    linker.allow_shadowing(true);
     if with_wasi {
         link_wasi(&mut linker)?;
         linker.func_wrap(wasi::MODULE, "proc_exit", |code: u32| -> wasmtime::Result<()> {

@@ -13,7 +13,7 @@ use super::module::Module;
 use super::trap::Trap;
 use super::values::{self, Ours};
 use crate::instrument::{PREFIX, TRAILER};
-use crate::snapshot::{Call, Value};
+use crate::snapshot::{Call, Value, limits};
 use crate::wasi::Wasi;
 
 /// A slice lasts about this long: a pause request is seen at its end.
@@ -142,20 +142,11 @@ impl Instance {
         functions: &Functions,
         call: Call,
     ) -> Result<Self> {
-        let ty = module.function(&call.export).ok_or_else(|| NoFunction::new(module, &call.export))?;
-        ensure!(
-            ty.params().len() == call.args.len(),
-            "`{}` takes {} arguments, and {} were given",
-            call.export,
-            ty.params().len(),
-            call.args.len()
-        );
-        for (value, ty) in call.args.iter().zip(ty.params()) {
-            values::to_val(value, &ty).with_context(|| format!("argument of `{}`", call.export))?;
-        }
+        check_call(module, &call)?;
         let linker = linker(module, functions, wasi.is_some())?;
-        let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None };
+        let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None, limits: limits() };
         let mut store = Store::new(&module.engine.inner, host);
+        store.limiter(|host| &mut host.limits);
         let inner =
             linker.instantiate(&mut store, &module.inner).ours().context("the guest cannot be set up")?;
         let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
@@ -173,6 +164,21 @@ impl Instance {
             stage: Stage::Before,
             slice: FIRST_SLICE,
         })
+    }
+
+    /// Makes a guest that is in no call ready for another one, on the memories, globals and tables that
+    /// the last one left, even where it trapped. Fuel counts on.
+    ///
+    /// # Errors
+    /// The guest is suspended in a call, or its start function has not returned; the function is missing,
+    /// or the arguments do not fit.
+    pub fn call(&mut self, export: &str, args: Vec<Value>) -> Result<()> {
+        ensure!(self.stage != Stage::Suspended, "the guest is suspended in a call");
+        ensure!(!self.call.in_start, "the guest's start function has not returned");
+        let call = Call { in_start: false, export: export.to_string(), args };
+        check_call(&self.module, &call)?;
+        (self.call, self.stage) = (call, Stage::Before);
+        Ok(())
     }
 
     /// Fuel consumed since the program began.
@@ -317,6 +323,29 @@ impl Instance {
         let thunk = thunk.and_then(|r| r.as_func().flatten().copied());
         thunk.with_context(|| format!("function {index} cannot be the outermost frame"))
     }
+}
+
+/// The sizes that a snapshot can hold.
+fn limits() -> wasmtime::StoreLimits {
+    let memory = usize::try_from(limits::LEN_MAX).unwrap_or(usize::MAX);
+    let table = usize::try_from(limits::TABLE_LEN_MAX).unwrap_or(usize::MAX);
+    wasmtime::StoreLimitsBuilder::new().memory_size(memory).table_elements(table).build()
+}
+
+/// Whether the module has the function that is to be called, and whether the arguments fit.
+fn check_call(module: &Module, call: &Call) -> Result<()> {
+    let ty = module.function(&call.export).ok_or_else(|| NoFunction::new(module, &call.export))?;
+    ensure!(
+        ty.params().len() == call.args.len(),
+        "`{}` takes {} arguments, and {} were given",
+        call.export,
+        ty.params().len(),
+        call.args.len()
+    );
+    for (value, ty) in call.args.iter().zip(ty.params()) {
+        values::to_val(value, &ty).with_context(|| format!("argument of `{}`", call.export))?;
+    }
+    Ok(())
 }
 
 enum Entered {

@@ -14,7 +14,7 @@ use super::instance::{Instance, Stage};
 use super::module::Module;
 use super::values::{self, Ours};
 use crate::digest::ChunkId;
-use crate::instrument::{Kind, Layout};
+use crate::instrument::{Kind, Layout, TRAILER};
 use crate::snapshot::{Exn, Frame, PAGE, State, Tree, Value};
 use crate::wasi::Wasi;
 
@@ -271,11 +271,23 @@ impl Writer {
             describe()
         );
         let values = frame.stack.iter().chain(frame.locals.iter().map(|(_, value)| value));
-        for (kind, value) in layout.kinds().zip(values) {
-            self.value(kind, value).with_context(describe)?;
+        let start = self.bytes.len();
+        let mut lying = Writer::default();
+        for ((kind, at), value) in layout.places().zip(values) {
+            lying.bytes.clear();
+            lying.value(kind, value).with_context(describe)?;
+            let at = start + at as usize;
+            if self.bytes.len() < at + lying.bytes.len() {
+                self.bytes.resize(at + lying.bytes.len(), 0);
+            }
+            self.bytes[at..at + lying.bytes.len()].copy_from_slice(&lying.bytes);
         }
+        self.funcs.append(&mut lying.funcs);
+        self.exns.append(&mut lying.exns);
+        self.bytes.resize(start + (layout.size - TRAILER) as usize, 0);
         self.bytes.extend(frame.func.to_le_bytes());
         self.bytes.extend((point as u32).to_le_bytes());
+        self.bytes.extend(layout.size.to_le_bytes());
         Ok(())
     }
 
