@@ -30,7 +30,13 @@ impl StoreArgs {
     /// The jobs in the store, which is made if there is none.
     pub fn open(&self) -> Result<Jobs> {
         let dir = self.dir()?;
-        let store = Local::open(&dir).map_err(anyhow::Error::from);
+        let store = Local::open(&dir).map_err(|error| match error {
+            StoreError::NotFound { what } => {
+                let message = format!("`{what}` cannot be made");
+                Failure::new(Exit::Store, message, "name another directory with `--store DIR`")
+            }
+            other => other.into(),
+        });
         Ok(Jobs::new(Arc::new(store.with_context(|| cannot_use(&dir))?)))
     }
 
@@ -254,6 +260,7 @@ fn told(ending: &Ending, wasm: &[u8]) -> u8 {
         Ending::Exited(code) => *code as u8,
         Ending::Trapped { message, frames } => {
             let names = Names::of(wasm);
+            let message = message.trim_start_matches("wasm trap: ");
             let mut text = format!("error: the program trapped: {message}\n");
             for (func, offset) in frames.iter().take(50) {
                 text += &format!("  at {}{}\n", names.function(*func), at(*offset));
