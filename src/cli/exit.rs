@@ -86,7 +86,7 @@ pub struct Failure {
 
 impl Failure {
     /// An error with a hint.
-    pub fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    pub fn error(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
         Self { exit, message: message.into(), hint: Some(hint.into()) }.into()
     }
 }
