@@ -282,3 +282,26 @@ fn a_runner_that_was_taken_over_stops_and_leaves_no_trace() {
     let status = Jobs::new(apart()).existing(&name).unwrap();
     assert!(status.done.is_some());
 }
+
+#[test]
+fn another_module_or_other_settings_are_named() {
+    let (small, store) = (Small::new(), Arc::new(Memory::new()));
+    small.run(store.clone(), Some(2000)).1.unwrap();
+    let jobs = Jobs::new(store.clone());
+    let refused = |engine: Settings, wasm: &[u8]| {
+        let module = Engine::new(engine).unwrap().compile(wasm).unwrap();
+        let job = jobs.hold(&"x".parse().unwrap()).unwrap();
+        format!("{:#}", job.run(&module, Options::default()).err().unwrap())
+    };
+    let other = wat::parse_str(lines(3, 3, STDOUT)).unwrap();
+    let (ours, theirs) = (small.module.id(), wasm_ckpt::digest::ModuleId::of(&other));
+    assert_eq!(
+        refused(Settings::default(), &other),
+        format!("module: the snapshot has {ours}, this host has {theirs}")
+    );
+    let settings = Settings { canonical_nans: false, ..Settings::default() };
+    let error = refused(settings, &small.wasm);
+    assert!(error.starts_with("cannot resume snapshot `"), "{error}");
+    assert!(error.ends_with("canonical NaNs: the snapshot has on, this host has off"), "{error}");
+    small.assert_resumes(store, "after refusals");
+}
