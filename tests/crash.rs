@@ -145,7 +145,12 @@ impl Small {
         let done = jobs.existing(&"x".parse().unwrap()).unwrap().done.unwrap();
         let mut kept = vec![];
         let fetch = &mut |id| Ok(jobs.chunks().read(id)?);
-        done.output.read(0, fetch, &mut |bytes| Ok(kept.extend_from_slice(bytes))).unwrap();
+        done.output
+            .read(0, fetch, &mut |bytes| {
+                kept.extend_from_slice(bytes);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(String::from_utf8(kept).unwrap(), out, "{what}");
     }
 }

@@ -113,7 +113,7 @@ fn directories(guests: &[String]) -> String {
 
 impl JobError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Held { .. } => "wait until it ends, or stop it; `--job NAME` runs the same command apart",
             Self::OtherCommand { .. } => "give another `--job`, or `--new` to begin anew under this name",
@@ -125,6 +125,5 @@ impl JobError {
             Self::ForeignDirectories { .. } => "say where they are here: `--dir HOST::GUEST` for each",
             Self::BadName { .. } | Self::Fenced { .. } | Self::Ended { .. } => return None,
         })
-        .map(str::to_string)
     }
 }
