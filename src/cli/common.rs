@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, failure};
 use super::names::Names;
 use super::signals;
 use wasm_ckpt::job::{Done, Ending, JobName, KEEP_OUTPUT, Notice, Printed, Sink, SpecDir};
@@ -33,7 +33,7 @@ impl StoreArgs {
         let store = Local::open(&dir).map_err(|error| match error {
             StoreError::NotFound { what } => {
                 let message = format!("`{what}` cannot be made");
-                Failure::error(Exit::Store, message, "name another directory with `--store DIR`")
+                failure(Exit::Store, message, "name another directory with `--store DIR`")
             }
             other => other.into(),
         });
@@ -54,7 +54,7 @@ impl StoreArgs {
     pub fn existing(&self) -> Result<Jobs> {
         let none = |dir: PathBuf| {
             let message = format!("there is no store in `{}`", dir.display());
-            Failure::error(Exit::NotFound, message, "`wasm-ckpt run` makes one; `--store DIR` names another")
+            failure(Exit::NotFound, message, "`wasm-ckpt run` makes one; `--store DIR` names another")
         };
         self.if_any()?.map_or_else(|| Err(none(self.dir()?)), Ok)
     }
@@ -64,7 +64,7 @@ impl StoreArgs {
             Some(dir) => Ok(dir.clone()),
             None => user_dir("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
                 let message = "there is no place for the store: neither HOME nor XDG_STATE_HOME is set";
-                Failure::error(Exit::Store, message, "name a directory with `--store DIR`")
+                failure(Exit::Store, message, "name a directory with `--store DIR`")
             }),
         }
     }
@@ -294,11 +294,11 @@ fn process_sinks() -> Result<[Sink; 2]> {
 pub fn read_module(path: &Path) -> Result<Vec<u8>> {
     if path == Path::new("-") {
         let message = "the module cannot come from standard input, which is the program's";
-        return Err(Failure::error(Exit::Usage, message, "store it in a file and name that"));
+        return Err(failure(Exit::Usage, message, "store it in a file and name that"));
     }
     std::fs::read(path).map_err(|error| {
         let message = format!("cannot read the module `{}`: {error}", path.display());
-        Failure::error(Exit::NotFound, message, "check the path")
+        failure(Exit::NotFound, message, "check the path")
     })
 }
 
@@ -319,7 +319,7 @@ pub fn parse_dir(text: &str) -> Result<SpecDir, String> {
 pub fn resolve_dir(dir: &SpecDir) -> Result<SpecDir> {
     let failed = |why: String| {
         let message = format!("the directory `{}` cannot be given to the program: {why}", dir.host);
-        Failure::error(Exit::NotFound, message, "`--dir HOST::GUEST` takes a directory that exists")
+        failure(Exit::NotFound, message, "`--dir HOST::GUEST` takes a directory that exists")
     };
     let path = Path::new(&dir.host).canonicalize().map_err(|error| failed(error.to_string()))?;
     if !path.is_dir() {

@@ -84,11 +84,9 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-impl Failure {
-    /// An error with a hint.
-    pub fn error(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-        Self { exit, message: message.into(), hint: Some(hint.into()) }.into()
-    }
+/// An error with a hint.
+pub fn failure(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Failure { exit, message: message.into(), hint: Some(hint.into()) }.into()
 }
 
 /// Whether a pipe that we write to has no reader any more.
@@ -147,7 +145,7 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
         JobError::NewerLog { .. } => Exit::Newer,
         JobError::ForeignDirectories { .. } => Exit::Mismatch,
     };
-    (exit, error.hint())
+    (exit, error.hint().map(str::to_string))
 }
 
 fn of_store(error: &StoreError) -> (Exit, Option<String>) {
@@ -187,7 +185,10 @@ fn of_module(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Option<
 fn of_snapshot(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Option<String>)> {
     let hint = |text: &str| Some(text.to_string());
     if cause.is::<IdentityMismatch>() {
-        return Some((Exit::Mismatch, hint("resume it with the module and the build that wrote it")));
+        return Some((
+            Exit::Mismatch,
+            hint("resume it with the module and the build that wrote it, or start anew with `run --new`"),
+        ));
     }
     if cause.is::<FileProblem>() {
         return Some((

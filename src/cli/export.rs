@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::common::StoreArgs;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, failure};
 use super::resume::{Found, find_stored};
 use wasm_ckpt::{JobError, Jobs, Snapshot};
 
@@ -40,11 +40,7 @@ pub fn main(args: Args) -> Result<()> {
         let out = io::stdout();
         if out.is_terminal() {
             let message = "a snapshot is not for a terminal";
-            return Err(Failure::error(
-                Exit::Usage,
-                message,
-                "name a file with `-o FILE`, or send it to a pipe",
-            ));
+            return Err(failure(Exit::Usage, message, "name a file with `-o FILE`, or send it to a pipe"));
         }
         jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, out.lock()))?.flush()?;
         return Ok(());

@@ -49,6 +49,11 @@ pub fn main() -> u8 {
             return if error.use_stderr() { exit::USAGE } else { 0 };
         }
     };
+    // A program whose reader has gone ends like that; for what the tool prints, the reader has read enough.
+    let broken_pipe = match cli.command {
+        Command::Run(_) | Command::Resume(_) => 128 + 13,
+        _ => 0,
+    };
     let result = match cli.command {
         Command::Run(args) => run::main(args),
         Command::Resume(args) => resume::main(args),
@@ -60,8 +65,7 @@ pub fn main() -> u8 {
         Command::Rm(args) => rm::main(args).map(|()| 0),
     };
     result.unwrap_or_else(|error| match exit::is_broken_pipe(&error) {
-        // Whoever reads us has read enough.
-        true => 0,
+        true => broken_pipe,
         false => exit::report(&error),
     })
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::common::{self, StoreArgs};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, failure};
 use wasm_ckpt::JobName;
 
 /// Remove jobs, and free what nothing needs any more
@@ -31,11 +31,7 @@ pub struct Args {
 /// Removes.
 pub fn main(args: Args) -> Result<()> {
     if args.jobs.is_empty() && !args.ended {
-        return Err(Failure::error(
-            Exit::Usage,
-            "nothing to remove is named",
-            "name jobs, or give `--ended`",
-        ));
+        return Err(failure(Exit::Usage, "nothing to remove is named", "name jobs, or give `--ended`"));
     }
     let jobs = args.store.existing()?;
     // All that is wrong is said before anything is removed.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::common::StoreArgs;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, failure};
 use super::export::snapshot_of;
 use wasm_ckpt::Jobs;
 use wasm_ckpt::store::objects;
@@ -98,5 +98,5 @@ fn everything(jobs: &Jobs) -> Result<()> {
         super::print(&format!("damaged: {line}\n"))?;
     }
     let message = format!("{} things in the store are damaged", damaged.len());
-    Err(Failure::error(Exit::Damaged, message, "snapshots that are not named are whole, and can be resumed"))
+    Err(failure(Exit::Damaged, message, "snapshots that are not named are whole, and can be resumed"))
 }

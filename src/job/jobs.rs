@@ -121,7 +121,7 @@ impl Jobs {
         let last = found.as_ref().map(|(_, last)| *last);
         if let Some(last) = last {
             // Whoever wrote the entry may have died before it was durable, and we build on it.
-            self.store().settle(log::entry_key(name, last)?.as_str())?;
+            self.store().settle(log::entry_key(name, last.seq)?.as_str())?;
         }
         let log = log::Writer::new(name, last)?;
         let status = found.map(|(status, _)| status);
@@ -194,7 +194,11 @@ impl Jobs {
     pub fn owners(&self, id: SnapshotId) -> Result<Vec<(JobName, bool)>> {
         let mut owners = vec![];
         for name in self.names()? {
-            let status = self.existing(&name)?;
+            let status = match self.existing(&name) {
+                // It tells nothing about who has made what.
+                Err(error) if is_damaged(&error) => continue,
+                other => other?,
+            };
             if status.done.is_none() && status.snapshot() == Some(id) {
                 owners.push((name, true));
                 continue;
@@ -231,6 +235,11 @@ impl Jobs {
     pub(super) fn not_found(&self, what: &'static str, name: &str) -> JobError {
         JobError::NotFound { what, name: name.to_string(), place: self.store().describe() }
     }
+}
+
+/// The log of a job cannot be read, now or ever.
+fn is_damaged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(JobError::DamagedLog { .. } | JobError::NewerLog { .. }))
 }
 
 /// The lease of a job.

@@ -18,6 +18,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -281,8 +282,10 @@ fn plan_file(
         return Ok(None);
     }
     let (dev, ino, len) = (meta.dev(), meta.ino(), meta.len());
-    let sink = |base| SinkFile { dev, ino, base };
-    let same = was.filter(|was| (was.dev, was.ino) == (dev, ino) && len >= was.base);
+    let since_1970 = meta.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    let born = since_1970.map_or(0, |time| time.as_nanos() as u64);
+    let sink = |base| SinkFile { dev, ino, born, base };
+    let same = was.filter(|was| sink(was.base) == *was && len >= was.base);
     Ok(Some(match same {
         Some(SinkFile { base, .. }) => {
             let end = base.saturating_add(covered);

@@ -14,6 +14,8 @@
 //! ```
 //!
 //! A job can have several beginnings (`--new`, or the same command after it ended); what counts is the last.
+//! Each entry says where the job stands with it, so that one finds that out from the last entry, however many
+//! there are.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,8 +40,35 @@ pub struct Entry {
     pub nonce: String,
     /// When it was written: milliseconds since 1970. To be shown, not to be relied on.
     pub time: u64,
+    /// Where the job stands with this entry.
+    pub stand: Stand,
     /// What happened.
     pub event: Event,
+}
+
+/// Where a job stands: the numbers of the entries that matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stand {
+    /// The last beginning.
+    pub begin: u64,
+    /// The last claim since.
+    pub claim: Option<u64>,
+    /// The last commit since.
+    pub head: Option<u64>,
+    /// How many commits there are since.
+    pub commits: u64,
+}
+
+impl Stand {
+    /// Where the job stands when this event is its entry `seq`.
+    fn after(self, seq: u64, event: &Event) -> Self {
+        match event {
+            Event::Begin(_) => Self { begin: seq, ..Self::default() },
+            Event::Claim(_) => Self { claim: Some(seq), ..self },
+            Event::Commit(_) => Self { head: Some(seq), commits: self.commits + 1, ..self },
+            Event::Stop | Event::Done(_) => self,
+        }
+    }
 }
 
 /// What happened.
@@ -95,6 +124,8 @@ pub struct SinkFile {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// When it was made, in ns since 1970, since inode numbers are used again; 0 if that is not known.
+    pub born: u64,
     /// Offset of the job's first byte in it.
     pub base: u64,
 }
@@ -261,37 +292,44 @@ fn decode(job: &JobName, seq: u64, bytes: &[u8]) -> Result<Entry, JobError> {
     serde_json::from_slice(bytes).map_err(damaged)
 }
 
-/// Reads where a job stands, from its last entry back to its last beginning.
-///
-/// Gives the number of the last entry as well; nothing if there is no such job.
-pub(super) fn status(store: &dyn Store, job: &JobName) -> anyhow::Result<Option<(Status, u64)>> {
-    let seqs = list(store, job)?;
-    let Some(&last) = seqs.last() else { return Ok(None) };
-    let (mut head, mut claim, mut done) = (None, None, None);
-    let (mut stopped, mut commits, mut changed) = (false, 0, 0);
-    for &seq in seqs.iter().rev() {
-        let entry = read(store, job, seq)?;
-        if seq == last {
-            stopped = matches!(entry.event, Event::Stop | Event::Done(_));
-            changed = entry.time;
-        }
-        match entry.event {
-            Event::Begin(begin) => {
-                let began = entry.time;
-                let status = Status { begin, began, changed, head, commits, claim, stopped, done };
-                return Ok(Some((status, last)));
-            }
-            Event::Claim(found) => claim = claim.or(Some(found)),
-            Event::Commit(found) => {
-                commits += 1;
-                head = head.or(Some(found));
-            }
-            Event::Stop => {}
-            Event::Done(found) => done = done.or(Some(found)),
-        }
+/// Reads where a job stands, and its last entry's number; nothing if there is no such job.
+pub(super) fn status(store: &dyn Store, job: &JobName) -> anyhow::Result<Option<(Status, Last)>> {
+    let Some(last) = list(store, job)?.pop() else { return Ok(None) };
+    let entry = read(store, job, last)?;
+    let stand = entry.stand;
+    let entry_at = |seq| if seq == last { Ok(entry.clone()) } else { read(store, job, seq) };
+    let other = |seq, what| {
+        let problem = format!("it is no {what}, and entry {last} says that it is");
+        JobError::DamagedLog { job: job.clone(), seq, problem }
+    };
+    let begun = entry_at(stand.begin)?;
+    let Event::Begin(begin) = begun.event else { return Err(other(stand.begin, "beginning").into()) };
+    let (mut claim, mut head) = (None, None);
+    if let Some(seq) = stand.claim {
+        let Event::Claim(found) = entry_at(seq)?.event else { return Err(other(seq, "claim").into()) };
+        claim = Some(found);
     }
-    let problem = "it has no beginning".to_string();
-    Err(JobError::DamagedLog { job: job.clone(), seq: last, problem }.into())
+    if let Some(seq) = stand.head {
+        let Event::Commit(found) = entry_at(seq)?.event else { return Err(other(seq, "commit").into()) };
+        head = Some(found);
+    }
+    let (began, changed, commits) = (begun.time, entry.time, stand.commits);
+    let stopped = matches!(entry.event, Event::Stop | Event::Done(_));
+    let done = match entry.event {
+        Event::Done(done) => Some(done),
+        _ => None,
+    };
+    let status = Status { begin, began, changed, head, commits, claim, stopped, done };
+    Ok(Some((status, Last { seq: last, stand })))
+}
+
+/// The last entry of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Its number.
+    pub seq: u64,
+    /// Where the job stands with it.
+    pub stand: Stand,
 }
 
 /// The end of a log, for the one who writes it.
@@ -299,27 +337,30 @@ pub(super) struct Writer {
     job: JobName,
     nonce: String,
     next: u64,
+    stand: Stand,
 }
 
 impl Writer {
     /// Writes on behind the entry `last`.
-    pub fn new(job: &JobName, last: Option<u64>) -> anyhow::Result<Self> {
+    pub fn new(job: &JobName, last: Option<Last>) -> anyhow::Result<Self> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
         let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { job: job.clone(), nonce, next: last.map_or(0, |last| last + 1) })
+        let (next, stand) = last.map_or((0, Stand::default()), |last| (last.seq + 1, last.stand));
+        Ok(Self { job: job.clone(), nonce, next, stand })
     }
 
     /// Appends an entry durably; fails with [`JobError::Fenced`] if another has written on.
     pub fn append(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
         loop {
-            let time = now();
-            let entry = Entry { format: FORMAT, nonce: self.nonce.clone(), time, event: event.clone() };
+            let (time, stand) = (now(), self.stand.after(self.next, &event));
+            let entry =
+                Entry { format: FORMAT, nonce: self.nonce.clone(), time, stand, event: event.clone() };
             let bytes = serde_json::to_vec(&entry)?;
             let key = entry_key(&self.job, self.next)?;
             let problem = match store.create(&key, &bytes) {
                 Ok(Created::Yes) => {
-                    self.next += 1;
+                    (self.next, self.stand) = (self.next + 1, stand);
                     return Ok(());
                 }
                 Ok(Created::Exists) => None,
@@ -334,7 +375,7 @@ impl Writer {
                 return Err(JobError::Fenced { job: self.job.clone() }.into());
             }
             store.settle(key.as_str())?;
-            self.next += 1;
+            (self.next, self.stand) = (self.next + 1, found.stand);
             if found.event == event {
                 return Ok(());
             }

@@ -10,7 +10,11 @@
 mod error;
 mod jobs;
 mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 mod log;
+#[cfg(test)]
+mod log_tests;
 mod name;
 mod policy;
 mod run;
@@ -22,7 +26,7 @@ pub use error::JobError;
 pub use jobs::{Job, Jobs, Snapshot};
 pub use ledger::Sink;
 pub use log::{
-    Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Status,
+    Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Stand, Status,
 };
 pub use name::{JobName, NAME_MAX};
 pub use policy::{Every, ParseEveryError};

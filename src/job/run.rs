@@ -26,7 +26,7 @@ use super::{Job, JobError, KEEP_OUTPUT, Spec};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::{Functions, Instance, MemoryTrees, Module, Slice, Until};
 use crate::snapshot::{self, Difference, IdentityMismatch, State, Value};
-use crate::store::{StoreError, objects};
+use crate::store::objects;
 use crate::wasi::{self, Host, Interrupt, Preopen, Stdin, Wasi};
 
 /// Asks a run to take a snapshot and stop. Clones share the request.
@@ -379,12 +379,10 @@ impl Run {
     /// A snapshot that is due. A store that is full or away for a while does not stop the program.
     fn snapshot_or_go_on(&mut self) -> Result<()> {
         match self.snapshot() {
-            Err(error) if error.downcast_ref::<StoreError>().is_some() => {
-                (self.observe)(Notice::SnapshotFailed(&error));
-                Ok(())
-            }
-            other => other.map(drop),
+            Err(error) if !is_fenced(&error) => (self.observe)(Notice::SnapshotFailed(&error)),
+            other => drop(other?),
         }
+        Ok(())
     }
 
     /// A snapshot, and the job is left in good order.
@@ -403,12 +401,9 @@ impl Run {
             self.ledger.output(0).write(text.as_bytes()).context("the results cannot be printed")?;
         }
         match self.store_end(&ending) {
-            Ok(()) => {}
             // All is computed and printed: that is worth more than the record of it.
-            Err(error) if error.downcast_ref::<StoreError>().is_some() => {
-                (self.observe)(Notice::ResultNotStored(&error));
-            }
-            Err(error) => return Err(error),
+            Err(error) if !is_fenced(&error) => (self.observe)(Notice::ResultNotStored(&error)),
+            other => other?,
         }
         Ok(Outcome::Ended(ending))
     }
@@ -430,7 +425,11 @@ impl Run {
     }
 }
 
-/// What an ended function returned, if it did.
+/// Another runner has taken over: nothing may be done in the job's name any more.
+fn is_fenced(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(JobError::Fenced { .. }))
+}
+
 impl Outcome {
     /// The results of the function, if it has returned.
     pub fn returned(&self) -> Option<&[Value]> {

@@ -1,0 +1,253 @@
+//! Tests of the output ledger.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+
+use super::ledger::{Former, Ledger, Sink};
+use super::log::{Printed, SinkFile};
+use crate::digest::ChunkId;
+use crate::wasi::OutputBuffer;
+
+/// Chunks that are stored.
+type Chunks = HashMap<ChunkId, Vec<u8>>;
+
+fn fetch(chunks: &Chunks) -> impl FnMut(ChunkId) -> Result<Vec<u8>> {
+    |id| chunks.get(&id).cloned().ok_or_else(|| anyhow::anyhow!("chunk {id} is missing"))
+}
+
+fn ledger(sinks: [Sink; 2], keep: u64) -> Ledger {
+    Ledger::open(sinks, &Printed::default(), keep, Arc::default(), &mut fetch(&Chunks::new())).unwrap()
+}
+
+/// What a snapshot keeps.
+fn capture(ledger: &Ledger, chunks: &mut Chunks) -> Printed {
+    let printed = ledger.capture(&mut |id, bytes| {
+        chunks.insert(id, bytes.to_vec());
+        Ok(())
+    });
+    ledger.settle();
+    printed.unwrap()
+}
+
+fn kept(printed: &Printed, stream: usize, chunks: &Chunks) -> Vec<u8> {
+    let mut all = vec![];
+    let mut take = |bytes: &[u8]| {
+        all.extend_from_slice(bytes);
+        Ok(())
+    };
+    printed.read(stream, &mut fetch(chunks), &mut take).unwrap();
+    all
+}
+
+/// Bytes of which hardly any page is like another, with pages of zeros among them.
+fn text(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|n| if (n / 4096) % 5 == 3 { 0 } else { (n / 7) as u8 ^ seed }).collect()
+}
+
+#[test]
+fn what_is_captured_is_all_that_was_printed_and_each_page_once() {
+    let ledger = ledger([Sink::Null, Sink::Null], u64::MAX);
+    let (mut chunks, mut whole, mut emitted) = (Chunks::new(), vec![], 0);
+    for (round, len) in [0, 1, 4095, 4096, 1, 70_000, 4096 * 3, 12].into_iter().enumerate() {
+        let part = text(len, round as u8);
+        ledger.output(0).write(&part).unwrap();
+        whole.extend_from_slice(&part);
+        let printed = ledger.capture(&mut |id, bytes| {
+            emitted += bytes.len();
+            chunks.insert(id, bytes.to_vec());
+            Ok(())
+        });
+        ledger.settle();
+        let printed = printed.unwrap();
+        assert_eq!(kept(&printed, 0, &chunks), whole, "round {round}");
+        assert_eq!((printed.streams[0].written, printed.lost()), (whole.len() as u64, 0));
+    }
+    assert!(emitted < 2 * whole.len(), "{emitted} bytes were stored for {}", whole.len());
+}
+
+#[test]
+fn what_could_not_be_stored_is_given_again() {
+    let ledger = ledger([Sink::Null, Sink::Null], u64::MAX);
+    let (mut chunks, mut whole) = (Chunks::new(), vec![]);
+    for round in 0..6 {
+        let part = text(30_000, round);
+        ledger.output(1).write(&part).unwrap();
+        whole.extend_from_slice(&part);
+        // Fails at once, after some chunks, and when all were given and the store then failed.
+        for most in [0, 3, usize::MAX] {
+            let mut given = 0;
+            let _ = ledger.capture(&mut |_, _| {
+                given += 1;
+                anyhow::ensure!(given <= most, "full");
+                Ok(())
+            });
+            ledger.undo();
+        }
+        let printed = capture(&ledger, &mut chunks);
+        assert_eq!(kept(&printed, 1, &chunks), whole, "round {round}");
+    }
+}
+
+#[test]
+fn no_more_is_kept_than_allowed_and_it_is_known_how_much_is_missing() {
+    let (ledger, mut chunks) = (ledger([Sink::Null, Sink::Null], 5000), Chunks::new());
+    for _ in 0..4 {
+        ledger.output(0).write(&text(3000, 1)).unwrap();
+    }
+    let printed = capture(&ledger, &mut chunks);
+    assert_eq!((printed.streams[0].written, printed.streams[0].kept, printed.lost()), (12_000, 5000, 7000));
+    assert_eq!(kept(&printed, 0, &chunks), [text(3000, 1), text(2000, 1)].concat());
+}
+
+#[test]
+fn much_output_asks_for_a_snapshot() {
+    let full = Arc::new(AtomicBool::new(false));
+    let (none, empty) = (Printed::default(), Chunks::new());
+    let ledger =
+        Ledger::open([Sink::Null, Sink::Null], &none, u64::MAX, full.clone(), &mut fetch(&empty)).unwrap();
+    let part = text(1 << 20, 2);
+    for _ in 0..64 {
+        ledger.output(0).write(&part).unwrap();
+    }
+    assert!(!full.load(Ordering::SeqCst));
+    ledger.output(1).write(b"x").unwrap();
+    assert!(full.load(Ordering::SeqCst));
+    full.store(false, Ordering::SeqCst);
+    capture(&ledger, &mut Chunks::new());
+    ledger.output(1).write(b"x").unwrap();
+    assert!(!full.load(Ordering::SeqCst));
+}
+
+fn open(path: &Path) -> File {
+    File::options().append(true).read(true).create(true).open(path).unwrap()
+}
+
+/// Goes on with what was printed, in these sinks.
+fn go_on(sinks: [Sink; 2], former: Former<'_>, chunks: &Chunks) -> (Ledger, [Option<SinkFile>; 2]) {
+    let ledger = Ledger::open(sinks, former.printed, u64::MAX, Arc::default(), &mut fetch(chunks)).unwrap();
+    let plan = ledger.plan(&former).unwrap();
+    ledger.carry_out(&plan, former.printed, &mut fetch(chunks)).unwrap();
+    (ledger, plan.sinks)
+}
+
+#[test]
+fn one_file_for_both_streams_keeps_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("both");
+    let sinks = |path: &Path| {
+        let file = open(path);
+        [Sink::File(file.try_clone().unwrap()), Sink::File(file)]
+    };
+    let (none, mut chunks) = (Printed::default(), Chunks::new());
+    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let (ledger, files) = go_on(sinks(&path), former, &chunks);
+    let mut expected = String::new();
+    for n in 0..500_u32 {
+        let line = format!("{n}\n");
+        expected += &line;
+        ledger.output((n % 3 == 1) as usize).write(line.as_bytes()).unwrap();
+    }
+    let printed = capture(&ledger, &mut chunks);
+    ledger.output(0).write(b"not covered").unwrap();
+    drop(ledger);
+    // The same file is continued; another one gets all of it, in order.
+    let other = dir.path().join("other");
+    for (path, sinks_before) in [(&path, files), (&other, files)] {
+        let former = Former { sinks: sinks_before, clean: false, printed: &printed };
+        let (ledger, _) = go_on(sinks(path), former, &chunks);
+        ledger.output(1).write(b"end").unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), format!("{expected}end"));
+    }
+    // A file that was for both and is now for one is another file.
+    let former = Former { sinks: files, clean: false, printed: &printed };
+    std::fs::write(&path, "").unwrap();
+    go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
+    let out: String = (0..500).filter(|n| n % 3 != 1).map(|n| format!("{n}\n")).collect();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), out);
+}
+
+/// What a file holds after a run that printed `0123456789`, of which a snapshot covers `covered` bytes, and one that
+/// goes on after `meanwhile` was done to the file.
+fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    std::fs::write(&path, before).unwrap();
+    let (none, mut chunks) = (Printed::default(), Chunks::new());
+    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let (ledger, files) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
+    ledger.output(0).write(&b"0123456789"[..covered]).unwrap();
+    let printed = capture(&ledger, &mut chunks);
+    if !clean {
+        ledger.output(0).write(&b"0123456789"[covered..]).unwrap();
+    }
+    meanwhile(&path);
+    let former = Former { sinks: files, clean, printed: &printed };
+    let (ledger, _) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
+    ledger.output(0).write(&b"0123456789"[covered..]).unwrap();
+    std::fs::read_to_string(&path).unwrap()
+}
+
+#[test]
+fn a_file_is_continued_from_whatever_it_has_become() {
+    let nothing = |_: &Path| {};
+    for covered in [0, 1, 5, 10] {
+        assert_eq!(continued("", covered, false, nothing), "0123456789");
+        assert_eq!(continued("head ", covered, false, nothing), "head 0123456789");
+        assert_eq!(continued("head ", covered, true, nothing), "head 0123456789");
+        let emptied = |path: &Path| std::fs::write(path, "").unwrap();
+        assert_eq!(continued("head ", covered, false, emptied), "0123456789");
+        let begun_anew = |path: &Path| std::fs::write(path, "head ").unwrap();
+        assert_eq!(continued("head ", covered, false, begun_anew), "head 0123456789");
+        let half_replayed = |path: &Path| std::fs::write(path, "head 0").unwrap();
+        assert_eq!(continued("head ", covered, false, half_replayed), "head 0123456789");
+        let replaced = |path: &Path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::write(path, "a file of others ").unwrap();
+        };
+        // Also where the inode is used again at once.
+        assert_eq!(continued("head ", covered, false, replaced), "a file of others 0123456789");
+    }
+    let appended = |path: &Path| open(path).write_all(b" others ").unwrap();
+    assert_eq!(continued("", 5, true, appended), "01234 others 56789");
+}
+
+#[test]
+fn without_append_the_offset_is_what_the_next_writer_shares() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"head ").unwrap();
+    let (none, mut chunks) = (Printed::default(), Chunks::new());
+    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let sinks = |file: &File| [Sink::File(file.try_clone().unwrap()), Sink::Null];
+    let (ledger, files) = go_on(sinks(&file), former, &chunks);
+    ledger.output(0).write(b"01234").unwrap();
+    let printed = capture(&ledger, &mut chunks);
+    ledger.output(0).write(b"567").unwrap();
+    let former = Former { sinks: files, clean: false, printed: &printed };
+    let (ledger, _) = go_on(sinks(&file), former, &chunks);
+    ledger.output(0).write(b"56789").unwrap();
+    file.write_all(b" tail").unwrap();
+    let mut found = String::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_string(&mut found).unwrap();
+    assert_eq!(found, "head 0123456789 tail");
+}
+
+#[test]
+fn other_sinks_get_everything_from_the_start() {
+    let (none, mut chunks) = (Printed::default(), Chunks::new());
+    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let (ledger, files) = go_on([Sink::Null, Sink::Null], former, &chunks);
+    ledger.output(0).write(&text(10_000, 9)).unwrap();
+    let printed = capture(&ledger, &mut chunks);
+    let buffer = OutputBuffer::default();
+    let former = Former { sinks: files, clean: false, printed: &printed };
+    let (ledger, _) = go_on([Sink::Other(Box::new(buffer.clone())), Sink::Null], former, &chunks);
+    ledger.output(0).write(b"end").unwrap();
+    assert_eq!(buffer.contents(), [text(10_000, 9), b"end".to_vec()].concat());
+}
