@@ -65,7 +65,7 @@ fn every_probe() {
             let (values, fuel) = straight(&module);
             let n = if let Value::I64(n) = values[0] { n as i64 } else { panic!("{values:?}") };
             assert_eq!(Some(n), expected);
-            let every = (fuel / 300).max(0);
+            let every = fuel / 300;
             let (again, fuel_again, pauses) = moved(&module, every, 400);
             assert_eq!((&again, fuel_again), (&values, fuel), "after {pauses} pauses");
             println!("{}: fuel {fuel}, {pauses} pauses", path.file_name().unwrap().display());

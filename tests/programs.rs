@@ -7,15 +7,19 @@ use common::{Place, Random, engine, run_to, runs};
 /// Cuts of one run; each moves the guest to a fresh instance.
 const CUTS: u64 = 20;
 
+/// Fuel for the interpreter, which is some twenty times slower.
+const PULLEY_STRETCH: u64 = 5_000_000;
+
 fn only(name: &str) -> bool {
     std::env::var("ONLY").map_or(true, |only| only.split(',').any(|o| o == name))
 }
 
 #[test]
 fn cut_at_random_and_moved_every_program_gives_the_same() {
-    let native = engine(None);
+    let (native, interpreter) = (engine(None), engine(Some("pulley64")));
     for run in runs().into_iter().filter(|run| !run.slow && only(&run.name)) {
-        let module = native.compile(&std::fs::read(&run.program).unwrap()).unwrap();
+        let wasm = std::fs::read(&run.program).unwrap();
+        let (module, pulley) = (native.compile(&wasm).unwrap(), interpreter.compile(&wasm).unwrap());
         let place = Place::new(&run);
         let mut guest = place.begin(&module);
         assert!(run_to(&mut guest, None, &run.name));
@@ -35,6 +39,21 @@ fn cut_at_random_and_moved_every_program_gives_the_same() {
             let moving = Place::snapshot(&mut guest);
             guest = place.resume(&module, &moving);
             moves += 1;
+            if moves % 7 == 3 {
+                // A stretch under the interpreter, and back.
+                let moving = Place::snapshot(&mut guest);
+                guest = place.resume(&pulley, &moving);
+                if run_to(&mut guest, Some(cut + PULLEY_STRETCH), &run.name) {
+                    break;
+                }
+                let moving = Place::snapshot(&mut guest);
+                guest = place.resume(&module, &moving);
+            }
+        }
+        // Ended already, if the last cut was within the last stretch.
+        if guest.fuel() >= total {
+            place.check(&format!("moved {moves} times"));
+            continue;
         }
         // Wall time may steer a program; where it does not, the fuel is the same as well.
         let done = run_to(&mut guest, None, &run.name);

@@ -134,3 +134,15 @@ fn deep_nesting() {
     let (values, fuel) = straight(&module);
     assert_eq!(moved(&module, 10, fuel), values);
 }
+
+/// What is emitted depends on the module alone, not on which thread was first.
+#[test]
+fn the_same_module_is_rewritten_the_same() {
+    for name in ["calculator", "kernels_simd", "extsort"] {
+        let wasm = std::fs::read(common::guests().join(format!("wasm/{name}.wasm"))).unwrap();
+        let first = wasm_ckpt::instrument::instrument(&wasm).unwrap();
+        for _ in 0..5 {
+            assert!(wasm_ckpt::instrument::instrument(&wasm).unwrap().wasm == first.wasm, "{name}");
+        }
+    }
+}

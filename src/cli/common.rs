@@ -30,7 +30,13 @@ impl StoreArgs {
     /// The jobs in the store, which is made if there is none.
     pub fn open(&self) -> Result<Jobs> {
         let dir = self.dir()?;
-        let store = Local::open(&dir).map_err(anyhow::Error::from);
+        let store = Local::open(&dir).map_err(|error| match error {
+            StoreError::NotFound { what } => {
+                let message = format!("`{what}` cannot be made");
+                Failure::error(Exit::Store, message, "name another directory with `--store DIR`")
+            }
+            other => other.into(),
+        });
         Ok(Jobs::new(Arc::new(store.with_context(|| cannot_use(&dir))?)))
     }
 
@@ -48,7 +54,7 @@ impl StoreArgs {
     pub fn existing(&self) -> Result<Jobs> {
         let none = |dir: PathBuf| {
             let message = format!("there is no store in `{}`", dir.display());
-            Failure::new(Exit::NotFound, message, "`wasm-ckpt run` makes one; `--store DIR` names another")
+            Failure::error(Exit::NotFound, message, "`wasm-ckpt run` makes one; `--store DIR` names another")
         };
         self.if_any()?.map_or_else(|| Err(none(self.dir()?)), Ok)
     }
@@ -58,7 +64,7 @@ impl StoreArgs {
             Some(dir) => Ok(dir.clone()),
             None => user_dir("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
                 let message = "there is no place for the store: neither HOME nor XDG_STATE_HOME is set";
-                Failure::new(Exit::Store, message, "name a directory with `--store DIR`")
+                Failure::error(Exit::Store, message, "name a directory with `--store DIR`")
             }),
         }
     }
@@ -254,6 +260,7 @@ fn told(ending: &Ending, wasm: &[u8]) -> u8 {
         Ending::Exited(code) => *code as u8,
         Ending::Trapped { message, frames } => {
             let names = Names::of(wasm);
+            let message = message.trim_start_matches("wasm trap: ");
             let mut text = format!("error: the program trapped: {message}\n");
             for (func, offset) in frames.iter().take(50) {
                 text += &format!("  at {}{}\n", names.function(*func), at(*offset));
@@ -287,11 +294,11 @@ fn process_sinks() -> Result<[Sink; 2]> {
 pub fn read_module(path: &Path) -> Result<Vec<u8>> {
     if path == Path::new("-") {
         let message = "the module cannot come from standard input, which is the program's";
-        return Err(Failure::new(Exit::Usage, message, "store it in a file and name that"));
+        return Err(Failure::error(Exit::Usage, message, "store it in a file and name that"));
     }
     std::fs::read(path).map_err(|error| {
         let message = format!("cannot read the module `{}`: {error}", path.display());
-        Failure::new(Exit::NotFound, message, "check the path")
+        Failure::error(Exit::NotFound, message, "check the path")
     })
 }
 
@@ -312,7 +319,7 @@ pub fn parse_dir(text: &str) -> Result<SpecDir, String> {
 pub fn resolve_dir(dir: &SpecDir) -> Result<SpecDir> {
     let failed = |why: String| {
         let message = format!("the directory `{}` cannot be given to the program: {why}", dir.host);
-        Failure::new(Exit::NotFound, message, "`--dir HOST::GUEST` takes a directory that exists")
+        Failure::error(Exit::NotFound, message, "`--dir HOST::GUEST` takes a directory that exists")
     };
     let path = Path::new(&dir.host).canonicalize().map_err(|error| failed(error.to_string()))?;
     if !path.is_dir() {

@@ -86,7 +86,7 @@ pub struct Failure {
 
 impl Failure {
     /// An error with a hint.
-    pub fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    pub fn error(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
         Self { exit, message: message.into(), hint: Some(hint.into()) }.into()
     }
 }
@@ -130,7 +130,11 @@ fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
         let module = || of_module(cause);
         job.or_else(store).or_else(module).or_else(|| of_snapshot(cause))
     });
-    known.unwrap_or((Exit::Failed, None))
+    let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    known.unwrap_or_else(|| match error.chain().any(|e| e.downcast_ref().is_some_and(missing)) {
+        true => (Exit::NotFound, Some("check the path".to_string())),
+        false => (Exit::Failed, None),
+    })
 }
 
 fn of_job(error: &JobError) -> (Exit, Option<String>) {

@@ -40,7 +40,7 @@ pub fn main(args: Args) -> Result<()> {
         let out = io::stdout();
         if out.is_terminal() {
             let message = "a snapshot is not for a terminal";
-            return Err(Failure::new(
+            return Err(Failure::error(
                 Exit::Usage,
                 message,
                 "name a file with `-o FILE`, or send it to a pipe",

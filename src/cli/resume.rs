@@ -143,12 +143,12 @@ fn only_job(jobs: &Jobs) -> Result<Found> {
     match open.as_slice() {
         [one] => Ok(Found::Job(one.clone())),
         [] => {
-            Err(Failure::new(Exit::NotFound, "no job waits to be resumed", "`wasm-ckpt ls` lists all jobs"))
+            Err(Failure::error(Exit::NotFound, "no job waits to be resumed", "`wasm-ckpt ls` lists all jobs"))
         }
         many => {
             let names: Vec<_> = many.iter().take(10).map(|name| format!("`{name}`")).collect();
             let message = format!("{} jobs wait to be resumed: {}", many.len(), names.join(", "));
-            Err(Failure::new(Exit::Usage, message, "name one of them"))
+            Err(Failure::error(Exit::Usage, message, "name one of them"))
         }
     }
 }
@@ -173,7 +173,7 @@ fn of_snapshot(jobs: &Jobs, id: SnapshotId, name: Option<&JobName>, common: &Run
     let mut job = jobs.hold(&name)?;
     if job.status().is_some() {
         let message = format!("there is a job `{name}` already");
-        return Err(Failure::new(Exit::OtherCommand, message, "give another `--job`"));
+        return Err(Failure::error(Exit::OtherCommand, message, "give another `--job`"));
     }
     // A snapshot that no job has made here came from elsewhere, and so do its directories.
     job.begin_from(id, owners.is_empty())?;

@@ -31,7 +31,11 @@ pub struct Args {
 /// Removes.
 pub fn main(args: Args) -> Result<()> {
     if args.jobs.is_empty() && !args.ended {
-        return Err(Failure::new(Exit::Usage, "nothing to remove is named", "name jobs, or give `--ended`"));
+        return Err(Failure::error(
+            Exit::Usage,
+            "nothing to remove is named",
+            "name jobs, or give `--ended`",
+        ));
     }
     let jobs = args.store.existing()?;
     // All that is wrong is said before anything is removed.

@@ -122,7 +122,7 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
     for arg in &args.program[1..] {
         given.push(arg.to_str().map(str::to_string).ok_or_else(|| {
             let message = format!("the argument {arg:?} is not UTF-8, and programs take nothing else");
-            Failure::new(Exit::Usage, message, "give another argument")
+            Failure::error(Exit::Usage, message, "give another argument")
         })?);
     }
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -144,7 +144,7 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
 }
 
 fn variable(text: &str) -> Result<(String, String)> {
-    let fault = |message: String, hint: &str| Err(Failure::new(Exit::Usage, message, hint));
+    let fault = |message: String, hint: &str| Err(Failure::error(Exit::Usage, message, hint));
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, value.to_string()),
         None => match std::env::var(text) {

@@ -98,5 +98,5 @@ fn everything(jobs: &Jobs) -> Result<()> {
         super::print(&format!("damaged: {line}\n"))?;
     }
     let message = format!("{} things in the store are damaged", damaged.len());
-    Err(Failure::new(Exit::Damaged, message, "snapshots that are not named are whole, and can be resumed"))
+    Err(Failure::error(Exit::Damaged, message, "snapshots that are not named are whole, and can be resumed"))
 }

@@ -37,7 +37,6 @@ impl Reencode for Renamed<'_, '_> {
 
 /// Puts the module together.
 pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) -> Result<Vec<u8>, Error> {
-    // Bodies first: they may ask for more types.
     let additions = Additions::new(cx, types);
     let mut out = wasm_encoder::Module::new();
     let module = cx.module;
@@ -55,7 +54,7 @@ pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) ->
         functions.function(*ty);
     }
     for (params, results) in types.all() {
-        section.ty().function(params.into_iter().map(encoded), results.into_iter().map(encoded));
+        section.ty().function(params.iter().copied().map(encoded), results.iter().copied().map(encoded));
     }
     out.section(&section);
 

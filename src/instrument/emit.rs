@@ -242,6 +242,15 @@ impl Emitter<'_, '_, '_> {
                 let depth = self.label(*depth);
                 self.sink().br_on_non_null(depth);
             }
+            OpKind::BrOnCast { depth, from, to, fail } => {
+                let depth = self.label(*depth);
+                let ours = |ty: wasmparser::RefType| ty.try_into().expect("validated: a module's own type");
+                if *fail {
+                    self.sink().br_on_cast_fail(depth, ours(*from), ours(*to));
+                } else {
+                    self.sink().br_on_cast(depth, ours(*from), ours(*to));
+                }
+            }
             OpKind::BrTable(targets, default) => {
                 let targets: Vec<_> = targets.iter().map(|&d| self.label(d)).collect();
                 let default = self.label(*default);

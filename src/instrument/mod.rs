@@ -122,7 +122,7 @@ pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
     let mut module = module::Module::parse(wasm)?;
     let graph = callgraph::CallGraph::build(&mut module)?;
     let hidden = hidden::Hidden::new(&module, &graph.by_reference, &graph.can_suspend, graph.has_exceptions);
-    let types = types::TypeTable::new(module.types.len() as u32);
+    let types = types::TypeTable::new(&module.types);
     let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types };
     let emitted: Vec<emit::Emitted> = module
         .bodies

@@ -1,6 +1,6 @@
 //! A function body as the emitter sees it: constructs, suspension points, regions.
 
-use wasmparser::ValType;
+use wasmparser::{RefType, ValType};
 
 use super::liveness::{Block, Liveness};
 
@@ -33,6 +33,13 @@ pub enum OpKind {
     BrTable(Vec<u32>, u32),
     BrOnNull(u32),
     BrOnNonNull(u32),
+    /// Of function references. `fail`: `br_on_cast_fail`.
+    BrOnCast {
+        depth: u32,
+        from: RefType,
+        to: RefType,
+        fail: bool,
+    },
     /// A call that can suspend.
     Call(PointId),
     /// A tail call to an import: its wrapper is called.

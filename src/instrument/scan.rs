@@ -182,9 +182,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             | RefI31
             | AnyConvertExtern
             | ExternConvertAny
-            | RefEq
-            | BrOnCast { .. }
-            | BrOnCastFail { .. } => Err(gc_refused(Item::new("function", self.func), offset)),
+            | RefEq => Err(gc_refused(Item::new("function", self.func), offset)),
             RefTestNonNull { hty }
             | RefTestNullable { hty }
             | RefCastNonNull { hty }
@@ -192,6 +190,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
             | RefNull { hty } => {
                 let ty = wasmparser::RefType::new(true, *hty);
                 ty.map_or(Ok(()), |ty| {
+                    self.module.value_type("function", self.func, ValType::Ref(ty), offset)
+                })
+            }
+            BrOnCast { from_ref_type, to_ref_type, .. } | BrOnCastFail { from_ref_type, to_ref_type, .. } => {
+                [*from_ref_type, *to_ref_type].into_iter().try_for_each(|ty| {
                     self.module.value_type("function", self.func, ValType::Ref(ty), offset)
                 })
             }
@@ -436,6 +439,14 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.branch(*relative_depth, 0.5);
                 self.flow.split();
                 self.note(OpKind::BrOnNonNull(*relative_depth), start, end);
+            }
+            Operator::BrOnCast { relative_depth, from_ref_type, to_ref_type }
+            | Operator::BrOnCastFail { relative_depth, from_ref_type, to_ref_type } => {
+                self.branch(*relative_depth, 0.5);
+                self.flow.split();
+                let (depth, from, to) = (*relative_depth, *from_ref_type, *to_ref_type);
+                let fail = matches!(op, Operator::BrOnCastFail { .. });
+                self.note(OpKind::BrOnCast { depth, from, to, fail }, start, end);
             }
             Operator::BrTable { targets } => {
                 let list = targets.targets().collect::<Result<Vec<_>, _>>()?;

@@ -1,38 +1,75 @@
 //! Function types that the rewriter needs besides the module's own.
+//!
+//! A block's type is a value type or one of the module's function types, so all signatures that rewriting can
+//! need follow from those: they are laid down before the functions are rewritten, in parallel, and the
+//! emitted module does not depend on which thread was first.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use wasm_encoder::BlockType;
-use wasmparser::ValType;
+use wasmparser::{FuncType, ValType};
 
-use super::hidden::encoded;
+use super::hidden::{encoded, nullable};
 
 type Signature = (Vec<ValType>, Vec<ValType>);
 
-/// Types by signature; the indexes follow those of the module. Shared by the threads that rewrite, so an
-/// index depends on who asks first: nothing that leaves the rewriter may depend on it.
+/// Types by signature; the indexes follow those of the module.
 pub struct TypeTable {
     first: u32,
-    state: Mutex<(HashMap<Signature, u32>, Vec<Signature>)>,
+    by_signature: HashMap<Signature, u32>,
+    all: Vec<Signature>,
 }
 
 impl TypeTable {
-    /// A table whose first new type has this index.
-    pub fn new(first: u32) -> Self {
-        Self { first, state: Mutex::default() }
+    /// The types needed for a module with these; structs and others are `None`.
+    pub fn new(types: &[Option<FuncType>]) -> Self {
+        use ValType::{I32, I64};
+        const FUNCREF: ValType = ValType::FUNCREF;
+        const EXNREF: ValType = ValType::EXNREF;
+        let mut table = Self { first: types.len() as u32, by_signature: HashMap::new(), all: vec![] };
+        let exn = ValType::Ref(wasmparser::RefType::EXN);
+        // The helpers' and those of the functions that the host calls.
+        let own: [(&[ValType], &[ValType]); 11] = [
+            (&[], &[]),
+            (&[FUNCREF], &[]),
+            (&[], &[FUNCREF]),
+            (&[EXNREF], &[]),
+            (&[], &[EXNREF]),
+            (&[], &[exn]),
+            (&[I64], &[I64]),
+            (&[I64], &[]),
+            (&[I64, I32, I32, I32], &[]),
+            (&[], &[I32, I32, I32]),
+            (&[I32], &[]),
+        ];
+        for (params, results) in own {
+            table.add(params.to_vec(), results.to_vec());
+        }
+        for ty in types.iter().flatten() {
+            let (params, results) = (ty.params().to_vec(), ty.results().to_vec());
+            // A block that was moved has no parameters; nor has a thunk.
+            table.add(vec![], results.clone());
+            // A loop is entered with nulls when it is rebuilt.
+            table.add(params.iter().map(|&ty| nullable(ty)).collect(), results.clone());
+            // A `try_table` that stays where it is.
+            table.add(params, results);
+        }
+        table
+    }
+
+    fn add(&mut self, params: Vec<ValType>, results: Vec<ValType>) {
+        let next = self.first + self.all.len() as u32;
+        let signature = (params, results);
+        if !self.by_signature.contains_key(&signature) {
+            self.by_signature.insert(signature.clone(), next);
+            self.all.push(signature);
+        }
     }
 
     /// The index of a function type.
     pub fn func_type(&self, params: &[ValType], results: &[ValType]) -> u32 {
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (by_signature, all) = &mut *state;
-        let signature = (params.to_vec(), results.to_vec());
-        let first = self.first;
-        *by_signature.entry(signature.clone()).or_insert_with(|| {
-            all.push(signature);
-            first + all.len() as u32 - 1
-        })
+        let found = self.by_signature.get(&(params.to_vec(), results.to_vec()));
+        *found.expect("every signature follows from the module's types")
     }
 
     /// The type of a block.
@@ -45,7 +82,7 @@ impl TypeTable {
     }
 
     /// All new types, by index.
-    pub fn all(&self) -> Vec<Signature> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).1.clone()
+    pub fn all(&self) -> &[Signature] {
+        &self.all
     }
 }

@@ -114,7 +114,7 @@ fn directories(guests: &[String]) -> String {
 impl JobError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        Some(match self {
+        let hint = match self {
             Self::Held { .. } => "wait until it ends, or stop it; `--job NAME` runs the same command apart",
             Self::OtherCommand { .. } => "give another `--job`, or `--new` to begin anew under this name",
             Self::NotFound { .. } => "`wasm-ckpt ls` lists the jobs, `ls --snapshots JOB` a job's snapshots",
@@ -124,7 +124,7 @@ impl JobError {
             Self::DamagedLog { .. } => "`wasm-ckpt rm` removes the job",
             Self::ForeignDirectories { .. } => "say where they are here: `--dir HOST::GUEST` for each",
             Self::BadName { .. } | Self::Fenced { .. } | Self::Ended { .. } => return None,
-        })
-        .map(str::to_string)
+        };
+        Some(hint.to_string())
     }
 }

@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::jobs::Snapshot;
 use super::ledger::{Former, Ledger, Sink};
 use super::log::{Claim, Commit, Done, Ending, Event, Printed, Status};
 use super::policy::Every;
-use super::{Job, JobError, KEEP_OUTPUT};
+use super::{Job, JobError, KEEP_OUTPUT, Spec};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::{Functions, Instance, MemoryTrees, Module, Slice, Until};
-use crate::snapshot::{self, State, Value};
+use crate::snapshot::{self, Difference, IdentityMismatch, State, Value};
 use crate::store::{StoreError, objects};
 use crate::wasi::{self, Host, Interrupt, Preopen, Stdin, Wasi};
 
@@ -157,6 +157,7 @@ impl Job {
             let (job, ending) = (self.name().clone(), format!("{:?}", done.ending));
             return Err(JobError::Ended { job, ending }.into());
         }
+        same_module(&status.begin.spec, module)?;
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
         let Options { every, pause_after, pause, stdin, sinks, keep_output, dirs, .. } = options;
@@ -197,10 +198,18 @@ impl Job {
     }
 }
 
+/// The module must be the job's.
+fn same_module(spec: &Spec, module: &Module) -> Result<(), IdentityMismatch> {
+    if spec.module == module.id() {
+        return Ok(());
+    }
+    let (found, expected) = (spec.module.to_string(), module.id().to_string());
+    Err(IdentityMismatch(vec![Difference { what: "module", found, expected }]))
+}
+
 /// The job's program before its first instruction.
 fn fresh(module: &Module, status: &Status, functions: &Functions, host: Host) -> Result<Instance> {
     let spec = &status.begin.spec;
-    ensure!(spec.module == module.id(), "the job runs another module, {}", spec.module.short());
     let wasi = Wasi::new(spec.wasi_config(status.begin.seed), host)?;
     Instance::new(module, Some(wasi), functions, &spec.call.0, spec.call.1.clone())
 }

@@ -73,6 +73,8 @@ pub(super) struct Host {
     pub(super) swap_fuel: Option<TypedFunc<i64, i64>>,
     /// What was left when a host function suspended the guest.
     pub(super) held_fuel: Option<i64>,
+    /// No guest may become what no snapshot may hold.
+    pub(super) limits: wasmtime::StoreLimits,
 }
 
 /// The guest called `proc_exit`.

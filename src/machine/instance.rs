@@ -13,7 +13,7 @@ use super::module::Module;
 use super::trap::Trap;
 use super::values::{self, Ours};
 use crate::instrument::{PREFIX, TRAILER};
-use crate::snapshot::{Call, Value};
+use crate::snapshot::{Call, Value, limits};
 use crate::wasi::Wasi;
 
 /// A slice lasts about this long: a pause request is seen at its end.
@@ -144,8 +144,9 @@ impl Instance {
     ) -> Result<Self> {
         check_call(module, &call)?;
         let linker = linker(module, functions, wasi.is_some())?;
-        let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None };
+        let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None, limits: limits() };
         let mut store = Store::new(&module.engine.inner, host);
+        store.limiter(|host| &mut host.limits);
         let inner =
             linker.instantiate(&mut store, &module.inner).ours().context("the guest cannot be set up")?;
         let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
@@ -322,6 +323,13 @@ impl Instance {
         let thunk = thunk.and_then(|r| r.as_func().flatten().copied());
         thunk.with_context(|| format!("function {index} cannot be the outermost frame"))
     }
+}
+
+/// The sizes that a snapshot can hold.
+fn limits() -> wasmtime::StoreLimits {
+    let memory = usize::try_from(limits::LEN_MAX).unwrap_or(usize::MAX);
+    let table = usize::try_from(limits::TABLE_LEN_MAX).unwrap_or(usize::MAX);
+    wasmtime::StoreLimitsBuilder::new().memory_size(memory).table_elements(table).build()
 }
 
 /// Whether the module has the function that is to be called, and whether the arguments fit.

@@ -108,7 +108,6 @@ use stdio::Streams;
 pub use clock::{ClockMode, ClockState};
 pub use config::{Config, Preopen};
 pub use errno::{Errno, Stop};
-#[allow(unused_imports)] // For the machine, which links them.
 pub(crate) use functions::wasi_functions;
 pub use functions::{FUNCTIONS, Function, MODULE, Param};
 pub use interrupt::Interrupt;

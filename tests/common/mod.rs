@@ -18,9 +18,9 @@ pub struct Run {
     pub name: String,
     pub program: PathBuf,
     pub slow: bool,
-    stdin: Option<PathBuf>,
-    directories: String,
-    args: Vec<String>,
+    pub stdin: Option<PathBuf>,
+    pub directories: String,
+    pub args: Vec<String>,
 }
 
 pub fn guests() -> PathBuf {
@@ -156,7 +156,18 @@ impl Place {
             String::from_utf8_lossy(&found[at..(at + 60).min(found.len())]),
             String::from_utf8_lossy(&self.stderr.contents())
         );
-        let files = expected.join(format!("{name}.files"));
+        self.check_files(how);
+    }
+
+    /// The run's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Checks the files that the run has left.
+    pub fn check_files(&self, how: &str) {
+        let name = &self.run.name;
+        let files = guests().join("expected").join(format!("{name}.files"));
         if files.exists() {
             let below = if self.run.directories.starts_with("tree:") { "out" } else { "" };
             let script = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -r -d '\\n' sha256sum";

@@ -40,6 +40,8 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
+// One at a time: the size of the enum does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Guest {
     Local(Local),
     Moved(Box<Moved>),
@@ -417,6 +419,7 @@ impl Script<'_> {
     }
 }
 
+#[allow(clippy::large_enum_variant)] // as above
 enum Instantiated {
     Ready(Guest),
     Refused(String),

@@ -1,0 +1,443 @@
+//! The commands: what they print, on which stream, and with which exit code.
+
+mod tool;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use tool::{BOTH, Running, STDOUT, Told, Tool, lines, printed, printed_apart};
+
+const FIB: &str = r#"(module
+  (func $fib (export "fib") (param $n i32) (result i32)
+    (if (result i32) (i32.lt_u (local.get $n) (i32.const 2))
+      (then (local.get $n))
+      (else (i32.add (call $fib (i32.sub (local.get $n) (i32.const 1)))
+                     (call $fib (i32.sub (local.get $n) (i32.const 2)))))))
+  (func (export "mixed") (param i32 i64 f32 f64) (result f64 i64)
+    (f64.add (local.get 3) (f64.promote_f32 (local.get 2)))
+    (i64.add (local.get 1) (i64.extend_i32_s (local.get 0)))))"#;
+
+fn told(code: i32, out: &str, err: &str) -> Told {
+    Told { code, out: out.to_string(), err: err.to_string() }
+}
+
+#[test]
+fn a_function_is_called_and_its_results_printed() {
+    let tool = Tool::new();
+    tool.wat("fib.wasm", FIB);
+    assert_eq!(tool.run(&["run", "--invoke", "fib", "fib.wasm", "20"]), told(0, "6765\n", ""));
+    let mixed = ["run", "--invoke", "mixed", "fib.wasm", "-7", "0x10", "0.5", "-2e3"];
+    assert_eq!(tool.run(&mixed), told(0, "-1999.5\n9\n", ""));
+}
+
+#[test]
+fn pause_resume_and_what_is_said() {
+    let tool = Tool::new();
+    tool.wat("fib.wasm", FIB);
+    let paused =
+        tool.run(&["run", "--pause-after", "1000", "--id-file", "id", "--invoke", "fib", "fib.wasm", "20"]);
+    let said = "wasm-ckpt: paused at fuel 1001, snapshot #; `wasm-ckpt resume fib-#` goes on\n";
+    assert!(paused.code == 75 && paused.out.is_empty(), "{paused:?}");
+    assert_eq!(
+        paused.err.replace(|c: char| c.is_ascii_digit(), "0"),
+        said.replace(|c: char| c.is_ascii_digit(), "0")
+    );
+    let id = fs::read_to_string(tool.path("id")).unwrap();
+    assert!(id.len() == 65 && id.ends_with('\n'), "{id}");
+
+    // By id in a file, on another instruction set; by the beginning of the id; by nothing, as it is the only one.
+    let again =
+        tool.run(&["resume", "@id", "--target", "pulley64", "--pause-after", "5000", "--id-file", "id2"]);
+    assert!(again.code == 75 && again.err.contains("going on from fuel"), "{again:?}");
+    let id2 = fs::read_to_string(tool.path("id2")).unwrap();
+    let third = tool.run(&["resume", "-q", &id2[..8], "--pause-after", "9000"]);
+    assert_eq!(third, told(75, "", ""));
+    let last = tool.run(&["resume", "-q"]);
+    assert_eq!(last, told(0, "6765\n", ""));
+    // An earlier snapshot begins another job, and both have ended now.
+    let fork = tool.run(&["resume", "-q", "@id"]);
+    assert_eq!(fork, told(0, "6765\n", ""));
+    assert_eq!(
+        tool.run(&["resume"]).err,
+        "error: no job waits to be resumed\n  hint: `wasm-ckpt ls` lists all jobs\n"
+    );
+    let jobs = tool.json(&["ls", "--json"]);
+    assert_eq!(jobs.as_array().unwrap().len(), 2);
+    assert!(jobs.as_array().unwrap().iter().all(|job| job["state"] == "returned"), "{jobs}");
+}
+
+#[test]
+fn the_same_command_continues_and_then_starts_anew() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(10, 1000, STDOUT));
+    let run = |more: &[&str]| tool.run(&[&["run"], more, &["lines.wasm"]].concat());
+    let paused = run(&["-q", "--pause-after", "5000"]);
+    assert!(paused.code == 75 && printed(10).starts_with(&paused.out), "{paused:?}");
+    // A pipe gets all of it; and it is said that this is the same job.
+    let rest = run(&[]);
+    assert_eq!((rest.code, rest.out), (0, printed(10)));
+    assert!(
+        rest.err.starts_with("wasm-ckpt: job `lines-#` was interrupted: going on from fuel 50"),
+        "{}",
+        rest.err
+    );
+    assert_eq!(run(&[]), told(0, &printed(10), ""));
+    // Other arguments, another directory: another job.
+    assert_eq!(run(&["-q", "--pause-after", "5000"]).code, 75);
+    assert_eq!(tool.run(&["run", "lines.wasm", "x"]), told(0, &printed(10), ""));
+    fs::create_dir(tool.path("sub")).unwrap();
+    let elsewhere = tool.command(&["run", "../lines.wasm"]).current_dir(tool.path("sub")).output().unwrap();
+    assert_eq!(tool.told(elsewhere), told(0, &printed(10), ""));
+    assert_eq!(run(&["--new"]), told(0, &printed(10), ""));
+}
+
+#[test]
+fn a_named_job_gives_its_stored_result() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(30, 100, BOTH));
+    let (out, err) = printed_apart(30);
+    let run = |more: &[&str]| tool.run(&[&["run", "-q", "--job", "x"], more].concat());
+    let first = run(&["lines.wasm"]);
+    assert_eq!((first.code, &first.out, &first.err), (0, &out, &err));
+    // Another program under the name is refused, unless it is to begin anew.
+    tool.wat("fib.wasm", FIB);
+    let refused = run(&["--invoke", "fib", "fib.wasm", "5"]);
+    assert_eq!(refused.code, 71);
+    assert!(
+        refused.err.starts_with("error: job `x` runs another command: module: it has #, given is #; "),
+        "{}",
+        refused.err
+    );
+    assert!(refused.err.contains("function: it has _start(), given is fib(5)"), "{}", refused.err);
+    assert!(refused.err.ends_with("hint: give another `--job`, or `--new` to begin anew under this name\n"));
+    // The first one's result is still there, even when its module is changed to trap.
+    let again = run(&["lines.wasm"]);
+    assert_eq!((again.code, &again.out, &again.err), (0, &out, &err));
+    assert_eq!(run(&["--new", "--invoke", "fib", "fib.wasm", "5"]), told(0, "5\n", ""));
+    assert_eq!(tool.run(&["resume", "-q", "x"]), told(0, "5\n", ""));
+}
+
+#[test]
+fn output_to_files_is_neither_repeated_nor_lost() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(60, 1000, BOTH));
+    let (out, err) = printed_apart(60);
+    for joint in [false, true] {
+        for append in [false, true] {
+            let out_path = tool.path(&format!("out-{joint}-{append}"));
+            let err_path = if joint { out_path.clone() } else { tool.path(&format!("err-{append}")) };
+            if append {
+                fs::write(&out_path, "before\n").unwrap();
+            }
+            let job = format!("j-{joint}-{append}");
+            let open = |path: &std::path::Path| {
+                if append {
+                    fs::File::options().append(true).create(true).open(path).unwrap()
+                } else {
+                    fs::File::create(path).unwrap()
+                }
+            };
+            for pause in ["7000", "14000", "33000", "999999999"] {
+                let stdout = open(&out_path);
+                let stderr = if joint { stdout.try_clone().unwrap() } else { open(&err_path) };
+                let mut command =
+                    tool.command(&["run", "-q", "--job", &job, "--pause-after", pause, "lines.wasm"]);
+                let status = command.stdout(stdout).stderr(stderr).status().unwrap();
+                assert_eq!(status.code(), Some(if pause == "999999999" { 0 } else { 75 }));
+            }
+            let head = if append { "before\n" } else { "" };
+            let found = fs::read_to_string(&out_path).unwrap();
+            if joint {
+                assert_eq!(found, format!("{head}{}", printed(60)), "append {append}");
+            } else {
+                assert_eq!(found, format!("{head}{out}"), "append {append}");
+                assert_eq!(fs::read_to_string(&err_path).unwrap(), err, "append {append}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_others_append_after_a_pause_stays() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
+    let log = tool.path("log");
+    let open = || fs::File::options().append(true).create(true).open(&log).unwrap();
+    let run = |pause: &str| {
+        tool.command(&["run", "-q", "--job", "x", "--pause-after", pause, "lines.wasm"])
+            .stdout(open())
+            .status()
+            .unwrap()
+    };
+    assert_eq!(run("7000").code(), Some(75));
+    let first = fs::read_to_string(&log).unwrap();
+    open().write_all(b"another\n").unwrap();
+    assert_eq!(run("999999999").code(), Some(0));
+    let rest = printed(20).strip_prefix(&first).unwrap().to_string();
+    assert_eq!(fs::read_to_string(&log).unwrap(), format!("{first}another\n{rest}"));
+}
+
+#[test]
+fn output_beyond_what_is_kept_is_missing_and_that_is_said() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
+    let run = |pause: &str| {
+        tool.run(&["run", "--job", "x", "--keep-output", "24", "--pause-after", pause, "lines.wasm"])
+    };
+    let first = run("30000");
+    let printed_first = first.out.len() as u64;
+    assert!(first.code == 75 && printed_first > 24, "{first:?}");
+    let second = run("999999999");
+    let missing = printed_first - 24;
+    let said =
+        format!("wasm-ckpt: {missing} bytes that were printed before are not kept and are missing here\n");
+    assert!(second.err.ends_with(&said), "{}", second.err);
+    assert_eq!(second.out, printed(2) + &printed(20)[printed_first as usize..]);
+}
+
+#[test]
+fn exported_and_imported() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
+    assert_eq!(tool.run(&["run", "-q", "--job", "x", "--pause-after", "9000", "lines.wasm"]).code, 75);
+    assert_eq!(tool.run(&["export", "x", "-o", "x.ckpt"]), told(0, "", ""));
+    let piped = tool.command(&["export", "x"]).output().unwrap();
+    assert!(piped.stdout == fs::read(tool.path("x.ckpt")).unwrap());
+
+    // Into another store: as a file, through a pipe, and by import.
+    let other = |store: &str, args: &[&str]| {
+        let mut command = tool.command(args);
+        command.env("WASM_CKPT_STORE", tool.path(store));
+        command
+    };
+    let file = tool.told(other("other", &["resume", "-q", "x.ckpt"]).output().unwrap());
+    assert_eq!(file, told(0, &printed(20), ""));
+    let mut child =
+        other("third", &["resume", "-q", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&piped.stdout).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap()), (Some(0), printed(20)));
+    let import = || tool.told(other("fourth", &["import", "x.ckpt"]).output().unwrap());
+    assert_eq!(import(), told(0, "import-#\n", ""));
+    assert_eq!(import(), told(0, "import-#\n", ""));
+    let resumed = other("fourth", &["resume", "-q"]).output().unwrap();
+    assert_eq!(tool.told(resumed), told(0, &printed(20), ""));
+
+    // Cut short or damaged: nothing is taken over.
+    let whole = piped.stdout;
+    for (name, bytes) in [("cut", &whole[..whole.len() - 9]), ("none", b"not a snapshot"), ("empty", b"")] {
+        fs::write(tool.path(name), bytes).unwrap();
+        let refused = tool.told(other("fifth", &["import", name]).output().unwrap());
+        assert_eq!(refused.code, 68, "{name}: {refused:?}");
+        assert!(
+            refused.err.starts_with(&format!("error: cannot import `{name}`\n  caused by: ")),
+            "{}",
+            refused.err
+        );
+    }
+    assert_eq!(tool.told(other("fifth", &["ls"]).output().unwrap()), told(0, "", ""));
+    assert!(tool.told(other("fifth", &["verify"]).output().unwrap()).out.starts_with("0 jobs, 0 snapshots"));
+    // A job that has ended has nothing to be resumed from.
+    assert_eq!(tool.run(&["resume", "-q", "x"]).code, 0);
+    let ended = tool.run(&["export", "x"]);
+    assert_eq!(ended, told(66, "", "error: job `x` has ended: exit 0\n"));
+}
+
+#[test]
+fn directories_of_another_host_are_not_opened_unasked() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
+    fs::create_dir(tool.path("data")).unwrap();
+    let args = ["run", "-q", "--job", "x", "--dir", "data::/data", "--pause-after", "9000", "lines.wasm"];
+    assert_eq!(tool.run(&args).code, 75);
+    assert_eq!(tool.run(&["export", "x", "-o", "x.ckpt"]).code, 0);
+    assert_eq!(tool.run(&["rm", "x"]).code, 0);
+    let refused = tool.run(&["resume", "x.ckpt"]);
+    assert_eq!(refused.code, 70);
+    let said = "  caused by: snapshot # comes from another host, and its program uses the directory `/data`\n  \
+                hint: say where they are here: `--dir HOST::GUEST` for each\n";
+    assert!(
+        refused.err.contains("comes from another host, and its program uses the directory `/data`\n"),
+        "{}",
+        refused.err
+    );
+    assert!(
+        refused.err.ends_with(said.lines().last().map(|l| format!("{l}\n")).unwrap().as_str()),
+        "{}",
+        refused.err
+    );
+    assert_eq!(tool.run(&["resume", "-q", "x.ckpt", "--dir", "data::/data"]), told(0, &printed(20), ""));
+}
+
+#[test]
+fn listed_inspected_verified_and_removed() {
+    let tool = Tool::new();
+    assert_eq!(tool.run(&["ls"]), told(0, "", ""));
+    assert!(!tool.path("store").exists(), "looking makes no store");
+    tool.wat("lines.wasm", &lines(200, 1000, STDOUT));
+    assert_eq!(
+        tool.run(&["run", "-q", "--job", "x", "--every", "20kfuel", "--pause-after", "99000", "lines.wasm"])
+            .code,
+        75
+    );
+    let listed = tool.run(&["ls"]);
+    let rows: Vec<&str> = listed.out.lines().collect();
+    assert!(
+        rows[0].starts_with("JOB  STATE   FUEL") && rows[1].starts_with("x    paused  99"),
+        "{}",
+        listed.out
+    );
+    let list = tool.json(&["ls", "--snapshots", "x", "--json"]);
+    let fuel: Vec<u64> =
+        list.as_array().unwrap().iter().map(|s| s["fuel"].as_u64().unwrap() / 1000).collect();
+    assert_eq!(fuel, [20, 40, 60, 80, 99]);
+
+    let shown = tool.run(&["inspect", "x"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for part in [
+        "call       _start()\n",
+        "memory     0: 65536 bytes, 1 of 16 pages not zero\n",
+        "  #0 spin (",
+        "local 0 n = i32 ",
+        "stdout     ",
+    ] {
+        assert!(shown.out.contains(part), "{part} in {}", shown.out);
+    }
+    let json = tool.json(&["inspect", "--json", "x"]);
+    assert_eq!(json["frames"][0]["name"], "spin");
+    assert_eq!(json["memories"][0]["len"], 65536);
+    assert!(json["stdout"]["written"].as_u64().unwrap() > 100);
+
+    let verified = tool.run(&["verify"]);
+    assert!(verified.code == 0 && verified.out.ends_with("everything is whole\n"), "{verified:?}");
+    assert!(verified.out.starts_with("1 jobs, 5 snapshots, 1 modules, "), "{}", verified.out);
+    assert!(tool.run(&["verify", "x"]).out.starts_with("snapshot # is whole: "));
+
+    let removed = tool.run(&["rm", "x"]);
+    assert!(
+        removed.code == 0 && removed.err.starts_with("wasm-ckpt: removed 1 jobs, 5 snapshots, "),
+        "{removed:?}"
+    );
+    assert_eq!(
+        tool.run(&["verify"]).out,
+        "0 jobs, 0 snapshots, 0 modules, 0 packs with 0 chunks (0 bytes)\neverything is whole\n"
+    );
+    assert_eq!(tool.run(&["rm", "x"]).code, 66);
+    assert_eq!(tool.run(&["rm"]).code, 2);
+}
+
+#[test]
+fn removing_one_job_leaves_the_others_whole() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(200, 1000, STDOUT));
+    for job in ["a", "b", "c"] {
+        assert_eq!(tool.run(&["run", "-q", "--job", job, "--pause-after", "99000", "lines.wasm"]).code, 75);
+    }
+    assert_eq!(tool.run(&["resume", "-q", "b"]).code, 0);
+    assert_eq!(tool.run(&["rm", "a"]).code, 0);
+    assert!(tool.run(&["verify"]).out.ends_with("everything is whole\n"));
+    assert_eq!(tool.run(&["resume", "-q", "c"]), told(0, &printed(200), ""));
+    assert_eq!(tool.run(&["run", "-q", "--job", "b", "lines.wasm"]), told(0, &printed(200), ""));
+    assert_eq!(tool.run(&["rm", "--ended"]).code, 0);
+    assert_eq!(tool.run(&["ls"]), told(0, "", ""));
+}
+
+#[test]
+fn traps_and_exit_codes_are_the_guests() {
+    let tool = Tool::new();
+    tool.wat("trap.wasm", r#"(module (func $inner unreachable) (func (export "_start") call $inner))"#);
+    let trapped = tool.run(&["run", "--job", "t", "trap.wasm"]);
+    assert_eq!(trapped.code, 134);
+    assert!(
+        trapped.err.starts_with(
+            "error: the program trapped: wasm `unreachable` instruction executed\n  at inner (byte 0x"
+        ),
+        "{}",
+        trapped.err
+    );
+    // The same, told from the store.
+    let again = tool.run(&["run", "-q", "--job", "t", "trap.wasm"]);
+    assert_eq!((again.code, again.err), (134, trapped.err));
+    for (code, seen) in [(0, 0), (7, 7), (75, 75), (256 + 3, 3)] {
+        tool.wat(
+            "exit.wasm",
+            &format!(
+                r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+               (func (export "_start") (call $exit (i32.const {code}))))"#
+            ),
+        );
+        assert_eq!(tool.run(&["run", "exit.wasm"]), told(seen, "", ""));
+    }
+}
+
+#[test]
+fn a_signal_pauses_and_a_second_ends_at_once() {
+    let tool = Tool::new();
+    tool.wat("endless.wasm", r#"(module (func (export "_start") (loop $l (br $l))))"#);
+    for signal in ["INT", "TERM"] {
+        let mut command = tool.command(&["run", "--job", "x", "endless.wasm"]);
+        let mut child = Running::spawn(command.stderr(Stdio::piped()));
+        wait_until_claimed(&tool, "x");
+        child.signal(signal);
+        let code = child.0.wait().unwrap().code();
+        let mut err = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!(code, Some(75), "{signal}: {err}");
+        assert!(err.contains("wasm-ckpt: paused at fuel "), "{err}");
+    }
+    assert_eq!(tool.json(&["ls", "--json"])[0]["state"], "paused");
+    // One that waits for a reader cannot be paused, but it can be stopped.
+    tool.wat("lines.wasm", &lines(1_000_000, 10, STDOUT));
+    let mut command = tool.command(&["run", "--job", "y", "lines.wasm"]);
+    let mut child = Running::spawn(command.stdout(Stdio::piped()));
+    wait_until_claimed(&tool, "y");
+    child.signal("TERM");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(child.0.try_wait().unwrap().is_none());
+    child.signal("TERM");
+    let status = child.0.wait().unwrap();
+    assert_eq!(status.code(), Some(143), "{status:?}");
+}
+
+/// Waits until a process runs the job.
+fn wait_until_claimed(tool: &Tool, job: &str) {
+    for _ in 0..500 {
+        let jobs = tool.json(&["ls", "--json"]);
+        if jobs.as_array().unwrap().iter().any(|j| j["job"] == job && j["state"] == "running") {
+            // Signals are handled before the job is claimed; its log says when that was.
+            return std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("job {job} does not run");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
+    assert_eq!(tool.run(&["run", "-q", "--job", "x", "--pause-after", "9000", "lines.wasm"]).code, 75);
+    for args in [["ls", "--json"], ["export", "x"], ["inspect", "x"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = tool.command(&args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let tool = Tool::new();
+    let help = tool.run(&["--help"]);
+    for part in ["run", "resume", "Exit codes:", "75  paused", "WASM_CKPT_STORE"] {
+        assert!(help.code == 0 && help.out.contains(part), "{part} in {}", help.out);
+    }
+    for command in ["run", "resume", "ls", "inspect", "verify", "export", "import", "rm"] {
+        let help = tool.run(&[command, "--help"]);
+        assert!(help.code == 0 && help.out.contains("Examples:\n  "), "{command}: {}", help.out);
+    }
+    assert_eq!(tool.run(&["fly"]).code, 2);
+    assert_eq!(tool.run(&["run"]).code, 2);
+    assert_eq!(tool.run(&["run", "--every", "30", "x.wasm"]).code, 2);
+}

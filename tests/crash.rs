@@ -1,0 +1,307 @@
+//! Crashes: processes that are killed, stores that fail or lose what was not synced, at every point. The job goes
+//! on, and what it prints in the end is what an undisturbed run prints.
+
+mod tool;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tool::{BOTH, Running, STDOUT, Tool, lines, printed, printed_apart};
+use wasm_ckpt::job::{Ending, Sink};
+use wasm_ckpt::store::fault::{FailAfter, Failure};
+use wasm_ckpt::store::simulated::{Fault, Loss, SimulatedFiles};
+use wasm_ckpt::store::{Created, Hold, Key, Local, Memory, Sharing, StoreError, Upload};
+use wasm_ckpt::wasi::OutputBuffer;
+use wasm_ckpt::{Engine, Every, JobError, Jobs, Module, Options, Outcome, Settings, Spec, Store};
+
+/// A program that runs for about two seconds, and what it prints.
+const LINES: u32 = 400;
+const SPIN: u32 = 4_000_000;
+
+/// Random enough to choose moments by.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+fn open(path: &Path, append: bool) -> File {
+    if append {
+        File::options().append(true).create(true).open(path).unwrap()
+    } else {
+        File::create(path).unwrap()
+    }
+}
+
+#[test]
+fn killed_at_random_moments_it_goes_on_and_prints_the_same() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(LINES, SPIN, BOTH));
+    let (out, err) = printed_apart(LINES);
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
+    for append in [false, true] {
+        let job = format!("job-{append}");
+        let (out_path, err_path) = (tool.path(&format!("out-{append}")), tool.path(&format!("err-{append}")));
+        let mut kills = 0;
+        loop {
+            let mut command = tool.command(&["run", "-q", "--job", &job, "--every", "20ms", "lines.wasm"]);
+            command.stdout(open(&out_path, append)).stderr(open(&err_path, append));
+            let mut child = Running::spawn(&mut command);
+            let wait = Duration::from_millis(random(&mut state) % 200);
+            let (began, mut status) = (Instant::now(), None);
+            while status.is_none() && (began.elapsed() < wait || kills >= 25) {
+                std::thread::sleep(Duration::from_millis(1));
+                status = child.0.try_wait().unwrap();
+            }
+            match status {
+                Some(status) => {
+                    assert_eq!(status.code(), Some(0), "{}", fs::read_to_string(&err_path).unwrap());
+                    break;
+                }
+                None => kills += 1,
+            }
+            drop(child);
+        }
+        assert!(kills > 3, "it was killed {kills} times only");
+        assert_eq!(fs::read_to_string(&out_path).unwrap(), out, "after {kills} kills");
+        assert_eq!(fs::read_to_string(&err_path).unwrap(), err, "after {kills} kills");
+        let verified = tool.run(&["verify"]);
+        assert_eq!(verified.code, 0, "{verified:?}");
+    }
+}
+
+#[test]
+fn of_two_processes_one_is_refused() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(100, SPIN, STDOUT));
+    let spawn = |n: u32| {
+        let mut command = tool.command(&["run", "--job", "x", "lines.wasm"]);
+        command.stdout(open(&tool.path(&format!("out-{n}")), false));
+        Running::spawn(command.stderr(open(&tool.path(&format!("err-{n}")), false)))
+    };
+    let mut both = [spawn(0), spawn(1)];
+    let mut codes: Vec<_> = both.iter_mut().map(|child| child.0.wait().unwrap().code()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(69)]);
+    let whole = |n: u32| fs::read_to_string(tool.path(&format!("out-{n}"))).unwrap() == printed(100);
+    assert!(whole(0) != whole(1));
+}
+
+/// A small program, compiled once, that is run in this process.
+struct Small {
+    wasm: Vec<u8>,
+    module: Module,
+}
+
+const SMALL_LINES: u32 = 12;
+
+impl Small {
+    fn new() -> Self {
+        let wasm = wat::parse_str(lines(SMALL_LINES, 200, BOTH)).unwrap();
+        let module = Engine::new(Settings::default()).unwrap().compile(&wasm).unwrap();
+        Self { wasm, module }
+    }
+
+    /// What `wasm-ckpt run --job x` does, into one buffer; with the error, if it fails.
+    fn run(&self, store: Arc<dyn Store>, pause_after: Option<u64>) -> (String, anyhow::Result<Outcome>) {
+        let output = OutputBuffer::default();
+        let outcome = self.run_into(store, pause_after, &output);
+        (String::from_utf8(output.contents()).unwrap(), outcome)
+    }
+
+    fn run_into(
+        &self,
+        store: Arc<dyn Store>,
+        pause_after: Option<u64>,
+        output: &OutputBuffer,
+    ) -> anyhow::Result<Outcome> {
+        let jobs = Jobs::new(store);
+        let mut job = jobs.hold(&"x".parse()?)?;
+        if job.status().is_none_or(|status| status.done.is_some()) {
+            job.begin(&self.wasm, Spec::program(self.module.id(), "small.wasm"))?;
+        }
+        let options = Options {
+            every: Every::Fuel(1500),
+            pause_after,
+            sinks: [Sink::Other(Box::new(output.clone())), Sink::Null],
+            ..Options::default()
+        };
+        job.run(&self.module, options)?.advance()
+    }
+
+    /// The job goes on in a store that works, and in the end has printed everything.
+    fn assert_resumes(&self, store: Arc<dyn Store>, what: &str) {
+        let (out, outcome) = self.run(store.clone(), None);
+        let outcome = outcome.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(outcome, Outcome::Ended(Ending::Returned(vec![])), "{what}");
+        assert_eq!(out, printed_apart(SMALL_LINES).0, "{what}");
+        let jobs = Jobs::new(store);
+        jobs.chunks().verify(&mut |pack| assert!(pack.result.is_ok(), "{what}: {pack:?}")).unwrap();
+        // And nothing that is needed goes with what is not.
+        jobs.sweep().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let done = jobs.existing(&"x".parse().unwrap()).unwrap().done.unwrap();
+        let mut kept = vec![];
+        let fetch = &mut |id| Ok(jobs.chunks().read(id)?);
+        done.output
+            .read(0, fetch, &mut |bytes| {
+                kept.extend_from_slice(bytes);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(String::from_utf8(kept).unwrap(), out, "{what}");
+    }
+}
+
+#[test]
+fn a_store_that_dies_at_any_operation_leaves_a_job_that_resumes() {
+    let small = Small::new();
+    for how in [Failure::Before, Failure::After] {
+        for n in 0.. {
+            let memory = Arc::new(Memory::new());
+            let store = Arc::new(FailAfter::with(memory.clone(), n, how));
+            let (out, outcome) = small.run(store.clone(), None);
+            // Whether it failed or went on without snapshots, it printed nothing wrong.
+            assert!(printed_apart(SMALL_LINES).0.starts_with(&out), "operation {n}: {out}");
+            small.assert_resumes(memory, &format!("{how:?} at operation {n}, which gave {outcome:?}"));
+            if !store.has_failed() {
+                assert!(n > 50, "{n} operations are fewer than there must be");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_that_fails_once_does_no_harm() {
+    let small = Small::new();
+    for how in [Failure::Before, Failure::After] {
+        for n in 0.. {
+            let memory = Arc::new(Memory::new());
+            let store = Arc::new(FailAfter::once(memory.clone(), n, how));
+            let (_, outcome) = small.run(store.clone(), None);
+            small.assert_resumes(memory, &format!("{how:?} once at operation {n}, which gave {outcome:?}"));
+            if !store.has_failed() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_of_power_at_any_file_operation_leaves_a_job_that_resumes() {
+    let small = Small::new();
+    for (round, (fault, loss)) in [
+        (Fault::Stop, Loss::Unsynced),
+        (Fault::StopAfter, Loss::Unsynced),
+        (Fault::Stop, Loss::Some(7)),
+        (Fault::Full, Loss::Nothing),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // All operations of the first round; the others are spot checks, since each starts a program.
+        let step = if round == 0 { 1 } else { 3 };
+        for n in (0..).step_by(step) {
+            let files = SimulatedFiles::new();
+            files.fail_at(n, fault);
+            let store = |files: &SimulatedFiles| Local::open_on("/store", Arc::new(files.clone()));
+            let outcome = store(&files).map(|store| small.run(Arc::new(store), None).1);
+            let done = files.ops() <= n;
+            let after = files.crash(loss);
+            let what = format!("{fault:?}, {loss:?} at operation {n}, which gave {outcome:?}");
+            small.assert_resumes(Arc::new(store(&after).unwrap_or_else(|e| panic!("{what}: {e}"))), &what);
+            if done {
+                assert!(n > 50, "{n} operations are fewer than there must be");
+                break;
+            }
+        }
+    }
+}
+
+/// The objects of a store, with leases of its own, which nobody else sees: as when a network is cut in two.
+struct Apart {
+    objects: Memory,
+    leases: Memory,
+}
+
+impl Store for Apart {
+    fn describe(&self) -> String {
+        self.objects.describe()
+    }
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
+        self.objects.put(key, bytes)
+    }
+    fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
+        self.objects.upload()
+    }
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
+        self.objects.create(key, bytes)
+    }
+    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
+        self.objects.get(key)
+    }
+    fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.objects.get_range(key, range)
+    }
+    fn size(&self, key: &Key) -> Result<u64, StoreError> {
+        self.objects.size(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
+        self.objects.list(prefix)
+    }
+    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
+        self.objects.settle(prefix)
+    }
+    fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.objects.delete(key)
+    }
+    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
+        self.leases.lease(key, sharing)
+    }
+}
+
+#[test]
+fn a_runner_that_was_taken_over_stops_and_leaves_no_trace() {
+    let (small, objects) = (Small::new(), Memory::new());
+    let apart = || -> Arc<dyn Store> { Arc::new(Apart { objects: objects.clone(), leases: Memory::new() }) };
+    let (_, outcome) = small.run(apart(), Some(2000));
+    assert!(matches!(outcome.unwrap(), Outcome::Paused { .. }));
+    let name = "x".parse().unwrap();
+    let start = || Jobs::new(apart()).hold(&name).unwrap().run(&small.module, Options::default()).unwrap();
+    let (mut asleep, mut second) = (start(), start());
+    assert!(matches!(second.advance().unwrap(), Outcome::Ended(_)));
+    for _ in 0..2 {
+        let error = asleep.snapshot().unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(JobError::Fenced { .. })), "{error:?}");
+    }
+    let error = asleep.advance().unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(JobError::Fenced { .. })), "{error:?}");
+    let status = Jobs::new(apart()).existing(&name).unwrap();
+    assert!(status.done.is_some());
+}
+
+#[test]
+fn another_module_or_other_settings_are_named() {
+    let (small, store) = (Small::new(), Arc::new(Memory::new()));
+    small.run(store.clone(), Some(2000)).1.unwrap();
+    let jobs = Jobs::new(store.clone());
+    let refused = |engine: Settings, wasm: &[u8]| {
+        let module = Engine::new(engine).unwrap().compile(wasm).unwrap();
+        let job = jobs.hold(&"x".parse().unwrap()).unwrap();
+        format!("{:#}", job.run(&module, Options::default()).err().unwrap())
+    };
+    let other = wat::parse_str(lines(3, 3, STDOUT)).unwrap();
+    let (ours, theirs) = (small.module.id(), wasm_ckpt::digest::ModuleId::of(&other));
+    assert_eq!(
+        refused(Settings::default(), &other),
+        format!("module: the snapshot has {ours}, this host has {theirs}")
+    );
+    let settings = Settings { canonical_nans: false, ..Settings::default() };
+    let error = refused(settings, &small.wasm);
+    assert!(error.starts_with("cannot resume snapshot `"), "{error}");
+    assert!(error.ends_with("canonical NaNs: the snapshot has on, this host has off"), "{error}");
+    small.assert_resumes(store, "after refusals");
+}
