@@ -367,7 +367,12 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.costs.enter_loop();
                 charges = true;
                 other_block = self.flow.split();
-                let (stack, own) = (self.operand_stack(above), 0);
+                let (mut stack, own) = (self.operand_stack(above), 0);
+                // The header takes its parameters by their declared types; what is given may be a subtype.
+                let params = &self.out.ctls[ctl as usize].params;
+                let given = stack.len().saturating_sub(params.len());
+                stack.truncate(given);
+                stack.extend_from_slice(params);
                 let kind = PointKind::Loop(ctl);
                 self.out.points.push(Point {
                     kind,
