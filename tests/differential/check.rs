@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use wasm_ckpt::instrument::Refusal;
 use wasm_ckpt::machine::{self, Settings};
+use wasm_ckpt::snapshot::State;
 use wasmtime::{Config, Engine, Module};
 
 use crate::ours::{self, Subject};
@@ -130,8 +131,13 @@ impl Engines {
         same_as_straight(&straight, &chain).context("paused against straight")?;
         for _ in 0..STRAIGHT_MARKS.min(chain.marks.len()) {
             let mark = rng.pick(&chain.marks);
-            let id = subject.snapshot_at(mark).with_context(|| format!("{mark:?}"))?;
-            ensure!(id == mark.id, "straight to {mark:?} gives {id}");
+            let (id, state) = subject.straight_to(&mark).with_context(|| format!("{mark:?}"))?;
+            let at = (mark.call, mark.until);
+            ensure!(
+                id == mark.id,
+                "call and fuel {at:?}, straight and paused: {}",
+                differing(&state, &mark.state)
+            );
             stats.same_snapshots += 1;
         }
         for outcome in &straight.outcomes {
@@ -198,6 +204,18 @@ fn same_as_straight(straight: &ours::Run, chain: &ours::Run) -> Result<()> {
         (None, None) => Ok(()),
         (a, b) => bail!("the end: straight {a:?}, paused {b:?}"),
     }
+}
+
+/// How two states differ: the first frame, or else the lines.
+fn differing(a: &State, b: &State) -> String {
+    for (number, (a, b)) in a.frames.iter().zip(&b.frames).enumerate() {
+        if a != b {
+            return format!("frame {number} of {}: {a:?} | {b:?}", a.func);
+        }
+    }
+    let (a, b) = (format!("{a:#?}"), format!("{b:#?}"));
+    let lines = a.lines().zip(b.lines()).enumerate().filter(|(_, (a, b))| a != b);
+    lines.take(20).map(|(n, (a, b))| format!("\nline {n}: {} | {}", a.trim(), b.trim())).collect()
 }
 
 /// Whether both are the same trap, at the same place. The engine may fold a load into what uses its value,

@@ -3,7 +3,7 @@
 //! ones on all of that, on fuel, and on the snapshot at any fuel.
 //!
 //! `MODULES=n` runs so many of each kind, `SEED=n` begins with that seed. What fails is printed with its
-//! seed, and its text is written to a file.
+//! seed, and its text is written to a file; `REGRESS=directory` checks the texts in a directory.
 
 mod check;
 mod generate;
@@ -13,7 +13,7 @@ mod plan;
 mod rng;
 mod smith;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use check::{Engines, Stats};
@@ -85,11 +85,13 @@ fn structured() {
 fn regressions() {
     let engines = Engines::new().unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regress");
+    let dir = std::env::var_os("REGRESS").map_or(dir, PathBuf::from);
+    let first = number("SEED", 0);
     let mut count = 0;
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let wasm = wat::parse_file(&path).unwrap();
-        for seed in 0..8 {
+        for seed in first..first + 8 {
             engines.check(&wasm, seed).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
         }
         count += 1;

@@ -1,6 +1,7 @@
 //! The module on the machine: straight, and with pauses.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use wasm_ckpt::digest::{ChunkId, SnapshotId};
@@ -38,13 +39,14 @@ pub struct Run {
 }
 
 /// A snapshot on the way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Mark {
     /// Number of the call.
     pub call: usize,
     /// The fuel that was to be passed.
     pub until: u64,
     pub id: SnapshotId,
+    pub state: Arc<State>,
 }
 
 /// How a guest is paused.
@@ -72,10 +74,10 @@ impl Subject {
         self.run(Pausing::Often(rng))
     }
 
-    /// The snapshot at which a mark was made, straight.
-    pub fn snapshot_at(&self, mark: Mark) -> Result<SnapshotId> {
+    /// Goes straight to where a mark was made.
+    pub fn straight_to(&self, mark: &Mark) -> Result<(SnapshotId, State)> {
         let run = self.run(Pausing::Once(mark.call, mark.until))?;
-        Ok(run.end.context("it ended before the mark")?.0)
+        run.end.context("it ended before the mark")
     }
 
     fn run(&self, mut pausing: Pausing<'_>) -> Result<Run> {
@@ -138,8 +140,8 @@ impl Guest<'_> {
             }
             let choice = rng.below(4);
             if choice > 0 {
-                let id = self.travel(choice == 1)?;
-                run.marks.push(Mark { call: number, until, id });
+                let (id, state) = self.travel(choice == 1)?;
+                run.marks.push(Mark { call: number, until, id, state: Arc::new(state) });
             }
         }
         unreachable!("the loop has no end")
@@ -160,7 +162,7 @@ impl Guest<'_> {
     }
 
     /// Goes on in a fresh instance, maybe under the other instruction set.
-    fn travel(&mut self, change: bool) -> Result<SnapshotId> {
+    fn travel(&mut self, change: bool) -> Result<(SnapshotId, State)> {
         let (id, state) = self.capture()?;
         let target = self.instance.module().engine().settings().target.is_some();
         let module = match &self.subject.pulley {
@@ -170,6 +172,6 @@ impl Guest<'_> {
         let mut fetch = |id| self.chunks.get(&id).cloned().context("a chunk is missing");
         let restored = Instance::restore(module, None, &self.subject.functions, &state, &mut fetch);
         self.instance = restored.with_context(|| format!("{state:#?}"))?.0;
-        Ok(id)
+        Ok((id, state))
     }
 }
