@@ -80,8 +80,8 @@ pub fn main(args: Args) -> Result<u8> {
         Some(id) => format!("fuel {} (snapshot {})", status.fuel(), id.short()),
         None => "the start".to_string(),
     };
-    args.common.say(&format!("job `{name}`: going on from {from}"));
-    args.common.run(job, &wasm, &module, How { stdin, dirs, accept_changed: args.accept_changed })
+    let greeting = Some(format!("job `{name}`: going on from {from}"));
+    args.common.run(job, &wasm, &module, How { stdin, dirs, accept_changed: args.accept_changed, greeting })
 }
 
 fn preopen(dir: &SpecDir) -> Result<Preopen> {
