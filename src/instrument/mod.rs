@@ -177,7 +177,13 @@ fn assert_valid(wasm: &[u8]) {
     let mut validator = wasmparser::Validator::new_with_features(module::features());
     if let Err(error) = validator.validate_all(wasm) {
         let path = std::env::temp_dir().join(format!("wasm-ckpt-invalid-{}.wat", std::process::id()));
-        let text = wasmprinter::print_bytes(wasm).unwrap_or_else(|e| format!(";; cannot be printed: {e}"));
+        let mut text = String::new();
+        let printed = wasmprinter::Config::new()
+            .print_offsets(true)
+            .print(wasm, &mut wasmprinter::PrintFmtWrite(&mut text));
+        if let Err(error) = printed {
+            text.push_str(&format!("\n;; cannot be printed: {error}"));
+        }
         let written = std::fs::write(&path, text);
         panic!("the rewritten module is not valid: {error}; its text: {} ({written:?})", path.display());
     }

@@ -1,0 +1,222 @@
+//! One module: plain, straight and paused runs must agree.
+
+use anyhow::{Context, Result, bail, ensure};
+use wasm_ckpt::instrument::Refusal;
+use wasm_ckpt::machine::{self, Settings};
+use wasmtime::{Config, Engine, Module};
+
+use crate::ours::{self, Subject};
+use crate::plain;
+use crate::plan::{self, Outcome};
+use crate::rng::Rng;
+
+/// So many snapshots of a chain are made again straight.
+const STRAIGHT_MARKS: usize = 2;
+
+/// A load and what it is folded into are not further apart, in bytes.
+const FOLDED_MAX: u64 = 40;
+
+/// The three compilers.
+pub struct Engines {
+    plain: Engine,
+    native: machine::Engine,
+    pulley: machine::Engine,
+}
+
+/// What was done.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Stats {
+    pub refused: u64,
+    /// Nothing can be called.
+    pub empty: u64,
+    pub calls: u64,
+    pub traps: u64,
+    pub unfinished: u64,
+    pub pauses: u64,
+    pub on_pulley: u64,
+    pub same_snapshots: u64,
+}
+
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        let Stats { refused, empty, calls, traps, unfinished, pauses, on_pulley, same_snapshots } = other;
+        self.refused += refused;
+        self.empty += empty;
+        self.calls += calls;
+        self.traps += traps;
+        self.unfinished += unfinished;
+        self.pauses += pauses;
+        self.on_pulley += on_pulley;
+        self.same_snapshots += same_snapshots;
+    }
+}
+
+impl Engines {
+    pub fn new() -> Result<Self> {
+        let mut config = Config::new();
+        config.wasm_features(wasmtime::WasmFeatures::WASM3, true);
+        config.wasm_threads(true);
+        config.cranelift_nan_canonicalization(true);
+        config.relaxed_simd_deterministic(true);
+        config.parallel_compilation(false);
+        // The same as ours: the optimizer moves traps to the branches that lead to them.
+        config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+        // Not fuel, which comes between a branch and a trap.
+        config.epoch_interruption(true);
+        let pulley = Settings { target: Some("pulley64".into()), ..Settings::default() };
+        let plain = Engine::new(&config)?;
+        let clock = plain.weak();
+        std::thread::spawn(move || {
+            while let Some(engine) = clock.upgrade() {
+                std::thread::sleep(plain::TICK);
+                engine.increment_epoch();
+            }
+        });
+        Ok(Engines {
+            plain,
+            native: machine::Engine::new(Settings::default())?,
+            pulley: machine::Engine::new(pulley)?,
+        })
+    }
+
+    /// The module for the interpreter, which has no atomic instructions.
+    fn on_pulley(&self, wasm: &[u8]) -> Result<Option<machine::Module>> {
+        match self.pulley.compile(wasm) {
+            Ok(module) => Ok(Some(module)),
+            Err(error) if format!("{error:#}").contains("threads support is not enabled") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs the module in all ways.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check(&self, wasm: &[u8], seed: u64) -> Result<Stats> {
+        let mut rng = Rng::new(seed);
+        let mut stats = Stats::default();
+        let native = match self.native.compile(wasm) {
+            Ok(native) => native,
+            Err(error) => match error.downcast_ref::<Refusal>() {
+                Some(Refusal::Unsupported { .. }) => {
+                    stats.refused = 1;
+                    return Ok(stats);
+                }
+                _ => return Err(error),
+            },
+        };
+        let original = Module::new(&self.plain, wasm)?;
+        let mut calls = plan::calls(&original, &mut rng);
+        if calls.is_empty() {
+            stats.empty = 1;
+            return Ok(stats);
+        }
+        let plain = plain::run(&self.plain, &original, wasm, &calls).context("plain")?;
+        // Calls after one that plainly does not end start from a state that we cannot know.
+        calls.truncate(plain.outcomes.len());
+        let pulley = if rng.one_in(4) { self.on_pulley(wasm)? } else { None };
+        let functions = plan::functions(&original)?;
+        stats.on_pulley = u64::from(pulley.is_some());
+        let subject = Subject { native, pulley, functions, calls };
+        let straight = match subject.straight() {
+            Ok(straight) => straight,
+            Err(error) => {
+                refused_by_both(&plain, &error)?;
+                return Ok(stats);
+            }
+        };
+        same_as_plain(&plain, &straight).context("straight against plain")?;
+        let chain = subject.chain(&mut rng).context("paused")?;
+        same_as_straight(&straight, &chain).context("paused against straight")?;
+        for _ in 0..STRAIGHT_MARKS.min(chain.marks.len()) {
+            let mark = rng.pick(&chain.marks);
+            let id = subject.snapshot_at(mark).with_context(|| format!("{mark:?}"))?;
+            ensure!(id == mark.id, "straight to {mark:?} gives {id}");
+            stats.same_snapshots += 1;
+        }
+        for outcome in &straight.outcomes {
+            stats.calls += 1;
+            stats.traps += u64::from(matches!(outcome, Outcome::Trapped { .. }));
+            stats.unfinished += u64::from(matches!(outcome, Outcome::Unfinished | Outcome::Overflowed));
+        }
+        stats.pauses = chain.pauses;
+        Ok(stats)
+    }
+}
+
+/// A segment that does not fit traps before anything of the module runs.
+fn refused_by_both(plain: &plain::Run, error: &anyhow::Error) -> Result<()> {
+    let Outcome::Trapped { code, .. } = &plain.outcomes[0] else {
+        bail!("ours fails: {error:?}; plain: {:?}", plain.outcomes);
+    };
+    let ours = error.downcast_ref::<wasmtime::Trap>();
+    ensure!(plain.end.is_none() && ours == code.as_ref(), "ours fails: {error:?}, plain: {code:?}");
+    Ok(())
+}
+
+fn same_as_plain(plain: &plain::Run, ours: &ours::Run) -> Result<()> {
+    for (number, (theirs, ours)) in plain.outcomes.iter().zip(&ours.outcomes).enumerate() {
+        match (theirs, ours) {
+            (Outcome::Unfinished | Outcome::Overflowed, _) => return Ok(()),
+            (_, Outcome::Unfinished | Outcome::Overflowed) => return Ok(()),
+            (a, b) => ensure!(a == b || same_trap(a, b, true), "call {number}: plain {a:?}, ours {b:?}"),
+        }
+    }
+    let (Some(theirs), Some((_, ours))) = (&plain.end, &ours.end) else { return Ok(()) };
+    for (index, memory) in ours.memories.iter().enumerate() {
+        if let Some(found) = theirs.memories.get(&(index as u32)) {
+            ensure!(*found == (memory.len, memory.root), "memory {index}: {found:?}, ours {memory:?}");
+        }
+    }
+    for (index, value) in &ours.globals {
+        if let Some(found) = theirs.globals.get(index) {
+            ensure!(found.is(value), "global {index}: plain {found:?}, ours {value:?}");
+        }
+    }
+    for table in &ours.tables {
+        let Some(found) = theirs.tables.get(&table.index) else { continue };
+        let values = table.runs.iter().flat_map(|(n, value)| std::iter::repeat_n(value, *n as usize));
+        let same = values.clone().count() == found.len() && found.iter().zip(values).all(|(a, b)| a.is(b));
+        ensure!(same, "table {}: plain {found:?}, ours {table:?}", table.index);
+    }
+    Ok(())
+}
+
+fn same_as_straight(straight: &ours::Run, chain: &ours::Run) -> Result<()> {
+    for (number, (a, b)) in straight.outcomes.iter().zip(&chain.outcomes).enumerate() {
+        match (a, b) {
+            // Where the native stack ends depends on how it was built.
+            (Outcome::Overflowed, _) | (_, Outcome::Overflowed) => return Ok(()),
+            (a, b) => {
+                ensure!(a == b || same_trap(a, b, false), "call {number}: straight {a:?}, paused {b:?}")
+            }
+        }
+    }
+    ensure!(straight.fuel == chain.fuel, "fuel: straight {:?}, paused {:?}", straight.fuel, chain.fuel);
+    match (&straight.end, &chain.end) {
+        (Some((a, _)), Some((b, _))) if a == b => Ok(()),
+        (None, None) => Ok(()),
+        (a, b) => bail!("the end: straight {a:?}, paused {b:?}"),
+    }
+}
+
+/// Whether both are the same trap, at the same place. The engine may fold a load into what uses its value,
+/// and then names that as the place. Calls that wait in frames that were rebuilt may be named loosely,
+/// unless `callers` are to be the same.
+fn same_trap(a: &Outcome, b: &Outcome, callers: bool) -> bool {
+    let (Outcome::Trapped { code: code_a, frames: a }, Outcome::Trapped { code: code_b, frames: b }) = (a, b)
+    else {
+        return false;
+    };
+    let (Some((first_a, rest_a)), Some((first_b, rest_b))) = (a.split_first(), b.split_first()) else {
+        return code_a == code_b && a.len() == b.len();
+    };
+    let near = match (first_a.1, first_b.1) {
+        (Some(a), Some(b)) => a.abs_diff(b) <= FOLDED_MAX,
+        _ => false,
+    };
+    let folded = *code_a == Some(wasmtime::Trap::MemoryOutOfBounds) && first_a.0 == first_b.0 && near;
+    let funcs = |frames: &[(u32, Option<u64>)]| frames.iter().map(|f| f.0).collect::<Vec<_>>();
+    let same_callers = if callers { rest_a == rest_b } else { funcs(rest_a) == funcs(rest_b) };
+    code_a == code_b && (first_a == first_b || folded) && same_callers
+}

@@ -1,0 +1,98 @@
+//! Random modules: plain wasmtime and ours must agree on results, traps and their places, memory, globals
+//! and tables; paused runs, in place or moved, natively or under the interpreter, must agree with straight
+//! ones on all of that, on fuel, and on the snapshot at any fuel.
+//!
+//! `MODULES=n` runs so many of each kind, `SEED=n` begins with that seed. What fails is printed with its
+//! seed, and its text is written to a file.
+
+mod check;
+mod generate;
+mod ours;
+mod plain;
+mod plan;
+mod rng;
+mod smith;
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use check::{Engines, Stats};
+use rayon::prelude::*;
+
+/// Native stack of a thread that runs modules.
+const STACK: usize = 16 << 20;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Checks the modules of many seeds.
+fn run_all(kind: &str, count: u64, module: impl Fn(u64) -> Option<Vec<u8>> + Sync) {
+    let engines = Engines::new().unwrap();
+    let total = Mutex::new((Stats::default(), 0u64));
+    let failures = Mutex::new(vec![]);
+    let (first, count) = (number("SEED", 0), number("MODULES", count));
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK).build().unwrap();
+    let one = |seed: u64| {
+        if failures.lock().unwrap().len() >= 5 {
+            return;
+        }
+        let Some(wasm) = module(seed) else { return };
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engines.check(&wasm, seed)));
+        match checked {
+            Ok(Ok(stats)) => {
+                let mut total = total.lock().unwrap();
+                total.0 += stats;
+                total.1 += 1;
+            }
+            Ok(Err(error)) => {
+                failures.lock().unwrap().push(failure(kind, seed, &wasm, &format!("{error:#}")))
+            }
+            Err(_) => failures.lock().unwrap().push(failure(kind, seed, &wasm, "panicked")),
+        }
+    };
+    pool.install(|| (first..first + count).into_par_iter().for_each(one));
+    let (stats, modules) = *total.lock().unwrap();
+    println!("{kind}: {modules} modules: {stats:?}");
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(modules < 100 || stats.pauses > modules, "hardly anything was paused");
+}
+
+/// Keeps what failed, and says where.
+fn failure(kind: &str, seed: u64, wasm: &[u8], why: &str) -> String {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = dir.join(format!("{kind}-{seed}.wat"));
+    let text = wasmprinter::print_bytes(wasm).unwrap_or_else(|e| format!(";; cannot be printed: {e}"));
+    let _ = std::fs::write(path.with_extension("wasm"), wasm);
+    let written = std::fs::write(&path, text);
+    let why: String = why.chars().take(3000).collect();
+    format!("{kind}, SEED={seed}, {} ({written:?}): {why}", path.display())
+}
+
+#[test]
+fn smith() {
+    run_all("smith", 1500, smith::module);
+}
+
+#[test]
+fn structured() {
+    run_all("structured", 1500, |seed| Some(generate::module(seed)));
+}
+
+/// Modules on which something once failed.
+#[test]
+fn regressions() {
+    let engines = Engines::new().unwrap();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/regress");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let wasm = wat::parse_file(&path).unwrap();
+        for seed in 0..8 {
+            engines.check(&wasm, seed).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+}
