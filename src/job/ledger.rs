@@ -315,6 +315,9 @@ impl Ledger {
         full: Arc<AtomicBool>,
         fetch: &mut Fetch<'_>,
     ) -> Result<Self> {
+        // A snapshot from elsewhere can name terabytes of zeros by a few chunks.
+        let most = printed.streams.iter().map(|s| s.kept).max().unwrap_or(0);
+        ensure!(most <= keep, "it has {most} bytes of output, and at most {keep} are to be kept");
         let mut streams = [Kept::default(), Kept::default()];
         for (kept, stream) in streams.iter_mut().zip(&printed.streams) {
             let at = stream.kept - stream.kept % PAGE as u64;

@@ -389,7 +389,9 @@ impl Run {
     fn snapshot_or_go_on(&mut self) -> Result<()> {
         match self.snapshot() {
             Err(error) if !is_fenced(&error) => (self.observe)(Notice::SnapshotFailed(&error)),
-            other => drop(other?),
+            other => {
+                other?;
+            }
         }
         Ok(())
     }
