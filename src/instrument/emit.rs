@@ -217,6 +217,18 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
+    /// A local that is null while the function is being rebuilt, where its type must not be: then a value
+    /// that nobody reads.
+    fn get_or_zero(&mut self, local: u32, ty: ValType) {
+        if ty.is_defaultable() {
+            self.sink().local_get(local);
+            return;
+        }
+        self.sink().local_get(local).ref_is_null().if_(BlockType::Result(encoded(ty)));
+        zeros(&mut self.code, self.cx, &[ty]);
+        self.sink().else_().local_get(local).ref_as_non_null().end();
+    }
+
     fn op(&mut self, op: &Op) {
         match &op.kind {
             OpKind::Block(ctl) => self.enter_block(*ctl, op),
@@ -377,16 +389,14 @@ impl Emitter<'_, '_, '_> {
         let params = height + info.beneath.len();
         for (i, &ty) in info.params.iter().enumerate() {
             let temp = self.temp(params + i, ty);
-            self.sink().local_get(temp);
+            self.get_or_zero(temp, ty);
         }
-        // A loop whose parameters are not nullable must be entered with zeros when it is rebuilt.
-        let types: Vec<_> = info.params.iter().map(|&ty| nullable(ty)).collect();
-        let ty = self.cx.types.block_type(&types, &info.results);
+        let ty = self.cx.types.block_type(&info.params, &info.results);
         self.origin(op.start);
         self.sink().loop_(ty);
         self.open += 1;
         self.push_label(self.open - 1, &info.beneath);
-        self.spill(params, &types);
+        self.spill(params, &info.params);
         self.open_region(info.region, Some(ctl));
         self.reload(params, &info.params);
     }

@@ -7,7 +7,7 @@ use wasmtime::{Config, Engine, Module};
 
 use crate::ours::{self, Subject};
 use crate::plain;
-use crate::plan::{self, Outcome};
+use crate::plan::{self, Frame, Outcome};
 use crate::rng::Rng;
 
 /// So many snapshots of a chain are made again straight.
@@ -201,22 +201,21 @@ fn same_as_straight(straight: &ours::Run, chain: &ours::Run) -> Result<()> {
 }
 
 /// Whether both are the same trap, at the same place. The engine may fold a load into what uses its value,
-/// and then names that as the place. Calls that wait in frames that were rebuilt may be named loosely,
-/// unless `callers` are to be the same.
+/// and then names that as the place; sometimes it names no instruction at all. Calls that wait in frames
+/// that were rebuilt may be named loosely, unless `callers` are to be the same.
 fn same_trap(a: &Outcome, b: &Outcome, callers: bool) -> bool {
     let (Outcome::Trapped { code: code_a, frames: a }, Outcome::Trapped { code: code_b, frames: b }) = (a, b)
     else {
         return false;
     };
-    let (Some((first_a, rest_a)), Some((first_b, rest_b))) = (a.split_first(), b.split_first()) else {
-        return code_a == code_b && a.len() == b.len();
+    let loads = *code_a == Some(wasmtime::Trap::MemoryOutOfBounds);
+    let same_frame = |(number, (a, b)): (usize, (&Frame, &Frame))| {
+        let same_place = match (a.1, b.1) {
+            (Some(a), Some(b)) if number == 0 => a == b || loads && a.abs_diff(b) <= FOLDED_MAX,
+            (Some(a), Some(b)) => a == b || !callers,
+            _ => true,
+        };
+        a.0 == b.0 && same_place
     };
-    let near = match (first_a.1, first_b.1) {
-        (Some(a), Some(b)) => a.abs_diff(b) <= FOLDED_MAX,
-        _ => false,
-    };
-    let folded = *code_a == Some(wasmtime::Trap::MemoryOutOfBounds) && first_a.0 == first_b.0 && near;
-    let funcs = |frames: &[(u32, Option<u64>)]| frames.iter().map(|f| f.0).collect::<Vec<_>>();
-    let same_callers = if callers { rest_a == rest_b } else { funcs(rest_a) == funcs(rest_b) };
-    code_a == code_b && (first_a == first_b || folded) && same_callers
+    code_a == code_b && a.len() == b.len() && a.iter().zip(b).enumerate().all(same_frame)
 }

@@ -13,9 +13,9 @@ use crate::rng::Rng;
 /// Fuel that a call may take.
 const FUEL: u64 = 200_000;
 /// Pauses of one call at every point; later ones are at random distances.
-const EVERY_POINT: u32 = 40;
+const EVERY_POINT: u32 = 30;
 /// No more pauses of one call than this.
-const PAUSES_MAX: u32 = 120;
+const PAUSES_MAX: u32 = 60;
 
 /// A module compiled for this machine, and for the interpreter if that takes part.
 pub struct Subject {

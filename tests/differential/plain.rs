@@ -1,6 +1,6 @@
 //! The module as it is, on plain wasmtime.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -71,9 +71,10 @@ pub fn run(engine: &Engine, module: &Module, wasm: &[u8], calls: &[Call]) -> Res
             Ok(())
         })?;
     }
+    let places = places(wasm)?;
     let instance = match linker.instantiate(&mut store, module) {
         Ok(instance) => instance,
-        Err(error) => return Ok(Run { outcomes: vec![failed(&error)?], end: None }),
+        Err(error) => return Ok(Run { outcomes: vec![failed(&error, &places)?], end: None }),
     };
     let mut outcomes = vec![];
     for call in calls {
@@ -84,7 +85,7 @@ pub fn run(engine: &Engine, module: &Module, wasm: &[u8], calls: &[Call]) -> Res
         let mut results = vec![Val::I32(0); ty.results().len()];
         let outcome = match func.call(&mut store, &args, &mut results) {
             Ok(()) => Outcome::Returned(results.iter().filter_map(plan::value).collect()),
-            Err(error) => failed(&error)?,
+            Err(error) => failed(&error, &places)?,
         };
         let over = matches!(outcome, Outcome::Unfinished | Outcome::Overflowed);
         outcomes.push(outcome);
@@ -96,7 +97,7 @@ pub fn run(engine: &Engine, module: &Module, wasm: &[u8], calls: &[Call]) -> Res
     Ok(Run { outcomes, end: Some(end) })
 }
 
-fn failed(error: &wasmtime::Error) -> Result<Outcome> {
+fn failed(error: &wasmtime::Error, places: &HashSet<u64>) -> Result<Outcome> {
     let code = error.downcast_ref::<Trap>().copied();
     Ok(match code {
         Some(Trap::Interrupt) => Outcome::Unfinished,
@@ -104,12 +105,30 @@ fn failed(error: &wasmtime::Error) -> Result<Outcome> {
         None if !error.is::<wasmtime::ThrownException>() => anyhow::bail!("{error:?}"),
         code => {
             let frames = error.downcast_ref::<wasmtime::WasmBacktrace>().map_or(vec![], |b| {
-                let frame = |f: &wasmtime::FrameInfo| (f.func_index(), f.module_offset().map(|at| at as u64));
+                let place = |f: &wasmtime::FrameInfo| f.module_offset().map(|at| at as u64);
+                let frame =
+                    |f: &wasmtime::FrameInfo| (f.func_index(), place(f).filter(|at| places.contains(at)));
                 b.frames().iter().map(frame).collect()
             });
             Outcome::Trapped { code, frames }
         }
     })
+}
+
+/// Offsets of all instructions. The engine sometimes names another place: a function's beginning, or the
+/// middle of a loop's header, where its own checks are.
+fn places(wasm: &[u8]) -> Result<HashSet<u64>> {
+    let mut places = HashSet::new();
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        if let wasmparser::Payload::CodeSectionEntry(body) = payload? {
+            let mut reader = body.get_operators_reader()?;
+            while !reader.eof() {
+                places.insert(reader.original_position() as u64);
+                reader.read()?;
+            }
+        }
+    }
+    Ok(places)
 }
 
 /// Exported items by kind and index.

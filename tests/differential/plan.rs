@@ -17,11 +17,14 @@ pub struct Call {
     pub args: Vec<Value>,
 }
 
+/// A function and the offset of the instruction that it stands at, if that is known.
+pub type Frame = (u32, Option<u64>);
+
 /// What a call ended with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     Returned(Vec<Value>),
-    /// `code`: none for an exception. Frames are (function, offset), innermost first.
+    /// `code`: none for an exception. Frames are innermost first.
     Trapped {
         code: Option<wasmtime::Trap>,
         frames: Vec<(u32, Option<u64>)>,

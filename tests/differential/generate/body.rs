@@ -32,7 +32,7 @@ impl<'s> Body<'s> {
         let (params, results) = shape.func_type(func).clone();
         let count = params.len();
         let mut body = Body::new(shape, params, results);
-        body.size = [40, 120, 300][body.rng().below(3)];
+        body.size = [20, 60, 160][body.rng().below(3)];
         let known = body.shape.func_types;
         let more = body.rng().below(8);
         for _ in 0..more {
