@@ -159,6 +159,48 @@ fn output_to_files_is_neither_repeated_nor_lost() {
 }
 
 #[test]
+fn what_the_tool_says_into_the_programs_file_does_no_harm() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(100, 10_000, BOTH));
+    for joint in [true, false] {
+        let (out, err) = (tool.path(&format!("out-{joint}")), tool.path(&format!("err-{joint}")));
+        let open = |path: &std::path::Path| fs::File::options().append(true).create(true).open(path).unwrap();
+        let job = format!("j-{joint}");
+        let start = |options: &[&str]| {
+            let mut command = tool.command(&[&["run", "--job", &job], options, &["lines.wasm"]].concat());
+            let stdout = open(&out);
+            command.stderr(if joint { stdout.try_clone().unwrap() } else { open(&err) });
+            Running::spawn(command.stdout(stdout))
+        };
+        // Killed after some snapshots, again and again; paused in between; then to the end.
+        for n in 0..12 {
+            let pause = (n * 130_000).to_string();
+            let every = ["--every", "20kfuel"];
+            let mut run = match n % 3 {
+                0 => start(&["--every", "20kfuel", "--pause-after", &pause]),
+                _ => start(&every),
+            };
+            std::thread::sleep(std::time::Duration::from_millis(150));
+            if n % 3 == 0 {
+                run.0.wait().unwrap();
+            }
+        }
+        assert!(matches!(start(&[]).0.wait().unwrap().code(), Some(0)));
+        let theirs = |path: &std::path::Path| {
+            let text = fs::read_to_string(path).unwrap();
+            let (ours, theirs): (Vec<_>, Vec<_>) = text.lines().partition(|l| l.starts_with("wasm-ckpt: "));
+            assert!(path == out && !joint || !ours.is_empty(), "nothing is said in {text}");
+            theirs.join("\n") + "\n"
+        };
+        if joint {
+            assert_eq!(theirs(&out), printed(100));
+        } else {
+            assert_eq!((theirs(&out), theirs(&err)), printed_apart(100));
+        }
+    }
+}
+
+#[test]
 fn what_others_append_after_a_pause_stays() {
     let tool = Tool::new();
     tool.wat("lines.wasm", &lines(20, 1000, STDOUT));

@@ -1,9 +1,11 @@
 //! What several commands have in common: store, engine, running a job and telling how it ended.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -166,6 +168,7 @@ impl RunArgs {
         let name = job.name().clone();
         let pause = Pause::new()?;
         signals::pause_on(&pause)?;
+        let held = Rc::new(RefCell::new(vec![]));
         let options = Options {
             every: self.every,
             pause_after: self.pause_after,
@@ -175,10 +178,13 @@ impl RunArgs {
             keep_output: self.keep_output,
             dirs: how.dirs,
             accept_changed: how.accept_changed,
-            observe: self.observer(),
+            greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
+            observe: self.observer(&held),
             ..Options::default()
         };
-        let outcome = job.run(module, options)?.advance()?;
+        let outcome = job.run(module, options).and_then(|mut run| run.advance());
+        held.borrow_mut().drain(..).for_each(|line| self.say(&line));
+        let outcome = outcome?;
         match outcome {
             Outcome::Ended(ending) => Ok(told(&ending, wasm)),
             Outcome::Paused { snapshot, fuel } => {
@@ -195,8 +201,17 @@ impl RunArgs {
         }
     }
 
-    fn observer(&self) -> Box<dyn FnMut(Notice<'_>)> {
+    /// Tells what happens. In a file that the program writes to as well, lines of ours would be in the way when
+    /// it is cut off and continued, so they are held until the end.
+    fn observer(&self, held: &Rc<RefCell<Vec<String>>>) -> Box<dyn FnMut(Notice<'_>)> {
         let (this, progress) = (self.clone(), self.progress && io::stderr().is_terminal());
+        let in_file = rustix::fs::fstat(rustix::stdio::stderr())
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+        let held = held.clone();
+        let say = move |line: String| match in_file {
+            true => held.borrow_mut().push(line),
+            false => this.say(&line),
+        };
         let mut failed = false;
         Box::new(move |notice| match notice {
             Notice::Committed(commit) => {
@@ -215,17 +230,15 @@ impl RunArgs {
             Notice::SnapshotFailed(error) => {
                 // Once until it works again.
                 if !failed {
-                    this.say(&format!("no snapshot: {error:#}; the program goes on"));
+                    say(format!("no snapshot: {error:#}; the program goes on"));
                 }
                 failed = true;
             }
             Notice::ResultNotStored(error) => {
-                this.say(&format!("the program has ended, but its result is not stored: {error:#}"));
+                say(format!("the program has ended, but its result is not stored: {error:#}"));
             }
             Notice::OutputLost(bytes) => {
-                this.say(&format!(
-                    "{bytes} bytes that were printed before are not kept and are missing here"
-                ));
+                say(format!("{bytes} bytes that were printed before are not kept and are missing here"));
             }
         })
     }
@@ -250,6 +263,8 @@ pub struct How {
     pub stdin: Stdin,
     pub dirs: Vec<Preopen>,
     pub accept_changed: bool,
+    /// What is said when the job goes on.
+    pub greeting: Option<String>,
 }
 
 /// Says how the program ended, where its exit code does not, and gives the exit code.

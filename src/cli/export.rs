@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::common::StoreArgs;
 use super::exit::{Exit, failure};
-use super::resume::{Found, find_stored};
+use super::resume::{Stored, find_stored};
 use wasm_ckpt::{JobError, Jobs, Snapshot};
 
 /// Write a job's last snapshot, with all that it needs, as one portable file
@@ -64,8 +64,8 @@ pub fn main(args: Args) -> Result<()> {
 /// The snapshot that is meant: itself, or the job's last one.
 pub fn snapshot_of(jobs: &Jobs, what: &str) -> Result<Snapshot> {
     let id = match find_stored(jobs, what)? {
-        Found::Snapshot(id) => id,
-        Found::Job(job) => {
+        Stored::Snapshot(id) => id,
+        Stored::Job(job) => {
             let status = jobs.existing(&job)?;
             if let Some(done) = status.done {
                 let ending = super::ls::shown_ending(&done.ending);
@@ -73,7 +73,6 @@ pub fn snapshot_of(jobs: &Jobs, what: &str) -> Result<Snapshot> {
             }
             status.snapshot().ok_or(JobError::NoSnapshot { job })?
         }
-        Found::File(_) => unreachable!("only what is stored was looked for"),
     };
     jobs.snapshot(id)
 }

@@ -54,8 +54,8 @@ pub fn main(args: Args) -> Result<u8> {
     let jobs = args.common.store.open()?;
     let mut stdin = Stdin::inherit().context("standard input cannot be used")?;
     let mut job = match find(&jobs, args.what.as_deref())? {
-        Found::Job(name) => jobs.hold(&name)?,
-        Found::Snapshot(id) => of_snapshot(&jobs, id, args.job.as_ref(), &args.common)?,
+        Found::Stored(Stored::Job(name)) => jobs.hold(&name)?,
+        Found::Stored(Stored::Snapshot(id)) => of_snapshot(&jobs, id, args.job.as_ref(), &args.common)?,
         Found::File(None) => {
             stdin = Stdin::Null;
             let imported = import::import(&jobs, io::stdin().lock())?;
@@ -80,8 +80,8 @@ pub fn main(args: Args) -> Result<u8> {
         Some(id) => format!("fuel {} (snapshot {})", status.fuel(), id.short()),
         None => "the start".to_string(),
     };
-    args.common.say(&format!("job `{name}`: going on from {from}"));
-    args.common.run(job, &wasm, &module, How { stdin, dirs, accept_changed: args.accept_changed })
+    let greeting = Some(format!("job `{name}`: going on from {from}"));
+    args.common.run(job, &wasm, &module, How { stdin, dirs, accept_changed: args.accept_changed, greeting })
 }
 
 fn preopen(dir: &SpecDir) -> Result<Preopen> {
@@ -90,18 +90,24 @@ fn preopen(dir: &SpecDir) -> Result<Preopen> {
 }
 
 /// What the user means.
-pub enum Found {
-    /// A job that there is.
-    Job(JobName),
-    /// A snapshot that there is.
-    Snapshot(SnapshotId),
+enum Found {
+    /// Something in the store.
+    Stored(Stored),
     /// An exported file; without a path, on standard input.
     File(Option<String>),
 }
 
+/// What the user means, in the store.
+pub enum Stored {
+    /// A job that there is.
+    Job(JobName),
+    /// A snapshot that there is.
+    Snapshot(SnapshotId),
+}
+
 /// Finds out what the user means.
-pub fn find(jobs: &Jobs, what: Option<&str>) -> Result<Found> {
-    let Some(what) = what else { return only_job(jobs) };
+fn find(jobs: &Jobs, what: Option<&str>) -> Result<Found> {
+    let Some(what) = what else { return only_job(jobs).map(Found::Stored) };
     if what == "-" {
         return Ok(Found::File(None));
     }
@@ -110,38 +116,40 @@ pub fn find(jobs: &Jobs, what: Option<&str>) -> Result<Found> {
             Some(wasm_ckpt::JobError::NotFound { .. }) => Ok(Found::File(Some(what.to_string()))),
             _ => Err(error),
         },
-        other => other,
+        other => other.map(Found::Stored),
     }
 }
 
 /// Finds out which job or snapshot of the store the user means.
-pub fn find_stored(jobs: &Jobs, what: &str) -> Result<Found> {
+pub fn find_stored(jobs: &Jobs, what: &str) -> Result<Stored> {
     if let Some(path) = what.strip_prefix('@') {
         let id = std::fs::read_to_string(path).with_context(|| format!("cannot read `{path}`"))?;
-        return Ok(Found::Snapshot(jobs.find_snapshot(id.trim())?));
+        return Ok(Stored::Snapshot(jobs.find_snapshot(id.trim())?));
     }
     if let Ok(name) = what.parse::<JobName>()
         && jobs.status(&name)?.is_some()
     {
-        return Ok(Found::Job(name));
+        return Ok(Stored::Job(name));
     }
     let digits = what.len() >= 4 && what.bytes().all(|b| b.is_ascii_hexdigit());
-    if digits && let found @ (Ok(_) | Err(_)) = jobs.find_snapshot(what) {
-        return found.map(Found::Snapshot);
+    if digits {
+        return jobs.find_snapshot(what).map(Stored::Snapshot);
     }
     let place = jobs.store().describe();
     Err(wasm_ckpt::JobError::NotFound { what: "job, snapshot or file", name: what.to_string(), place }.into())
 }
 
-fn only_job(jobs: &Jobs) -> Result<Found> {
+fn only_job(jobs: &Jobs) -> Result<Stored> {
     let mut open = vec![];
     for name in jobs.names()? {
-        if jobs.existing(&name)?.done.is_none() && !jobs.is_held(&name)? {
+        // One whose log cannot be read is not meant.
+        let Ok(status) = jobs.existing(&name) else { continue };
+        if status.done.is_none() && !jobs.is_held(&name)? {
             open.push(name);
         }
     }
     match open.as_slice() {
-        [one] => Ok(Found::Job(one.clone())),
+        [one] => Ok(Stored::Job(one.clone())),
         [] => Err(failure(Exit::NotFound, "no job waits to be resumed", "`wasm-ckpt ls` lists all jobs")),
         many => {
             let names: Vec<_> = many.iter().take(10).map(|name| format!("`{name}`")).collect();

@@ -83,6 +83,7 @@ pub fn main(args: Args) -> Result<u8> {
         None => derived_name(&spec, &stdin, &path)?,
     };
     let mut job = jobs.hold(&name)?;
+    let mut greeting = None;
     let status = job.status().filter(|_| !args.new).cloned();
     match status {
         Some(status) => {
@@ -101,13 +102,13 @@ pub fn main(args: Args) -> Result<u8> {
                     let from = status.snapshot().map_or("the start".to_string(), |id| {
                         format!("fuel {} (snapshot {})", status.fuel(), id.short())
                     });
-                    args.common.say(&format!("job `{name}` was interrupted: going on from {from}"));
+                    greeting = Some(format!("job `{name}` was interrupted: going on from {from}"));
                 }
             }
         }
         None => begin(&mut job, &wasm, &module, spec)?,
     }
-    let how = How { stdin, dirs: vec![], accept_changed: args.accept_changed };
+    let how = How { stdin, dirs: vec![], accept_changed: args.accept_changed, greeting };
     args.common.run(job, &wasm, &module, how)
 }
 

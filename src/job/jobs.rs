@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::ledger::{Former, Ledger, Sink};
 use super::log::{self, Begin, Done, Entry, Event, Origin, Status};
-use super::{JobError, JobName, KEEP_OUTPUT, Spec};
+use super::{JobError, JobName, Spec};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
 use crate::store::{Chunks, Hold, Key, Store, StoreError, objects};
@@ -334,7 +334,7 @@ impl Job {
         let done = status.done.with_context(|| format!("job `{}` has not ended", self.name))?;
         let jobs = self.jobs.clone();
         let mut fetch = |id| Ok(jobs.chunks.read(id)?);
-        let ledger = Ledger::open(sinks, &done.output, KEEP_OUTPUT, Arc::default(), &mut fetch)?;
+        let ledger = Ledger::open(sinks, &done.output, u64::MAX, Arc::default(), &mut fetch)?;
         let former = Former {
             sinks: status.claim.map_or([None; 2], |claim| claim.sinks),
             clean: true,

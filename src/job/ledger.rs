@@ -315,6 +315,9 @@ impl Ledger {
         full: Arc<AtomicBool>,
         fetch: &mut Fetch<'_>,
     ) -> Result<Self> {
+        // A snapshot from elsewhere can name terabytes of zeros by a few chunks.
+        let most = printed.streams.iter().map(|s| s.kept).max().unwrap_or(0);
+        ensure!(most <= keep, "it has {most} bytes of output, and at most {keep} are to be kept");
         let mut streams = [Kept::default(), Kept::default()];
         for (kept, stream) in streams.iter_mut().zip(&printed.streams) {
             let at = stream.kept - stream.kept % PAGE as u64;
@@ -368,6 +371,24 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Writes a line of ours to standard error, now that it stands where the guest goes on. Where that is a
+    /// file, what the guest will print lies further behind: says whether the claim has to be made again.
+    ///
+    /// Later it could not be: a line behind output that no snapshot covers yet would be taken for output.
+    pub fn say(&self, plan: &mut Plan, text: &str) -> io::Result<bool> {
+        self.lock().sinks[1].write(text.as_bytes())?;
+        let mut moved = false;
+        for (index, sink) in plan.sinks.iter_mut().enumerate() {
+            if let Some(sink) = sink
+                && (index == 1 || plan.joint)
+            {
+                sink.base += text.len() as u64;
+                moved = true;
+            }
+        }
+        Ok(moved)
     }
 
     /// Adds what was printed to a state, and gives new chunks to `emit`. Then [`Ledger::settle`] or

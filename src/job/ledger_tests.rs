@@ -106,6 +106,15 @@ fn no_more_is_kept_than_allowed_and_it_is_known_how_much_is_missing() {
 }
 
 #[test]
+fn terabytes_of_zeros_are_refused() {
+    let mut printed = Printed::default();
+    (printed.streams[0].written, printed.streams[0].kept) = (1 << 40, 1 << 40);
+    let (sinks, empty) = ([Sink::Null, Sink::Null], Chunks::new());
+    let refused = Ledger::open(sinks, &printed, 1 << 30, Arc::default(), &mut fetch(&empty)).err().unwrap();
+    assert!(refused.to_string().contains("1099511627776 bytes of output"), "{refused}");
+}
+
+#[test]
 fn much_output_asks_for_a_snapshot() {
     let full = Arc::new(AtomicBool::new(false));
     let (none, empty) = (Printed::default(), Chunks::new());

@@ -81,6 +81,8 @@ pub struct Options {
     pub accept_changed: bool,
     /// Functions of the embedder.
     pub functions: Functions,
+    /// A line for standard error, written between what was printed before and what will be.
+    pub greeting: Option<String>,
     /// Is told what happens meanwhile.
     pub observe: Box<dyn FnMut(Notice<'_>)>,
 }
@@ -98,6 +100,7 @@ impl Default for Options {
             dirs: vec![],
             accept_changed: false,
             functions: Functions::new(),
+            greeting: None,
             observe: Box::new(|_| {}),
         }
     }
@@ -186,9 +189,15 @@ impl Job {
             clean: status.stopped,
             printed: &printed,
         };
-        let plan = ledger.plan(&former)?;
-        self.append(Event::Claim(Claim { pid: std::process::id(), sinks: plan.sinks }))?;
+        let mut plan = ledger.plan(&former)?;
+        let pid = std::process::id();
+        self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
         ledger.carry_out(&plan, &printed, &mut fetch)?;
+        if let Some(line) = &options.greeting
+            && ledger.say(&mut plan, line).context("standard error cannot be written")?
+        {
+            self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
+        }
         let mut observe = options.observe;
         if printed.lost() > 0 && plan.replays() {
             observe(Notice::OutputLost(printed.lost()));
@@ -380,7 +389,9 @@ impl Run {
     fn snapshot_or_go_on(&mut self) -> Result<()> {
         match self.snapshot() {
             Err(error) if !is_fenced(&error) => (self.observe)(Notice::SnapshotFailed(&error)),
-            other => drop(other?),
+            other => {
+                other?;
+            }
         }
         Ok(())
     }
