@@ -72,12 +72,12 @@ fn failure(kind: &str, seed: u64, wasm: &[u8], why: &str) -> String {
 
 #[test]
 fn smith() {
-    run_all("smith", 1500, smith::module);
+    run_all("smith", 400, smith::module);
 }
 
 #[test]
 fn structured() {
-    run_all("structured", 1500, |seed| Some(generate::module(seed)));
+    run_all("structured", 300, |seed| Some(generate::module(seed)));
 }
 
 /// Modules on which something once failed.

@@ -332,13 +332,14 @@ impl<'s> Body<'s> {
         let tags = self.shape.tags.len();
         let tag = self.rng().below(tags) as u32;
         let mut types = self.shape.types[self.shape.tags[tag as usize] as usize].0.clone();
-        match self.rng().below(4) {
+        let kinds = if self.shape.plain { 2 } else { 4 };
+        match self.rng().below(kinds) {
             0 => (Catch::One { tag, label }, types),
-            1 => {
+            1 => (Catch::All { label }, vec![]),
+            2 => {
                 types.push(Ty::Exn);
                 (Catch::OneRef { tag, label }, types)
             }
-            2 => (Catch::All { label }, vec![]),
             _ => (Catch::AllRef { label }, vec![Ty::Exn]),
         }
     }
@@ -402,6 +403,10 @@ impl<'s> Body<'s> {
         if self.rng().one_in(4) {
             self.expr(Ty::Func);
             self.sink().br_on_null(depth).drop();
+        } else if let (Some((Ty::Func, less)), true) = (types.split_last(), self.rng().one_in(2)) {
+            self.sink().br_on_non_null(depth);
+            self.consume(less);
+            return self.leaf(ty);
         } else {
             self.expr(Ty::I32);
             self.sink().br_if(depth);
@@ -513,6 +518,9 @@ impl<'s> Body<'s> {
     }
 
     fn rethrow(&mut self) {
+        if self.shape.plain {
+            return;
+        }
         let local = self.target(Ty::Exn);
         self.sink().local_get(local).ref_is_null().i32_eqz();
         self.leaf(Ty::I32);

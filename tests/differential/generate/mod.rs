@@ -86,6 +86,8 @@ pub struct Shape {
     /// Function in each slot of table 0.
     slots: Vec<u32>,
     atomics: bool,
+    /// No references: such frames may be restored by one piece of code for all points.
+    plain: bool,
 }
 
 impl Shape {
@@ -101,6 +103,7 @@ impl Shape {
             globals: vec![Ty::I32],
             slots: vec![],
             atomics: rng.one_in(3),
+            plain: rng.one_in(2),
             rng,
         };
         // References to function types name earlier ones only, so that each is its own group.
@@ -135,7 +138,8 @@ impl Shape {
     }
 
     fn ty(&mut self, known: u32) -> Ty {
-        match self.rng.below(20) {
+        let kinds = if self.plain { 14 } else { 20 };
+        match self.rng.below(kinds) {
             0..5 => Ty::I32,
             5..8 => Ty::I64,
             8..10 => Ty::F32,
