@@ -25,14 +25,25 @@ pub struct Context<'m, 'a> {
     pub types: &'m TypeTable,
 }
 
+/// A piece of an emitted body that stands for original code.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Offset in the body.
+    pub at: u32,
+    /// Offset in the original module.
+    pub from: u32,
+    /// Bytes in the body.
+    pub len: u32,
+}
+
 /// A function as emitted.
 pub struct Emitted {
     /// The body: locals and code, without its length.
     pub body: Vec<u8>,
     /// (offset in `body`, taken), ascending.
     pub hints: Vec<(u32, bool)>,
-    /// (offset in `body`, offset in the original module), ascending: from there on both go on in step.
-    pub origins: Vec<(u32, u32)>,
+    /// What stands in `body` for original code, ascending.
+    pub origins: Vec<Origin>,
     pub layouts: Vec<Layout>,
 }
 
@@ -53,7 +64,7 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     func: u32,
     pub(super) code: Vec<u8>,
     hints: Vec<(u32, bool)>,
-    origins: Vec<(u32, u32)>,
+    origins: Vec<Origin>,
     /// Emitted blocks that are open, the function's own included.
     pub(super) open: u32,
     labels: Vec<Label>,
@@ -135,13 +146,16 @@ impl Emitter<'_, '_, '_> {
     /// Copies bytes of the original body.
     fn copy(&mut self, start: u32, end: u32) {
         if start < end {
-            self.origin(start);
+            let at = self.code.len();
             self.code.extend_from_slice(&self.cx.wasm[start as usize..end as usize]);
+            self.origin(at, start);
         }
     }
 
-    fn origin(&mut self, offset: u32) {
-        self.origins.push((self.code.len() as u32, offset));
+    /// What was emitted since `at` stands for the original code at `offset`.
+    fn origin(&mut self, at: usize, offset: u32) {
+        let len = (self.code.len() - at) as u32;
+        self.origins.push(Origin { at: at as u32, from: offset, len });
     }
 
     /// The relative depth of a level from here.
@@ -270,9 +284,10 @@ impl Emitter<'_, '_, '_> {
             }
             OpKind::Call(point) => self.call(*point, op),
             OpKind::ReturnCall(func) => {
-                self.origin(op.start);
+                let at = self.code.len();
                 let func = self.cx.hidden.func(self.cx.module, *func);
                 self.sink().return_call(func);
+                self.origin(at, op.start);
             }
             OpKind::RefFunc(func) => {
                 let func = self.cx.hidden.func(self.cx.module, *func);
@@ -392,8 +407,9 @@ impl Emitter<'_, '_, '_> {
             self.get_or_zero(temp, ty);
         }
         let ty = self.cx.types.block_type(&info.params, &info.results);
-        self.origin(op.start);
+        let at = self.code.len();
         self.sink().loop_(ty);
+        self.origin(at, op.start);
         self.open += 1;
         self.push_label(self.open - 1, &info.beneath);
         self.spill(params, &info.params);
@@ -413,8 +429,9 @@ impl Emitter<'_, '_, '_> {
         }
         let catches: Vec<_> = catches.iter().map(|c| self.catch(*c)).collect();
         let ty = self.cx.types.block_type(params, &info.results);
-        self.origin(op.start);
+        let at = self.code.len();
         self.sink().try_table(ty, catches);
+        self.origin(at, op.start);
         self.open += 1;
         if !info.has_points {
             return self.push_label(self.open - 1, &[]);
@@ -446,7 +463,7 @@ impl Emitter<'_, '_, '_> {
             self.spill(height, own);
             self.reload(after, &point.args);
         }
-        self.origin(op.start);
+        let at = self.code.len();
         match callee {
             Callee::Direct(func) => {
                 let func = self.cx.hidden.func(self.cx.module, func);
@@ -457,6 +474,7 @@ impl Emitter<'_, '_, '_> {
             }
         }
         let results = self.results(callee).to_vec();
+        self.origin(at, op.start);
         self.spill(after, &results);
         self.end_block(); // the label `Point`
         let fuel = self.cx.hidden.fuel;
@@ -576,7 +594,8 @@ impl Emitter<'_, '_, '_> {
         let shift = body.byte_len() as u32;
         body.raw(self.code);
         let hints = self.hints.into_iter().map(|(at, taken)| (at + shift, taken)).collect();
-        let origins = self.origins.into_iter().map(|(at, from)| (at + shift, from)).collect();
+        let moved = |origin: Origin| Origin { at: origin.at + shift, ..origin };
+        let origins = self.origins.into_iter().map(moved).collect();
         Emitted { body: body.into_raw_body(), hints, origins, layouts: self.layouts }
     }
 }

@@ -29,7 +29,7 @@ pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 2;
+pub const REWRITER: u32 = 3;
 
 /// A rewritten module, and what the host has to know to suspend and resume it.
 #[derive(Debug, Clone)]
@@ -77,13 +77,13 @@ pub struct OriginTable {
 }
 
 impl OriginTable {
-    fn push(&mut self, origins: &[(u32, u32)]) {
+    fn push(&mut self, origins: &[emit::Origin]) {
         let mut last = (0, 0);
-        let deltas: Vec<(u32, u32)> = origins
+        let deltas: Vec<(u32, u32, u32)> = origins
             .iter()
-            .map(|&(at, from)| {
-                let delta = (at - last.0, from - last.1);
-                last = (at, from);
+            .map(|origin| {
+                let delta = (origin.at - last.0, origin.from - last.1, origin.len);
+                last = (origin.at, origin.from);
                 delta
             })
             .collect();
@@ -96,19 +96,20 @@ impl OriginTable {
         (body as usize) < self.ends.len()
     }
 
-    /// The original byte offset for an offset in the emitted body number `body` (imports not counted).
+    /// The original byte offset for an offset in the emitted body number `body` (imports not counted). None in
+    /// code of the rewriter's own, to which the optimizer can move a trap.
     pub fn original(&self, body: u32, offset: u32) -> Option<u32> {
         let end = *self.ends.get(body as usize)? as usize;
         let start = body.checked_sub(1).map_or(0, |before| self.ends[before as usize] as usize);
-        let deltas: Vec<(u32, u32)> = postcard::from_bytes(self.bytes.get(start..end)?).ok()?;
+        let deltas: Vec<(u32, u32, u32)> = postcard::from_bytes(self.bytes.get(start..end)?).ok()?;
         let (mut at, mut from) = (0, 0);
         let mut found = None;
-        for (d_at, d_from) in deltas {
+        for (d_at, d_from, len) in deltas {
             (at, from) = (at + d_at, from + d_from);
             if at > offset {
                 break;
             }
-            found = Some(from + (offset - at));
+            found = (offset - at < len).then(|| from + (offset - at));
         }
         found
     }
