@@ -13,6 +13,7 @@ use super::code::{Slot, in_sequence, kind, push_trailer, save_values, zeros};
 use super::frame::{Kind, Layout, Place, TRAILER};
 use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
+use super::points::Origin;
 use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, Point, PointId, PointKind, Scan};
 use super::types::TypeTable;
 
@@ -23,17 +24,6 @@ pub struct Context<'m, 'a> {
     pub graph: &'m CallGraph,
     pub hidden: &'m Hidden,
     pub types: &'m TypeTable,
-}
-
-/// A piece of an emitted body that stands for original code.
-#[derive(Debug, Clone, Copy)]
-pub struct Origin {
-    /// Offset in the body.
-    pub at: u32,
-    /// Offset in the original module.
-    pub from: u32,
-    /// Bytes in the body.
-    pub len: u32,
 }
 
 /// A function as emitted.

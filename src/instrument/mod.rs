@@ -77,7 +77,7 @@ pub struct OriginTable {
 }
 
 impl OriginTable {
-    fn push(&mut self, origins: &[emit::Origin]) {
+    fn push(&mut self, origins: &[points::Origin]) {
         let mut last = (0, 0);
         let deltas: Vec<(u32, u32, u32)> = origins
             .iter()

@@ -154,3 +154,14 @@ pub struct Scan {
     /// Byte range of the operators in the module.
     pub code: (u32, u32),
 }
+
+/// A piece of an emitted body that stands for original code.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Offset in the body.
+    pub at: u32,
+    /// Offset in the original module.
+    pub from: u32,
+    /// Bytes in the body.
+    pub len: u32,
+}
