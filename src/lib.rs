@@ -13,7 +13,7 @@
 //!
 //! Modules in reading order: [`job`] (the whole journey of a durable run), [`machine`], [`instrument`],
 //! [`wasi`], [`snapshot`], [`store`], [`digest`]. They import one way: job → machine, store → instrument, wasi,
-//! snapshot → digest; only `machine` knows the engine. The most of an embedder's needs are at the root:
+//! snapshot → digest (and wasi → snapshot); only `machine` knows the engine. The most of an embedder's needs are at the root:
 //!
 //! | | |
 //! |---|---|

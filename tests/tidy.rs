@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("instrument", &["digest"]),
     ("snapshot", &["digest"]),
-    ("wasi", &["digest"]),
+    ("wasi", &["digest", "snapshot"]),
     ("store", &["digest", "snapshot"]),
     ("machine", &["digest", "instrument", "snapshot", "wasi"]),
     ("job", &["digest", "instrument", "snapshot", "wasi", "store", "machine"]),

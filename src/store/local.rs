@@ -5,6 +5,7 @@
 //! | `format` | `wasm-ckpt store` and the layout's version, made last of all when a store is made |
 //! | `objects/…` | the objects, a key's slashes being directories; names of 64 hex digits are spread over `+00` to `+ff` |
 //! | `locks/…` | one file for each lease, `+` for the key's slashes |
+//! | `work/…` | working files of the runs on this machine, which nobody else needs |
 //! | `tmp/…` | objects being written, each locked by its writer |
 //!
 //! `+` is in no key, so nothing of this can clash with an object.
@@ -292,6 +293,10 @@ impl Inner {
 impl Store for Local {
     fn describe(&self) -> String {
         self.inner.root.display().to_string()
+    }
+
+    fn working_dir(&self) -> Option<PathBuf> {
+        Some(self.inner.root.join("work"))
     }
 
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {

@@ -43,6 +43,7 @@ pub mod fault;
 pub mod simulated;
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 pub use chunks::{Chunks, PackReport};
 pub use error::{Holder, StoreError};
@@ -155,6 +156,12 @@ pub trait Store: Send + Sync {
         self.lease(key, Sharing::Exclusive)
     }
 
+    /// A directory of this machine for what a run needs only while it runs; made by whoever uses it first.
+    /// Nothing in it is needed to resume. None: the system's directory for temporary files will do.
+    fn working_dir(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// The whole object, unless it is longer than `max` bytes: for objects that someone else may have made.
     ///
     /// # Errors
@@ -227,6 +234,9 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
         (**self).lease(key, sharing)
+    }
+    fn working_dir(&self) -> Option<PathBuf> {
+        (**self).working_dir()
     }
 }
 
