@@ -15,7 +15,8 @@
 //! | `fd` `io` `directory` `path` `poll` `clock` `random` `process` | the functions |
 //! | `errno` `types` `memory` | numbers and layouts of the standard; checked guest pointers |
 //! | `fdtable` | open descriptors, their state beside their handles |
-//! | `host` | host directories: the only file that gives the host a path |
+//! | `handle` | what is behind a descriptor: a file or directory of the host or of a private disk |
+//! | `host` `hostfile` | host directories: the only file that gives the host a path; open files of the host |
 //! | `config` `stdio` `interrupt` | what the embedder gives |
 //! | `state` `save` `restore` | the state as a value and as bytes; taking it out and going on from it |
 //!
@@ -79,7 +80,9 @@ mod errno;
 mod fd;
 mod fdtable;
 mod functions;
+mod handle;
 mod host;
+mod hostfile;
 mod interrupt;
 mod io;
 mod memory;
@@ -103,6 +106,7 @@ use cap_std::fs::Dir;
 
 use clock::Clock;
 use fdtable::{FdTable, Open, OpenDirectory};
+use handle::{DirHandle, HostDir};
 use stdio::Streams;
 
 pub use clock::{ClockMode, ClockState};
@@ -155,6 +159,12 @@ impl RootDir {
         let host = host.canonicalize().with_context(explain)?;
         Ok(Self { guest, host, read_only, dir })
     }
+
+    /// The directory itself, as number `index` of the guest's.
+    fn handle(&self, index: u32) -> DirHandle {
+        let place = Place { root: index, path: String::new() };
+        DirHandle::Host(HostDir { dir: self.dir.clone(), place })
+    }
 }
 
 impl Wasi {
@@ -171,8 +181,7 @@ impl Wasi {
         let roots = config.dirs.into_iter().map(RootDir::open).collect::<Result<Vec<_>>>()?;
         for (index, root) in (0..).zip(&roots) {
             let open = OpenDirectory {
-                dir: root.dir.clone(),
-                place: Place { root: index, path: String::new() },
+                dir: root.handle(index),
                 preopen: true,
                 read_only: root.read_only,
                 listing: None,
@@ -195,6 +204,15 @@ impl Wasi {
     /// What the guest has read and written on its three streams.
     pub fn streams(&self) -> &StreamState {
         &self.streams.state
+    }
+
+    /// The guest's name for the preopened directory that this one is in.
+    fn name_of(&self, dir: &DirHandle) -> &str {
+        match dir {
+            DirHandle::Host(HostDir { place, .. }) => {
+                self.roots.get(place.root as usize).map_or("", |root| &root.guest)
+            }
+        }
     }
 
     /// The code that the guest gave to `proc_exit`.

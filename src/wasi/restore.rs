@@ -9,7 +9,9 @@ use super::{
     clock::Clock,
     errno::Errno,
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
+    handle::{DirHandle, FileHandle, HostDir},
     host::{self, How, Opened},
+    hostfile::HostFile,
     save::or_dot,
     state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State, Written},
     stdio::{Host, Streams},
@@ -235,7 +237,8 @@ fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Prob
         }
     };
     let (place, listing) = (place.clone(), listing.clone());
-    Ok(Open::Directory(OpenDirectory { dir, place, preopen: *preopen, read_only: root.read_only, listing }))
+    let dir = DirHandle::Host(HostDir { dir, place });
+    Ok(Open::Directory(OpenDirectory { dir, preopen: *preopen, read_only: root.read_only, listing }))
 }
 
 fn reopen_file(
@@ -247,8 +250,9 @@ fn reopen_file(
 ) -> Result<Open, Problem> {
     let FileState { place, gone, kind: was, access, position, written, identity } = state;
     let open = |file| {
-        let (place, kind, access, position, written) = (place.clone(), *was, *access, *position, *written);
-        Open::File(OpenFile { file, place, kind, read_only: root.read_only, access, position, written })
+        let file = FileHandle::Host(HostFile { file, place: place.clone(), written: *written });
+        let (kind, access, position) = (*was, *access, *position);
+        Open::File(OpenFile { file, kind, read_only: root.read_only, access, position })
     };
     if *gone {
         let file = nameless.get(&(identity.dev, identity.ino)).ok_or(Problem::Nameless)?;
@@ -344,10 +348,11 @@ impl Cuts {
     /// Cuts the files off.
     fn make(self, fds: &FdTable) -> Result<()> {
         for (_, open) in fds.iter() {
-            let Open::File(OpenFile { file, place, access, .. }) = open else { continue };
+            let Open::File(OpenFile { file: FileHandle::Host(open), access, .. }) = open else { continue };
             if !access.writable {
                 continue;
             }
+            let HostFile { file, place, .. } = open;
             let explain = || format!("file `{}` cannot be cut off to its length at the snapshot", place.path);
             let Attributes { dev, ino, .. } = host::attributes(file).with_context(explain)?;
             if let Some(cut) = self.files.get(&(dev, ino)) {

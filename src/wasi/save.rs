@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use super::{
     RootDir, Wasi,
     fdtable::{Open, OpenDirectory, OpenFile},
+    handle::{DirHandle, FileHandle, HostDir},
     host,
+    hostfile::HostFile,
     state::{
         Descriptor, DirectoryState, FileIdentity, FileState, NAMELESS_LEN_MAX, Nameless, Place, Root, State,
         VERSION,
@@ -57,7 +59,8 @@ impl Wasi {
         Ok(match open {
             Open::Stream(stream) => Descriptor::Stream(*stream),
             Open::Directory(open) => {
-                let OpenDirectory { dir, place, preopen, read_only: _, listing } = open;
+                let OpenDirectory { dir, preopen, read_only: _, listing } = open;
+                let DirHandle::Host(HostDir { dir, place }) = dir;
                 let (place, gone) = if *preopen {
                     (place.clone(), false)
                 } else {
@@ -68,7 +71,8 @@ impl Wasi {
                 Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
             }
             Open::File(open) => {
-                let OpenFile { file, place, kind, read_only: _, access, position, written } = open;
+                let OpenFile { file, kind, read_only: _, access, position } = open;
+                let FileHandle::Host(HostFile { file, place, written }) = file;
                 let found = host::attributes(file)?;
                 let mut identity = FileIdentity::from(&found);
                 let (place, gone) = if found.nlink == 0 {
@@ -90,14 +94,16 @@ impl Wasi {
     fn nameless(&self) -> Result<Vec<Nameless>> {
         let (mut kept, mut room) = (Vec::<Nameless>::new(), NAMELESS_LEN_MAX);
         for (fd, open) in self.fds.iter() {
-            let Open::File(open) = open else { continue };
-            let Attributes { dev, ino, size, nlink, .. } = host::attributes(&open.file)?;
+            let Open::File(OpenFile { file: FileHandle::Host(HostFile { file, .. }), .. }) = open else {
+                continue;
+            };
+            let Attributes { dev, ino, size, nlink, .. } = host::attributes(file)?;
             let known = kept.iter().any(|file| (file.dev, file.ino) == (dev, ino));
             if nlink > 0 || known || size > room {
                 continue;
             }
             room -= size;
-            let content = host::content(&open.file, size)
+            let content = host::content(file, size)
                 .with_context(|| format!("descriptor {fd}: a file without a name cannot be read"))?;
             kept.push(Nameless { dev, ino, content });
         }
@@ -128,13 +134,12 @@ impl Wasi {
     /// A disk does not take the data.
     pub fn sync_files(&self) -> Result<()> {
         for (_, open) in self.fds.iter() {
-            if let Open::File(open) = open
+            if let Open::File(OpenFile { file: FileHandle::Host(open), kind, .. }) = open
                 && open.written.end.is_some()
-                && open.kind == Filetype::RegularFile
+                && *kind == Filetype::RegularFile
             {
-                open.file
-                    .sync_data()
-                    .with_context(|| format!("file `{}` cannot be synced", open.place.path))?;
+                let explain = || format!("file `{}` cannot be synced", open.place.path);
+                open.file.sync_data().with_context(explain)?;
             }
         }
         Ok(())
