@@ -9,7 +9,7 @@ use super::exit::{Exit, failure};
 use super::value;
 use wasm_ckpt::job::{JobError, START, SpecDir};
 use wasm_ckpt::machine::NoFunction;
-use wasm_ckpt::wasi::Stdin;
+use wasm_ckpt::wasi::{ClockMode, Stdin};
 use wasm_ckpt::{Functions, JobName, Module, Spec};
 
 /// Run a program; the same command again goes on where it was interrupted
@@ -56,8 +56,14 @@ pub struct Args {
     #[arg(long, value_name = "SEED", value_parser = parse_seed)]
     seed: Option<[u8; 32]>,
 
-    /// Go on even if files that the program had open have changed in a way that cannot be mended
-    #[arg(long)]
+    /// Which time the program is given: `host`; `virtual`, which follows the fuel (1 ns a unit) and waits for
+    /// nothing; or `fixed`, which stands but for 1 us a look. The last two make a run a function of its inputs,
+    /// and begin at 2000-01-01, unless told (`virtual=SECONDS`, since 1970)
+    #[arg(long, value_name = "CLOCK", default_value = "host", value_parser = parse_clock)]
+    clock: ClockMode,
+
+    /// Go on even if files that the program had read or open have changed in a way that cannot be mended
+    #[arg(long, visible_alias = "force")]
     accept_changed: bool,
 
     /// The program, and its arguments
@@ -129,6 +135,7 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let mut spec = Spec::program(module.id(), &name);
     spec.seed = args.seed;
+    spec.clock = args.clock;
     spec.dirs = args.dir.iter().map(common::resolve_dir).collect::<Result<_>>()?;
     spec.env = args.env.iter().map(|text| variable(text)).collect::<Result<_>>()?;
     let function = args.invoke.as_deref().unwrap_or(START);
@@ -162,7 +169,7 @@ fn variable(text: &str) -> Result<(String, String)> {
     }
 }
 
-fn parse_seed(text: &str) -> Result<[u8; 32], String> {
+pub fn parse_seed(text: &str) -> Result<[u8; 32], String> {
     let mut seed = [0; 32];
     match text.parse::<u64>() {
         Ok(number) => seed[..8].copy_from_slice(&number.to_le_bytes()),
@@ -173,6 +180,24 @@ fn parse_seed(text: &str) -> Result<[u8; 32], String> {
         }
     }
     Ok(seed)
+}
+
+/// Wall time at which the clocks that are not the host's begin, in seconds since 1970: 2000-01-01.
+const BEGINNING: u64 = 946_684_800;
+
+fn parse_clock(text: &str) -> Result<ClockMode, String> {
+    let wrong = || "give `host`, `fixed`, `virtual`, or `fixed=SECONDS` or `virtual=SECONDS`".to_string();
+    let (kind, seconds) = match text.split_once('=') {
+        Some((kind, seconds)) => (kind, seconds.parse().map_err(|_| wrong())?),
+        None => (text, BEGINNING),
+    };
+    let realtime = seconds.checked_mul(1_000_000_000).ok_or("so far the clock does not go".to_string())?;
+    match kind {
+        "host" if kind == text => Ok(ClockMode::Host),
+        "fixed" => Ok(ClockMode::Fixed { realtime }),
+        "virtual" => Ok(ClockMode::Virtual { realtime }),
+        _ => Err(wrong()),
+    }
 }
 
 /// The name of a job without a name: what is run, and where.

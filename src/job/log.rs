@@ -106,6 +106,9 @@ pub struct Origin {
     pub fuel: u64,
     /// It was made on another host, whose paths mean nothing here.
     pub foreign: bool,
+    /// Another job goes on from it as well: this one gets random numbers of its own.
+    #[serde(default)]
+    pub fork: bool,
 }
 
 /// A runner.

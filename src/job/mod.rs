@@ -23,7 +23,7 @@ mod sweep;
 mod transfer;
 
 pub use error::JobError;
-pub use jobs::{Job, Jobs, Snapshot};
+pub use jobs::{Job, Jobs, Lineage, Snapshot};
 pub use ledger::Sink;
 pub use log::{
     Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Stand, Status,

@@ -179,8 +179,15 @@ impl Job {
             Some(snapshot) => {
                 let dirs = where_dirs_are(&status, snapshot, dirs)?;
                 let restore = wasi::Restore { dirs, accept_changed: options.accept_changed };
-                restored(module, snapshot.state(), &options.functions, host, restore, &mut fetch)
-                    .with_context(|| format!("cannot resume snapshot `{}`", snapshot.id().short()))?
+                let explain = || format!("cannot resume snapshot `{}`", snapshot.id().short());
+                let (mut instance, trees) =
+                    restored(module, snapshot.state(), &options.functions, host, restore, &mut fetch)
+                        .with_context(explain)?;
+                let forks = status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
+                if let (None, true, Some(wasi)) = (&status.head, forks, instance.wasi()) {
+                    wasi.reseed(status.begin.seed);
+                }
+                (instance, trees)
             }
             None => (fresh(module, &status, &options.functions, host)?, MemoryTrees::default()),
         };
@@ -305,6 +312,8 @@ impl Run {
             // With snapshots in quick succession on a busy machine, the time may be over before the guest
             // has run at all.
             let stands = self.instance.fuel() == before && self.covered == Some(before);
+            // What it has slept is worth a snapshot all the same.
+            let stands = stands && !self.instance.wasi().is_some_and(|wasi| wasi.is_waiting());
             patience = if stands { patience * 2 } else { 1 };
             match stop {
                 Stop::Pause => return self.stop(),

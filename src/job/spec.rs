@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::ModuleId;
 use crate::machine::{Functions, Instance, Module};
 use crate::snapshot::{State, Value};
-use crate::wasi;
+use crate::wasi::{self, ClockMode, ClockState};
 
 /// What a job runs. Two runs of the same `Spec` are the same job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,15 @@ pub struct Spec {
     pub call: (String, Vec<Value>),
     /// Seed of the guest's random generator; chosen by the system if not given.
     pub seed: Option<[u8; 32]>,
+    /// Which time the guest is given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub clock: ClockMode,
+}
+
+/// What is not said in a log or in the hash of a command, so that those from before it could be said stay
+/// what they are.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A host directory that the guest sees.
@@ -51,6 +60,7 @@ impl Spec {
             dirs: vec![],
             call: (START.to_string(), vec![]),
             seed: None,
+            clock: ClockMode::default(),
         }
     }
 
@@ -81,6 +91,11 @@ impl Spec {
                 read_only: root.read_only,
             };
             spec.dirs = wasi.roots.into_iter().map(dir).collect();
+            spec.clock = match wasi.clock {
+                ClockState::Host { .. } => ClockMode::Host,
+                ClockState::Fixed { realtime, .. } => ClockMode::Fixed { realtime },
+                ClockState::Virtual { realtime, .. } => ClockMode::Virtual { realtime },
+            };
         }
         Ok(spec)
     }
@@ -88,7 +103,7 @@ impl Spec {
     /// What differs from `given`, each as one phrase; nothing if they are the same.
     pub fn differences(&self, given: &Self) -> Vec<String> {
         // Named one by one, so that a new field does not compile before it is compared.
-        let Self { module, program, args, env, dirs, call, seed } = self;
+        let Self { module, program, args, env, dirs, call, seed, clock } = self;
         let shown_dirs = |dirs: &[SpecDir]| {
             let shown =
                 |d: &SpecDir| format!("{}::{}{}", d.host, d.guest, if d.read_only { ":ro" } else { "" });
@@ -109,6 +124,7 @@ impl Spec {
             ("directories", *dirs == given.dirs, quoted(&shown_dirs(dirs)), quoted(&shown_dirs(&given.dirs))),
             ("function", *call == given.call, shown_call(call), shown_call(&given.call)),
             ("seed", *seed == given.seed, "another".to_string(), "this one".to_string()),
+            ("clock", *clock == given.clock, format!("{clock:?}"), format!("{:?}", given.clock)),
         ];
         list.into_iter()
             .filter(|(_, same, ..)| !same)
@@ -150,7 +166,7 @@ impl Spec {
             args: std::iter::once(self.program.clone()).chain(self.args.iter().cloned()).collect(),
             env: self.env.clone(),
             dirs: self.dirs.iter().map(preopen).collect(),
-            clock: wasi::ClockMode::default(),
+            clock: self.clock,
             seed: Some(seed),
         }
     }
@@ -192,9 +208,12 @@ mod tests {
             dirs: vec![SpecDir { host: "/h".into(), guest: "/g".into(), read_only: true }],
             call: ("fib".into(), vec![Value::I32(7)]),
             seed: Some([1; 32]),
+            clock: ClockMode::Fixed { realtime: 7 },
         };
         let found = one.differences(&other).join("\n");
-        for what in ["module", "program", "arguments", "environment", "directories", "function", "seed"] {
+        for what in
+            ["module", "program", "arguments", "environment", "directories", "function", "seed", "clock"]
+        {
             assert!(found.contains(&format!("{what}: it has")), "{what} in {found}");
         }
         assert!(found.contains("/h::/g:ro") && found.contains("fib(7)") && !found.contains("secret"));

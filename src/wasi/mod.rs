@@ -57,7 +57,7 @@
 //!   or terminal is gone, except for what the guest's memory holds of it.
 //! - Monotonic time goes on from where it was at the snapshot and stands still in between; it is not
 //!   part of the state until the guest has looked at it. Wall time is the host's. With
-//!   [`ClockMode::Fixed`] and a seed, a run is a function of its inputs alone.
+//!   [`ClockMode::Fixed`] or [`ClockMode::Virtual`] and a seed, a run is a function of its inputs alone.
 //! - Random numbers go on where they were.
 //! - A wait that was cut short goes on for the rest of its time.
 //!
@@ -218,6 +218,26 @@ impl Wasi {
     /// The code that the guest gave to `proc_exit`.
     pub fn exit_code(&self) -> Option<u32> {
         self.exit_code
+    }
+
+    /// The guest was suspended while it waited for time or input: though it does not run, its time passes.
+    pub fn is_waiting(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// The guest's clocks follow its fuel: tell it by [`Wasi::set_fuel`] before each call.
+    pub fn follows_fuel(&self) -> bool {
+        self.clock.is_virtual()
+    }
+
+    /// Tells how much fuel the guest has consumed since it began.
+    pub fn set_fuel(&mut self, fuel: u64) {
+        self.clock.set_fuel(fuel);
+    }
+
+    /// Begins the random numbers anew with this seed: a copy of a guest is not to draw what the other draws.
+    pub fn reseed(&mut self, seed: [u8; 32]) {
+        self.random = Random { seed, position: 0 };
     }
 
     /// Wakes this guest's waiting calls.

@@ -194,7 +194,8 @@ impl Wasi {
 
 /// Sleeps until standard input, a request, or so many ns; tells whether standard input is there.
 fn wait_once(stdin: Option<BorrowedFd<'_>>, interrupt: &Interrupt, nanos: u64) -> Outcome<bool> {
-    let nanos = nanos.min(WAIT_MAX);
+    let may = interrupt.left().map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+    let nanos = nanos.min(WAIT_MAX).min(may);
     let timeout = Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ };
     let wake = interrupt.as_fd();
     let mut fds =
