@@ -108,6 +108,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "BYTES", default_value_t = KEEP_OUTPUT)]
     pub keep_output: u64,
 
+    /// Hash (blake3) each file of a read-only directory that the program opens, so that going on notices any
+    /// change of it, and takes a copy of it for the same; without it, size and time of change decide
+    #[arg(long)]
+    pub hash_inputs: bool,
+
     /// Instruction set to compile for: `pulley64` is the portable interpreter [default: this machine's]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
@@ -178,6 +183,7 @@ impl RunArgs {
             keep_output: self.keep_output,
             dirs: how.dirs,
             accept_changed: how.accept_changed,
+            hash_inputs: self.hash_inputs,
             greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
             observe: self.observer(&held),
             ..Options::default()

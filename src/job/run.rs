@@ -79,6 +79,8 @@ pub struct Options {
     pub dirs: Vec<Preopen>,
     /// Take open files as they are, that have changed in a way that cannot be mended.
     pub accept_changed: bool,
+    /// Hash the files of read-only directories that the guest opens.
+    pub hash_inputs: bool,
     /// Functions of the embedder.
     pub functions: Functions,
     /// A line for standard error, written between what was printed before and what will be.
@@ -99,6 +101,7 @@ impl Default for Options {
             keep_output: KEEP_OUTPUT,
             dirs: vec![],
             accept_changed: false,
+            hash_inputs: false,
             functions: Functions::new(),
             greeting: None,
             observe: Box::new(|_| {}),
@@ -164,6 +167,7 @@ impl Job {
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
         let Options { every, pause_after, pause, stdin, sinks, keep_output, dirs, .. } = options;
+        let (functions, hash_inputs) = (options.functions, options.hash_inputs);
         let pause = pause.map_or_else(Pause::new, Ok)?;
         let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
         let printed =
@@ -178,10 +182,10 @@ impl Job {
         let (instance, trees) = match &snapshot {
             Some(snapshot) => {
                 let dirs = where_dirs_are(&status, snapshot, dirs)?;
-                let restore = wasi::Restore { dirs, accept_changed: options.accept_changed };
+                let restore = wasi::Restore { dirs, accept_changed: options.accept_changed, hash_inputs };
                 let explain = || format!("cannot resume snapshot `{}`", snapshot.id().short());
                 let (mut instance, trees) =
-                    restored(module, snapshot.state(), &options.functions, host, restore, &mut fetch)
+                    restored(module, snapshot.state(), &functions, host, restore, &mut fetch)
                         .with_context(explain)?;
                 let forks = status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
                 if let (None, true, Some(wasi)) = (&status.head, forks, instance.wasi()) {
@@ -189,7 +193,7 @@ impl Job {
                 }
                 (instance, trees)
             }
-            None => (fresh(module, &status, &options.functions, host)?, MemoryTrees::default()),
+            None => (fresh(module, &status, hash_inputs, &functions, host)?, MemoryTrees::default()),
         };
         let former = Former {
             sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
@@ -224,9 +228,16 @@ fn same_module(spec: &Spec, module: &Module) -> Result<(), IdentityMismatch> {
 }
 
 /// The job's program before its first instruction.
-fn fresh(module: &Module, status: &Status, functions: &Functions, host: Host) -> Result<Instance> {
+fn fresh(
+    module: &Module,
+    status: &Status,
+    hash_inputs: bool,
+    functions: &Functions,
+    host: Host,
+) -> Result<Instance> {
     let spec = &status.begin.spec;
-    let wasi = Wasi::new(spec.wasi_config(status.begin.seed), host)?;
+    let config = wasi::Config { hash_inputs, ..spec.wasi_config(status.begin.seed) };
+    let wasi = Wasi::new(config, host)?;
     Instance::new(module, Some(wasi), functions, &spec.call.0, spec.call.1.clone())
 }
 

@@ -167,6 +167,7 @@ impl Spec {
             env: self.env.clone(),
             dirs: self.dirs.iter().map(preopen).collect(),
             clock: self.clock,
+            hash_inputs: false,
             seed: Some(seed),
         }
     }

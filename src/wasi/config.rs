@@ -22,6 +22,9 @@ pub struct Config {
     pub dirs: Vec<Preopen>,
     /// Which time it is given.
     pub clock: ClockMode,
+    /// Hash the files of read-only directories that the guest opens, so that a resume can tell their contents
+    /// from others by more than size and time.
+    pub hash_inputs: bool,
     /// Seed of `random_get`; unless given, the system's generator is asked for one.
     pub seed: Option<[u8; 32]>,
 }

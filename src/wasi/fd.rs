@@ -48,7 +48,11 @@ impl Wasi {
 
     /// Closes a descriptor.
     pub fn fd_close(&mut self, _mem: &mut [u8], fd: u32) -> Result<Errno, Stop> {
-        done(|| Ok(self.fds.remove(fd).map(drop)?))
+        done(|| {
+            let open = self.fds.remove(fd)?;
+            self.note_closed(open);
+            Ok(())
+        })
     }
 
     /// Waits until a file's data is on its disk.
@@ -215,7 +219,18 @@ impl Wasi {
 
     /// Gives a descriptor the number of another, which is closed.
     pub fn fd_renumber(&mut self, _mem: &mut [u8], from: u32, to: u32) -> Result<Errno, Stop> {
-        done(|| Ok(self.fds.renumber(from, to)?))
+        done(|| {
+            if let Some(replaced) = self.fds.renumber(from, to)? {
+                self.note_closed(replaced);
+            }
+            Ok(())
+        })
+    }
+
+    fn note_closed(&mut self, open: Open) {
+        if let Open::File(file) = open {
+            self.appended.closed(&file);
+        }
     }
 
     /// Moves a file's offset; writes the new one.

@@ -124,14 +124,15 @@ impl FdTable {
         Ok(open)
     }
 
-    /// Gives descriptor `from` the number `to`, closing what was there.
-    pub fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
+    /// Gives descriptor `from` the number `to`; gives what was there, which is to be closed.
+    pub fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Open>, Errno> {
         self.get(from)?;
         self.get(to)?;
-        if from != to {
-            self.slots[to as usize] = Some(self.remove(from)?);
+        if from == to {
+            return Ok(None);
         }
-        Ok(())
+        let moved = self.remove(from)?;
+        Ok(self.slots[to as usize].replace(moved))
     }
 
     /// The open descriptors, by ascending number.
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(table.remove(4).err(), Some(Errno::Badf));
         assert_eq!(table.push(stream()), Ok(4));
         table.renumber(5, 0).unwrap();
-        assert_eq!(table.renumber(5, 0), Err(Errno::Badf));
+        assert_eq!(table.renumber(5, 0).err(), Some(Errno::Badf));
         assert_eq!(table.push(stream()), Ok(5));
         assert_eq!(table.push(stream()), Ok(2));
         assert_eq!(table.push(stream()), Ok(6));

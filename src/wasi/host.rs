@@ -80,6 +80,13 @@ pub(super) fn attributes(open: impl AsFd) -> rustix::io::Result<Attributes> {
     Ok(fstat(open)?.into())
 }
 
+/// When an open file was made, in ns since 1970; 0 if the file system does not say.
+pub(super) fn born(file: &File) -> u64 {
+    let made = file.metadata().and_then(|meta| meta.created()).ok();
+    let since_1970 = made.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0)
+}
+
 /// Attributes of what is at a path inside `dir`.
 pub(super) fn attributes_at(dir: &Dir, path: &str, follow: bool) -> io::Result<Attributes> {
     Ok(if follow { dir.metadata(path)? } else { dir.symlink_metadata(path)? }.into())

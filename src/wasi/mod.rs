@@ -17,6 +17,7 @@
 //! | `fdtable` | open descriptors, their state beside their handles |
 //! | `handle` | what is behind a descriptor: a file or directory of the host or of a private disk |
 //! | `host` `hostfile` | host directories: the only file that gives the host a path; open files of the host |
+//! | `inputs` `appended` | files of the host that were closed, and matter all the same at a resume |
 //! | `config` `stdio` `interrupt` | what the embedder gives |
 //! | `state` `save` `restore` | the state as a value and as bytes; taking it out and going on from it |
 //!
@@ -47,8 +48,13 @@
 //! restore says so. A file that was renamed while open is found under its new name, if that was before
 //! the snapshot.
 //!
+//! Of the files that are not open, these are remembered: those that were opened in read-only directories (up to
+//! 2^18) must be what they were, by size and time of change or, where asked for, by blake3
+//! ([`Problem::Input`]); those that the guest has appended to and closed (up to 4,096) are cut off to the length
+//! that they had.
+//!
 //! What the guest does to *names* after the snapshot is done twice: a file that it opened, wrote and
-//! closed is written again from its start, one that it appended to and closed gets the lines again, and
+//! closed is written again from its start, one that it first appended to since gets the lines again, and
 //! a rename that was already made fails with `Noent` the second time.
 //!
 //! - Standard output and error: bytes are counted ([`StreamState`]); [`Output`] decides what is done with
@@ -73,6 +79,7 @@
 //!   that no snapshot holds.
 //! - `proc_exit` takes any code; the reference traps from 126 on.
 
+mod appended;
 mod clock;
 mod config;
 mod directory;
@@ -83,6 +90,7 @@ mod functions;
 mod handle;
 mod host;
 mod hostfile;
+mod inputs;
 mod interrupt;
 mod io;
 mod memory;
@@ -104,16 +112,20 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use anyhow::{Context, Result};
 use cap_std::fs::Dir;
 
+use appended::AppendedFiles;
 use clock::Clock;
 use fdtable::{FdTable, Open, OpenDirectory};
 use handle::{DirHandle, HostDir};
+use inputs::Inputs;
 use stdio::Streams;
 
+pub use appended::Appended;
 pub use clock::{ClockMode, ClockState};
 pub use config::{Config, Preopen};
 pub use errno::{Errno, Stop};
 pub(crate) use functions::wasi_functions;
 pub use functions::{FUNCTIONS, Function, MODULE, Param};
+pub use inputs::{Content, Input};
 pub use interrupt::Interrupt;
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
@@ -139,6 +151,8 @@ pub struct Wasi {
     random: Random,
     wait: Option<Wait>,
     exit_code: Option<u32>,
+    inputs: Inputs,
+    appended: AppendedFiles,
 }
 
 /// A preopened directory with its handle, which stays when the guest closes its descriptor.
@@ -198,6 +212,8 @@ impl Wasi {
             random: Random::new(config.seed)?,
             wait: None,
             exit_code: None,
+            inputs: Inputs::new(config.hash_inputs),
+            appended: AppendedFiles::default(),
         })
     }
 

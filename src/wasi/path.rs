@@ -4,7 +4,7 @@ use super::{
     Wasi,
     errno::{Errno, Outcome, Stop, done},
     fdtable::{Open, OpenDirectory, OpenFile},
-    handle::Opened,
+    handle::{FileHandle, Opened},
     host::{How, Times},
     memory,
     state::Access,
@@ -113,6 +113,9 @@ impl Wasi {
             memory::check(mem, opened, 1, 4)?;
             let path = memory::path(mem, path, path_len)?;
             let found = self.open_at(fd, path, &request)?;
+            if let Open::File(OpenFile { file: FileHandle::Host(file), read_only: true, .. }) = &found {
+                self.inputs.opened(&self.roots, &file.place, &file.file)?;
+            }
             Ok(memory::write_u32(mem, opened, self.fds.push(found)?)?)
         })
     }

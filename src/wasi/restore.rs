@@ -6,12 +6,14 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Preopen, RootDir, Wasi,
+    appended::AppendedFiles,
     clock::Clock,
     errno::Errno,
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
     handle::{DirHandle, FileHandle, HostDir},
     host::{self, How, Opened},
     hostfile::HostFile,
+    inputs::{Content, Inputs},
     save::or_dot,
     state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State, Written},
     stdio::{Host, Streams},
@@ -26,6 +28,8 @@ pub struct Restore {
     /// Take files as they are that have changed in a way that cannot be mended. The guest may then
     /// compute with what never was.
     pub accept_changed: bool,
+    /// Hash the files of read-only directories that the guest opens from now on.
+    pub hash_inputs: bool,
 }
 
 /// Where the preopened directories are.
@@ -41,7 +45,7 @@ pub enum Dirs {
 
 /// An open file or directory with which the guest cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the program's open file `{guest}` ({}): {problem}", host.display())]
+#[error("the program's file `{guest}` ({}): {problem}", host.display())]
 pub struct FileProblem {
     /// The guest's path of it.
     pub guest: String,
@@ -60,6 +64,16 @@ pub enum Problem {
          size, or because it still has another name), so it cannot be opened again"
     )]
     Nameless,
+    /// It was read before, from a read-only directory, and is another now.
+    #[error(
+        "the program has read it before the snapshot, and it has changed since: expected {expected}, found {found}"
+    )]
+    Input {
+        /// When it was read.
+        expected: Content,
+        /// Now.
+        found: Content,
+    },
     /// It cannot be opened.
     #[error("it cannot be opened again: {0:?}")]
     CannotOpen(Errno),
@@ -141,8 +155,10 @@ impl Wasi {
                 .with_context(|| format!("descriptor {fd} cannot be restored"))?;
             opened.push((*fd, open));
         }
+        let inputs = Inputs::restore(state.inputs, how.hash_inputs, &roots, how.accept_changed)?;
         let fds = FdTable::from_parts(state.numbers, opened);
         cuts.make(&fds)?;
+        let appended = AppendedFiles::restore(state.appended, &roots)?;
         Ok(Self {
             args: state.args,
             env: state.env,
@@ -153,6 +169,8 @@ impl Wasi {
             random: state.random,
             wait: state.wait,
             exit_code: state.exit_code,
+            inputs,
+            appended,
         })
     }
 }

@@ -12,7 +12,7 @@ use super::{
     hostfile::HostFile,
     state::{
         Descriptor, DirectoryState, FileIdentity, FileState, NAMELESS_LEN_MAX, Nameless, Place, Root, State,
-        VERSION,
+        VERSION, guest_path,
     },
     types::{Attributes, Filetype},
 };
@@ -52,6 +52,8 @@ impl Wasi {
             random: self.random.clone(),
             wait: self.wait,
             exit_code: self.exit_code,
+            inputs: self.inputs.saved(),
+            appended: self.appended.saved(&self.roots),
         })
     }
 
@@ -65,7 +67,7 @@ impl Wasi {
                     (place.clone(), false)
                 } else {
                     let found = host::attributes(&**dir)?;
-                    self.locate(place, &**dir, &(&found).into())
+                    locate(&self.roots, place, &**dir, &(&found).into())
                 };
                 let listing = listing.clone();
                 Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
@@ -78,7 +80,7 @@ impl Wasi {
                 let (place, gone) = if found.nlink == 0 {
                     (place.clone(), true)
                 } else {
-                    self.locate(place, file, &identity)
+                    locate(&self.roots, place, file, &identity)
                 };
                 if *kind == Filetype::CharacterDevice {
                     // The device is the same everywhere; its numbers and times are not.
@@ -110,29 +112,13 @@ impl Wasi {
         Ok(kept)
     }
 
-    /// Where something open is to be found: where it was opened, or where the host says that it was
-    /// moved to. The second result tells that it is at neither.
-    fn locate(&self, place: &Place, open: &impl AsFd, identity: &FileIdentity) -> (Place, bool) {
-        let Some(root) = self.roots.get(place.root as usize) else { return (place.clone(), true) };
-        let is_at = |path: &str| {
-            host::attributes_at(&root.dir, or_dot(path), true)
-                .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
-        };
-        if is_at(&place.path) {
-            return (place.clone(), false);
-        }
-        match host::path_of(&root.dir, open) {
-            Some(path) if is_at(&path) => (Place { root: place.root, path }, false),
-            _ => (place.clone(), true),
-        }
-    }
-
     /// Waits until what the guest has written to its open files is on their disks, so that a power cut
     /// after the snapshot cannot leave them shorter than the snapshot says.
     ///
     /// # Errors
     /// A disk does not take the data.
-    pub fn sync_files(&self) -> Result<()> {
+    pub fn sync_files(&mut self) -> Result<()> {
+        self.appended.sync(&self.roots)?;
         for (_, open) in self.fds.iter() {
             if let Open::File(OpenFile { file: FileHandle::Host(open), kind, .. }) = open
                 && open.written.end.is_some()
@@ -146,6 +132,28 @@ impl Wasi {
     }
 }
 
+/// Where something open is to be found: where it was opened, or where the host says that it was moved to. The
+/// second result tells that it is at neither.
+pub(super) fn locate(
+    roots: &[RootDir],
+    place: &Place,
+    open: &impl AsFd,
+    identity: &FileIdentity,
+) -> (Place, bool) {
+    let Some(root) = roots.get(place.root as usize) else { return (place.clone(), true) };
+    let is_at = |path: &str| {
+        host::attributes_at(&root.dir, or_dot(path), true)
+            .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
+    };
+    if is_at(&place.path) {
+        return (place.clone(), false);
+    }
+    match host::path_of(&root.dir, open) {
+        Some(path) if is_at(&path) => (Place { root: place.root, path }, false),
+        _ => (place.clone(), true),
+    }
+}
+
 /// A path that the host understands: a directory itself is `.`.
 pub(super) fn or_dot(path: &str) -> &str {
     if path.is_empty() { "." } else { path }
@@ -155,5 +163,10 @@ impl RootDir {
     fn state(&self) -> Root {
         let Self { guest, host, read_only, dir: _ } = self;
         Root { guest: guest.clone(), host: host.as_os_str().as_bytes().to_vec(), read_only: *read_only }
+    }
+
+    /// The guest's name for a place in this directory.
+    pub(super) fn guest_path(&self, place: &Place) -> String {
+        guest_path(&self.guest, &place.path)
     }
 }
