@@ -75,6 +75,7 @@
 mod clock;
 mod config;
 mod directory;
+pub mod disk;
 mod errno;
 mod fd;
 mod fdtable;
