@@ -83,6 +83,7 @@ mod appended;
 mod clock;
 mod config;
 mod directory;
+pub mod disk;
 mod errno;
 mod fd;
 mod fdtable;
