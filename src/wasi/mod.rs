@@ -63,7 +63,14 @@
 //! # Where this differs from the reference
 //!
 //! - A pointer outside the memory is `Fault`; the reference traps. Misaligned pointers work.
+//! - A number that is none of its parameter's type (an unknown clock, flag, right or `whence`) is an
+//!   error, mostly `Inval`; the reference traps.
+//! - Bytes between the fields of a result are zero; the reference leaves what was there.
 //! - Buffers are all used (up to 16 in a call), not only the first.
+//! - Reading no bytes succeeds; the reference says `Intr`, unless it is `fd_read` of a file.
+//! - `poll_oneoff` tells all events that are there; the reference tells of a clock, and of a file that can
+//!   be read, only if nothing else is there at its first look. A clock's event has no bytes to read.
+//! - The times of a preopened directory can be set by its descriptor; the reference says `Badf`.
 //! - Errors that the reference folds into `Io` keep their number (`Xdev`, `Mfile`, `Rofs`, …).
 //! - `fd_allocate` works; the reference says `Notsup`.
 //! - `dev` and `ino` are the host's; `ctim` is the time of the last change of status.
