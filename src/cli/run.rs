@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::common::{self, How, RunArgs};
 use super::exit::{Exit, failure};
 use super::value;
-use wasm_ckpt::job::{JobError, START, SpecDir};
+use wasm_ckpt::job::{JobError, START, SpecDir, SpecDisk};
 use wasm_ckpt::machine::NoFunction;
 use wasm_ckpt::wasi::{ClockMode, Stdin};
 use wasm_ckpt::{Functions, JobName, Module, Spec};
@@ -35,6 +35,16 @@ pub struct Args {
     /// told), and `:ro` if it may not write there; can be repeated
     #[arg(long, value_name = "HOST[::GUEST][:ro]", value_parser = common::parse_dir)]
     dir: Vec<SpecDir>,
+
+    /// Give the program a private disk: a directory that is part of the snapshot and goes back with it, whatever
+    /// becomes of this host's files; empty, or filled at the start from a directory or a tar archive; can be
+    /// repeated. `wasm-ckpt files` and `cp` look into it, `--sync-out` writes it out
+    #[arg(long, value_name = "GUEST[=SOURCE]", value_parser = parse_disk)]
+    disk: Vec<(String, Option<String>)>,
+
+    /// Room on each private disk
+    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = common::parse_size)]
+    disk_limit: u64,
 
     /// Give the program an environment variable; without a value, that of this environment; can be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
@@ -136,6 +146,11 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
     let mut spec = Spec::program(module.id(), &name);
     spec.seed = args.seed;
     spec.clock = args.clock;
+    let disk = |(guest, source): &(String, Option<String>)| {
+        let source = source.as_deref().map(resolve_source).transpose()?;
+        Ok(SpecDisk { guest: guest.clone(), source, limit: args.disk_limit })
+    };
+    spec.disks = args.disk.iter().map(disk).collect::<Result<_>>()?;
     spec.dirs = args.dir.iter().map(common::resolve_dir).collect::<Result<_>>()?;
     spec.env = args.env.iter().map(|text| variable(text)).collect::<Result<_>>()?;
     let function = args.invoke.as_deref().unwrap_or(START);
@@ -149,6 +164,32 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
         spec.args = given;
     }
     Ok(spec)
+}
+
+/// `GUEST` or `GUEST=SOURCE`
+fn parse_disk(text: &str) -> Result<(String, Option<String>), String> {
+    let (guest, source) = match text.split_once('=') {
+        Some((guest, source)) => (guest, Some(source.to_string())),
+        None => (text, None),
+    };
+    if guest.is_empty() || source.as_deref() == Some("") {
+        return Err("give GUEST, or GUEST=SOURCE".to_string());
+    }
+    Ok((guest.to_string(), source))
+}
+
+/// The absolute path of what a disk is filled from, which must exist.
+fn resolve_source(source: &str) -> Result<String> {
+    let failed = |why: String| {
+        let message = format!("a disk cannot be filled from `{source}`: {why}");
+        failure(
+            Exit::NotFound,
+            message,
+            "`--disk GUEST=SOURCE` takes a directory or a tar archive that exists",
+        )
+    };
+    let path = Path::new(source).canonicalize().map_err(|error| failed(error.to_string()))?;
+    path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))
 }
 
 fn variable(text: &str) -> Result<(String, String)> {

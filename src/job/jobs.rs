@@ -331,6 +331,14 @@ impl Job {
         Ok(())
     }
 
+    /// It begins with private disks that were filled from elsewhere.
+    pub(super) fn is_filled(&self) -> bool {
+        let begin = self.status.as_ref().map(|status| &status.begin);
+        begin.is_some_and(|begin| {
+            begin.origin.is_none() && begin.spec.disks.iter().any(|d| d.source.is_some())
+        })
+    }
+
     /// The bytes of the job's module.
     ///
     /// # Errors

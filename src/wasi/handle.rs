@@ -9,6 +9,8 @@ use rustix::fs::{Advice, futimens};
 
 use super::{
     clock::Clock,
+    disk,
+    disknode::DiskNode,
     errno::{Errno, Outcome},
     host::{self, How, Times},
     hostfile::HostFile,
@@ -18,13 +20,14 @@ use super::{
 };
 
 /// An open directory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum DirHandle {
     Host(HostDir),
+    Disk(DiskNode),
 }
 
 /// An open directory of the host.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct HostDir {
     pub dir: Arc<Dir>,
     pub place: Place,
@@ -34,6 +37,7 @@ pub(super) struct HostDir {
 #[derive(Debug)]
 pub(super) enum FileHandle {
     Host(HostFile),
+    Disk(DiskNode),
 }
 
 /// What was opened.
@@ -45,7 +49,7 @@ pub(super) enum Opened {
 
 impl DirHandle {
     /// Opens what is at a path in this directory.
-    pub fn open(&self, path: &str, how: How, _clock: &Clock) -> Outcome<Opened> {
+    pub fn open(&self, path: &str, how: How, clock: &Clock) -> Outcome<Opened> {
         match self {
             Self::Host(HostDir { dir, place }) => {
                 let place = join(place, path)?;
@@ -61,48 +65,71 @@ impl DirHandle {
                     }
                 })
             }
+            Self::Disk(at) => {
+                let found = at.disk().open(at.ino, path, how, clock.realtime())?;
+                Ok(match found {
+                    disk::Opened::Directory(ino) => Opened::Directory(Self::Disk(at.sibling(ino)?)),
+                    disk::Opened::File(ino) => {
+                        let file = at.sibling(ino)?;
+                        let found = file.disk().attributes(ino)?;
+                        Opened::File { file: FileHandle::Disk(file), found }
+                    }
+                })
+            }
         }
     }
 
     /// Makes a directory.
-    pub fn create_dir(&self, path: &str, _clock: &Clock) -> Outcome {
+    pub fn create_dir(&self, path: &str, clock: &Clock) -> Outcome {
         match self {
             Self::Host(at) => Ok(at.dir.create_dir(path)?),
+            Self::Disk(at) => Ok(at.disk().create_dir(at.ino, path, clock.realtime())?),
         }
     }
 
     /// Removes an empty directory.
-    pub fn remove_dir(&self, path: &str, _clock: &Clock) -> Outcome {
+    pub fn remove_dir(&self, path: &str, clock: &Clock) -> Outcome {
         match self {
             Self::Host(at) => Ok(at.dir.remove_dir(path)?),
+            Self::Disk(at) => Ok(at.disk().remove_dir(at.ino, path, clock.realtime())?),
         }
     }
 
     /// Removes a file or symbolic link.
-    pub fn unlink(&self, path: &str, _clock: &Clock) -> Outcome {
+    pub fn unlink(&self, path: &str, clock: &Clock) -> Outcome {
         match self {
             Self::Host(at) => Ok(at.dir.remove_file_or_symlink(path)?),
+            Self::Disk(at) => Ok(at.disk().unlink(at.ino, path, clock.realtime())?),
         }
     }
 
     /// Renames, over what has the new name.
-    pub fn rename(&self, path: &str, to: &Self, new_path: &str, _clock: &Clock) -> Outcome {
+    pub fn rename(&self, path: &str, to: &Self, new_path: &str, clock: &Clock) -> Outcome {
         match (self, to) {
             (Self::Host(at), Self::Host(to)) => Ok(at.dir.rename(path, &to.dir, new_path)?),
+            (Self::Disk(at), Self::Disk(to)) if at.shares_disk(to) => {
+                Ok(at.disk().rename(at.ino, path, to.ino, new_path, clock.realtime())?)
+            }
+            _ => Err(Errno::Xdev.into()),
         }
     }
 
     /// Makes a hard link.
-    pub fn hard_link(&self, path: &str, to: &Self, new_path: &str, _clock: &Clock) -> Outcome {
+    pub fn hard_link(&self, path: &str, to: &Self, new_path: &str, clock: &Clock) -> Outcome {
         match (self, to) {
             (Self::Host(at), Self::Host(to)) => Ok(at.dir.hard_link(path, &to.dir, new_path)?),
+            (Self::Disk(at), Self::Disk(to)) if at.shares_disk(to) => {
+                Ok(at.disk().hard_link(at.ino, path, to.ino, new_path, clock.realtime())?)
+            }
+            _ => Err(Errno::Xdev.into()),
         }
     }
 
     /// Makes a symbolic link at a path.
-    pub fn symlink(&self, target: &str, path: &str, _clock: &Clock) -> Outcome {
+    pub fn symlink(&self, target: &str, path: &str, clock: &Clock) -> Outcome {
         match self {
             Self::Host(at) => Ok(Dir::symlink(&at.dir, target, path)?),
+            Self::Disk(at) => Ok(at.disk().symlink(target, at.ino, path, clock.realtime())?),
         }
     }
 
@@ -113,6 +140,7 @@ impl DirHandle {
                 let link = at.dir.read_link(path)?;
                 Ok(link.into_os_string().into_string().map_err(|_| Errno::Ilseq)?)
             }
+            Self::Disk(at) => Ok(at.disk().read_link(at.ino, path)?.to_string()),
         }
     }
 
@@ -120,6 +148,7 @@ impl DirHandle {
     pub fn attributes(&self) -> Outcome<Attributes> {
         match self {
             Self::Host(at) => Ok(host::attributes(&*at.dir)?),
+            Self::Disk(at) => Ok(at.disk().attributes(at.ino)?),
         }
     }
 
@@ -127,20 +156,27 @@ impl DirHandle {
     pub fn attributes_at(&self, path: &str, follow: bool) -> Outcome<Attributes> {
         match self {
             Self::Host(at) => Ok(host::attributes_at(&at.dir, path, follow)?),
+            Self::Disk(at) => Ok(at.disk().attributes_at(at.ino, path, follow)?),
         }
     }
 
     /// Sets the directory's times.
-    pub fn set_times(&self, times: Times, _clock: &Clock) -> Outcome {
+    pub fn set_times(&self, times: Times, clock: &Clock) -> Outcome {
         match self {
             Self::Host(at) => Ok(futimens(&*at.dir, &times.timestamps())?),
+            Self::Disk(at) => set_disk_times(at, times, clock),
         }
     }
 
     /// Sets the times of what is at a path.
-    pub fn set_times_at(&self, path: &str, times: Times, follow: bool, _clock: &Clock) -> Outcome {
+    pub fn set_times_at(&self, path: &str, times: Times, follow: bool, clock: &Clock) -> Outcome {
         match self {
             Self::Host(at) => Ok(host::set_times(&at.dir, path, times, follow)?),
+            Self::Disk(at) => {
+                let now = clock.realtime();
+                let (access, modification) = times.on_disk(now);
+                Ok(at.disk().set_times_at(at.ino, path, follow, access, modification, now)?)
+            }
         }
     }
 
@@ -148,6 +184,7 @@ impl DirHandle {
     pub fn list(&self) -> Outcome<Vec<Listed>> {
         match self {
             Self::Host(at) => Ok(host::list(&at.dir)?),
+            Self::Disk(at) => Ok(at.disk().list(at.ino)?),
         }
     }
 }
@@ -157,6 +194,7 @@ impl FileHandle {
     pub fn read(&self, mem: &mut [u8], buffers: &Buffers, offset: u64) -> Outcome<u32> {
         match self {
             Self::Host(file) => file.read(mem, buffers, offset),
+            Self::Disk(file) => file.read(mem, buffers, offset),
         }
     }
 
@@ -168,10 +206,11 @@ impl FileHandle {
         buffers: &Buffers,
         offset: u64,
         at_end: bool,
-        _clock: &Clock,
+        clock: &Clock,
     ) -> Outcome<(u32, u64)> {
         match self {
             Self::Host(file) => file.write(mem, buffers, offset, at_end),
+            Self::Disk(file) => file.write(mem, buffers, offset, at_end, clock),
         }
     }
 
@@ -179,6 +218,7 @@ impl FileHandle {
     pub fn attributes(&self) -> Outcome<Attributes> {
         match self {
             Self::Host(HostFile { file, .. }) => Ok(host::attributes(file)?),
+            Self::Disk(file) => Ok(file.disk().attributes(file.ino)?),
         }
     }
 
@@ -188,16 +228,18 @@ impl FileHandle {
     }
 
     /// Cuts the file off, or fills it up with zeros, to `size` bytes.
-    pub fn set_len(&mut self, size: u64, _clock: &Clock) -> Outcome {
+    pub fn set_len(&mut self, size: u64, clock: &Clock) -> Outcome {
         match self {
             Self::Host(file) => file.set_len(size),
+            Self::Disk(file) => Ok(file.disk().set_len(file.ino, size, clock.realtime())?),
         }
     }
 
     /// Makes sure that a range has room on the disk, growing the file to its end.
-    pub fn allocate(&mut self, offset: u64, len: u64, _clock: &Clock) -> Outcome {
+    pub fn allocate(&mut self, offset: u64, len: u64, clock: &Clock) -> Outcome {
         match self {
             Self::Host(file) => file.allocate(offset, len),
+            Self::Disk(file) => Ok(file.disk().allocate(file.ino, offset, len, clock.realtime())?),
         }
     }
 
@@ -205,23 +247,33 @@ impl FileHandle {
     pub fn advise(&self, offset: u64, len: u64, advice: Advice) -> Outcome {
         match self {
             Self::Host(file) => file.advise(offset, len, advice),
+            Self::Disk(_) => Ok(()),
         }
     }
 
-    /// Waits until the data is on its disk; its attributes too, unless told.
+    /// Waits until the data is on its disk; its attributes too, unless told. What is on a private disk is durable
+    /// with the next snapshot, as the memory of who wrote it is.
     pub fn sync(&self, data_only: bool) -> Outcome {
         match self {
             Self::Host(HostFile { file, .. }) if data_only => Ok(file.sync_data()?),
             Self::Host(HostFile { file, .. }) => Ok(file.sync_all()?),
+            Self::Disk(_) => Ok(()),
         }
     }
 
     /// Sets the file's times.
-    pub fn set_times(&self, times: Times, _clock: &Clock) -> Outcome {
+    pub fn set_times(&self, times: Times, clock: &Clock) -> Outcome {
         match self {
             Self::Host(HostFile { file, .. }) => Ok(futimens(file, &times.timestamps())?),
+            Self::Disk(at) => set_disk_times(at, times, clock),
         }
     }
+}
+
+fn set_disk_times(at: &DiskNode, times: Times, clock: &Clock) -> Outcome {
+    let now = clock.realtime();
+    let (access, modification) = times.on_disk(now);
+    Ok(at.disk().set_times(at.ino, access, modification, now)?)
 }
 
 /// The place of `path` as seen from `parent`, without `.` and `..`.

@@ -203,6 +203,25 @@ pub(super) fn path_of(root: &Dir, open: &impl AsFd) -> Option<String> {
     Some(open.strip_prefix(root).ok()?.to_str()?.to_string())
 }
 
+/// An empty file without a name in a directory, gone when it is closed.
+pub(super) fn scratch(dir: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    #[cfg(target_os = "linux")]
+    match rustix::fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => return Ok(file.into()),
+        // Not every file system has such files.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+    let path = dir.join(format!("scratch-{:016x}", u64::from_le_bytes(random)));
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
+    std::fs::remove_file(&path)?;
+    Ok(file.into())
+}
+
 /// The first `size` bytes of an open file, however it was opened.
 pub(super) fn content(file: &File, size: u64) -> io::Result<Vec<u8>> {
     use std::os::{fd::AsRawFd, unix::fs::FileExt};

@@ -80,6 +80,7 @@ impl Wasi {
                     open.position = end;
                     n
                 }
+                Open::Stream(Stream::Stdin) | Open::Directory(_) => return Err(Errno::Badf.into()),
                 Open::Stream(stream) => {
                     let mut slices = [[].as_slice(); BUFFERS_MAX];
                     for (slice, (at, len)) in slices.iter_mut().zip(buffers.list()) {
@@ -87,7 +88,6 @@ impl Wasi {
                     }
                     self.streams.write(*stream, &slices[..buffers.list().len()])?
                 }
-                Open::Directory(_) => return Err(Errno::Badf.into()),
             };
             Ok(memory::write_u32(mem, nwritten, n)?)
         })
@@ -116,8 +116,14 @@ impl Wasi {
     }
 }
 
+/// `Inval` for an offset that no file has. Linux says so before it says anything else.
+fn check_offset(offset: u64) -> Result<(), Errno> {
+    i64::try_from(offset).map(drop).map_err(|_| Errno::Inval)
+}
+
 /// Reads into the buffers, from `offset` on, until they are full or a read falls short.
 fn read_at(open: &OpenFile, mem: &mut [u8], buffers: &Buffers, offset: u64) -> Outcome<u32> {
+    check_offset(offset)?;
     if !open.access.readable {
         return Err(Errno::Badf.into());
     }
@@ -133,6 +139,9 @@ fn write_at(
     offset: u64,
     clock: &Clock,
 ) -> Outcome<(u32, u64)> {
+    if !open.access.append {
+        check_offset(offset)?;
+    }
     if !open.access.writable {
         return Err(Errno::Badf.into());
     }

@@ -70,7 +70,14 @@
 //! # Where this differs from the reference
 //!
 //! - A pointer outside the memory is `Fault`; the reference traps. Misaligned pointers work.
+//! - A number that is none of its parameter's type (an unknown clock, flag, right or `whence`) is an
+//!   error, mostly `Inval`; the reference traps.
+//! - Bytes between the fields of a result are zero; the reference leaves what was there.
 //! - Buffers are all used (up to 16 in a call), not only the first.
+//! - Reading no bytes succeeds; the reference says `Intr`, unless it is `fd_read` of a file.
+//! - `poll_oneoff` tells all events that are there; the reference tells of a clock, and of a file that can
+//!   be read, only if nothing else is there at its first look. A clock's event has no bytes to read.
+//! - The times of a preopened directory can be set by its descriptor; the reference says `Badf`.
 //! - Errors that the reference folds into `Io` keep their number (`Xdev`, `Mfile`, `Rofs`, …).
 //! - `fd_allocate` works; the reference says `Notsup`.
 //! - `dev` and `ino` are the host's; `ctim` is the time of the last change of status.
@@ -84,6 +91,8 @@ mod clock;
 mod config;
 mod directory;
 pub mod disk;
+mod disknode;
+mod disks;
 mod errno;
 mod fd;
 mod fdtable;
@@ -115,6 +124,7 @@ use cap_std::fs::Dir;
 
 use appended::AppendedFiles;
 use clock::Clock;
+use disks::PrivateDisk;
 use fdtable::{FdTable, Open, OpenDirectory};
 use handle::{DirHandle, HostDir};
 use inputs::Inputs;
@@ -123,6 +133,8 @@ use stdio::Streams;
 pub use appended::Appended;
 pub use clock::{ClockMode, ClockState};
 pub use config::{Config, Preopen};
+pub use disk::{Exported, Image, Item, Listing};
+pub use disks::{Contents, DISKS_MAX, DiskConfig, DiskState, blob_names, images};
 pub use errno::{Errno, Stop};
 pub(crate) use functions::wasi_functions;
 pub use functions::{FUNCTIONS, Function, MODULE, Param};
@@ -154,6 +166,7 @@ pub struct Wasi {
     exit_code: Option<u32>,
     inputs: Inputs,
     appended: AppendedFiles,
+    disks: Vec<PrivateDisk>,
 }
 
 /// A preopened directory with its handle, which stays when the guest closes its descriptor.
@@ -203,18 +216,25 @@ impl Wasi {
             };
             push(&mut fds, Open::Directory(open))?;
         }
+        let (clock, mut disks) = (Clock::new(config.clock), vec![]);
+        for (index, disk) in config.disks.into_iter().enumerate() {
+            let disk = PrivateDisk::new(index, disk, config.scratch.as_deref(), &clock)?;
+            push(&mut fds, disk.preopened(index)?)?;
+            disks.push(disk);
+        }
         Ok(Self {
             args: config.args,
             env: config.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
             roots,
             fds,
             streams: Streams::new(StreamState::default(), host)?,
-            clock: Clock::new(config.clock),
+            clock,
             random: Random::new(config.seed)?,
             wait: None,
             exit_code: None,
             inputs: Inputs::new(config.hash_inputs),
             appended: AppendedFiles::default(),
+            disks,
         })
     }
 
@@ -229,6 +249,7 @@ impl Wasi {
             DirHandle::Host(HostDir { place, .. }) => {
                 self.roots.get(place.root as usize).map_or("", |root| &root.guest)
             }
+            DirHandle::Disk(node) => self.disks.get(node.index as usize).map_or("", |disk| &disk.guest),
         }
     }
 

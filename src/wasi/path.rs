@@ -209,6 +209,11 @@ impl Wasi {
             let old_path = memory::path(mem, old_path, old_path_len)?;
             let new_path = memory::path(mem, new_path, new_path_len)?;
             let (old, new) = (writable(old)?, writable(new)?);
+            // A slash at the end of either name asks for a directory; `cap-std` looks at the old one only.
+            let old_path = match new_path.ends_with('/') && !old_path.is_empty() {
+                true => &format!("{old_path}/"),
+                false => old_path,
+            };
             old.dir.rename(old_path, &new.dir, new_path, &self.clock)
         })
     }

@@ -118,6 +118,7 @@ impl Wasi {
                 Open::Stream(_) | Open::Directory(_) => return Err(Errno::Badf.into()),
             },
             2 => match self.fds.get(field_u32(record, 16))? {
+                Open::File(open) if open.read_only => return Err(Errno::Perm.into()),
                 Open::Stream(Stream::Stdout | Stream::Stderr) | Open::File(_) => (Until::Ready, 0),
                 Open::Stream(Stream::Stdin) | Open::Directory(_) => return Err(Errno::Badf.into()),
             },

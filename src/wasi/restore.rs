@@ -8,6 +8,7 @@ use super::{
     Preopen, RootDir, Wasi,
     appended::AppendedFiles,
     clock::Clock,
+    disks::{self, Contents},
     errno::Errno,
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
     handle::{DirHandle, FileHandle, HostDir},
@@ -30,6 +31,8 @@ pub struct Restore {
     pub accept_changed: bool,
     /// Hash the files of read-only directories that the guest opens from now on.
     pub hash_inputs: bool,
+    /// Directory for the private disks while they are in use; the system's for temporary files unless told.
+    pub scratch: Option<PathBuf>,
 }
 
 /// Where the preopened directories are.
@@ -139,10 +142,25 @@ impl Wasi {
     /// The bytes are not a state; a directory cannot be opened; standard input is another; or
     /// [`FileProblem`], to be had by downcast.
     pub fn restore(version: u32, bytes: &[u8], host: Host, how: Restore) -> Result<Self> {
-        Self::from_state(State::decode(version, bytes)?, host, how)
+        Self::from_state(State::decode(version, bytes)?, host, how, None)
     }
 
-    fn from_state(state: State, host: Host, how: Restore) -> Result<Self> {
+    /// [`Wasi::restore`] of a guest that may have private disks.
+    ///
+    /// # Errors
+    /// As there; a disk cannot be read, or is not one.
+    pub fn restore_with(
+        version: u32,
+        bytes: &[u8],
+        host: Host,
+        how: Restore,
+        contents: Contents<'_>,
+    ) -> Result<Self> {
+        Self::from_state(State::decode(version, bytes)?, host, how, Some(contents))
+    }
+
+    fn from_state(state: State, host: Host, how: Restore, contents: Option<Contents<'_>>) -> Result<Self> {
+        let disks = disks::restore(&state, contents, how.scratch.as_deref())?;
         let roots = open_roots(&state, how.dirs)?;
         let streams = Streams::new(state.streams.clone(), host)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
@@ -151,12 +169,17 @@ impl Wasi {
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
-            let open = reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
-                .with_context(|| format!("descriptor {fd} cannot be restored"))?;
+            let explain = || format!("descriptor {fd} cannot be restored");
+            let open = match disks::reopen(&disks, descriptor).with_context(explain)? {
+                Some(open) => open,
+                None => reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
+                    .with_context(explain)?,
+            };
             opened.push((*fd, open));
         }
         let inputs = Inputs::restore(state.inputs, how.hash_inputs, &roots, how.accept_changed)?;
         let fds = FdTable::from_parts(state.numbers, opened);
+        disks::check_reachable(&disks)?;
         cuts.make(&fds)?;
         let appended = AppendedFiles::restore(state.appended, &roots)?;
         Ok(Self {
@@ -171,6 +194,7 @@ impl Wasi {
             exit_code: state.exit_code,
             inputs,
             appended,
+            disks,
         })
     }
 }
@@ -227,12 +251,13 @@ fn reopen(
         Descriptor::Stream(stream) => return Ok(Open::Stream(*stream)),
         Descriptor::Directory(dir) => &dir.place,
         Descriptor::File(file) => &file.place,
+        Descriptor::DiskDirectory { .. } | Descriptor::DiskFile { .. } => bail!("it is on a private disk"),
     };
     let root = roots.get(place.root as usize).context("its directory is missing")?;
     let opened = match descriptor {
-        Descriptor::Stream(stream) => Ok(Open::Stream(*stream)),
         Descriptor::Directory(dir) => reopen_directory(root, dir),
         Descriptor::File(file) => reopen_file(root, file, nameless, cuts, accept_changed),
+        _ => bail!("it has no place"),
     };
     opened.map_err(|problem| {
         let host = root.host.join(&place.path);

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 
 use super::{
     RootDir, Wasi,
+    disknode::DiskNode,
+    disks::DiskState,
     fdtable::{Open, OpenDirectory, OpenFile},
     handle::{DirHandle, FileHandle, HostDir},
     host,
@@ -54,6 +56,7 @@ impl Wasi {
             exit_code: self.exit_code,
             inputs: self.inputs.saved(),
             appended: self.appended.saved(&self.roots),
+            disks: self.disks.iter().map(|disk| DiskState { guest: disk.guest.clone() }).collect(),
         })
     }
 
@@ -62,7 +65,13 @@ impl Wasi {
             Open::Stream(stream) => Descriptor::Stream(*stream),
             Open::Directory(open) => {
                 let OpenDirectory { dir, preopen, read_only: _, listing } = open;
-                let DirHandle::Host(HostDir { dir, place }) = dir;
+                let HostDir { dir, place } = match dir {
+                    DirHandle::Host(dir) => dir,
+                    DirHandle::Disk(DiskNode { index, ino, .. }) => {
+                        let (disk, ino, preopen, listing) = (*index, *ino, *preopen, listing.clone());
+                        return Ok(Descriptor::DiskDirectory { disk, ino, preopen, listing });
+                    }
+                };
                 let (place, gone) = if *preopen {
                     (place.clone(), false)
                 } else {
@@ -74,7 +83,13 @@ impl Wasi {
             }
             Open::File(open) => {
                 let OpenFile { file, kind, read_only: _, access, position } = open;
-                let FileHandle::Host(HostFile { file, place, written }) = file;
+                let HostFile { file, place, written } = match file {
+                    FileHandle::Host(file) => file,
+                    FileHandle::Disk(DiskNode { index, ino, .. }) => {
+                        let (disk, ino, access, position) = (*index, *ino, *access, *position);
+                        return Ok(Descriptor::DiskFile { disk, ino, access, position });
+                    }
+                };
                 let found = host::attributes(file)?;
                 let mut identity = FileIdentity::from(&found);
                 let (place, gone) = if found.nlink == 0 {

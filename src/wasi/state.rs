@@ -12,6 +12,8 @@ use super::{
     appended::{APPENDED_MAX, Appended},
     clock::ClockState,
     config::PREOPENS_MAX,
+    disk::ROOT,
+    disks::{DISKS_MAX, DiskState},
     fdtable::DESCRIPTORS_MAX,
     inputs::{INPUTS_MAX, Input},
     random::Random,
@@ -59,10 +61,12 @@ pub struct State {
     pub inputs: Vec<Input>,
     /// The files that it has appended to and closed, by ascending place.
     pub appended: Vec<Appended>,
+    /// The private disks.
+    pub disks: Vec<DiskState>,
 }
 
 /// The fields that version 1 had not, when they are empty.
-const SINCE_VERSION_1: [u8; 2] = [0; 2];
+const SINCE_VERSION_1: [u8; 3] = [0; 3];
 
 /// A preopened directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +88,28 @@ pub enum Descriptor {
     Directory(DirectoryState),
     /// A file.
     File(FileState),
+    /// A directory of a private disk.
+    DiskDirectory {
+        /// Number of the disk.
+        disk: u32,
+        /// Its inode number there.
+        ino: u64,
+        /// The guest finds it by `fd_prestat_get`.
+        preopen: bool,
+        /// As for a directory of the host.
+        listing: Option<Vec<Listed>>,
+    },
+    /// A file of a private disk.
+    DiskFile {
+        /// Number of the disk.
+        disk: u32,
+        /// Its inode number there.
+        ino: u64,
+        /// How it was opened.
+        access: Access,
+        /// Its offset, in bytes.
+        position: u64,
+    },
 }
 
 /// Where in which preopened directory something is.
@@ -282,6 +308,10 @@ impl State {
             ensure!(root.host.len() <= PATH_LEN_MAX, "the path of a preopened directory is too long");
             ensure!(!root.guest.is_empty(), "a preopened directory has no name");
         }
+        ensure!(self.disks.len() <= DISKS_MAX, "more than {DISKS_MAX} private disks");
+        for disk in &self.disks {
+            ensure!(!disk.guest.is_empty(), "a private disk has no name");
+        }
         ensure!(self.numbers as usize <= DESCRIPTORS_MAX, "more than {DESCRIPTORS_MAX} descriptors");
         let kept: u64 = self.nameless.iter().map(|file| file.content.len() as u64).sum();
         ensure!(kept <= NAMELESS_LEN_MAX, "{kept} bytes of nameless files; the limit is {NAMELESS_LEN_MAX}");
@@ -317,8 +347,18 @@ impl State {
                 );
                 &file.place
             }
+            Descriptor::DiskDirectory { disk, ino, preopen, .. } => {
+                ensure!(!preopen || *ino == ROOT, "a preopened directory is not the root of its disk");
+                return self.check_disk(*disk);
+            }
+            Descriptor::DiskFile { disk, .. } => return self.check_disk(*disk),
         };
         self.check_place(place)
+    }
+
+    fn check_disk(&self, disk: u32) -> Result<()> {
+        ensure!((disk as usize) < self.disks.len(), "there is no disk number {disk}");
+        Ok(())
     }
 
     fn check_place(&self, place: &Place) -> Result<()> {

@@ -276,5 +276,5 @@ pub fn error_of<T>(result: anyhow::Result<T>) -> String {
 }
 
 pub fn given(dirs: Vec<Preopen>) -> Restore {
-    Restore { dirs: Dirs::Given(dirs), accept_changed: false, hash_inputs: false }
+    Restore { dirs: Dirs::Given(dirs), ..Restore::default() }
 }
