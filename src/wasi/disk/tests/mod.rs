@@ -110,7 +110,7 @@ impl Disk {
             };
             found.push((path, inode.kind(), inode.size(), inode.links, inode.times.mtim, content));
         }
-        found.sort();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
         found
     }
 }
