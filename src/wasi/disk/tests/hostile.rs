@@ -59,7 +59,8 @@ fn changed_bytes_are_refused_or_are_another_disk() {
                 3 => changed.insert(at, random.next() as u8),
                 4 => changed.truncate(at + 1),
                 _ => {
-                    let (from, len) = (random.below(changed.len() as u64) as usize, random.below(40) as usize);
+                    let (from, len) =
+                        (random.below(changed.len() as u64) as usize, random.below(40) as usize);
                     let part = changed[from..changed.len().min(from + len)].to_vec();
                     let end = changed.len().min(at + part.len());
                     changed.splice(at..end, part);
