@@ -28,6 +28,7 @@ words       src/words.c      -Os
 lines       src/lines.c      -O2
 chance      src/chance.c     -O2
 filer       src/filer.c      -O2
+iobench     src/iobench.c    -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST
