@@ -72,7 +72,10 @@ fn take(
     let linked = match kind {
         EntryType::Link => {
             let target = entry.link_name()?.context("it is a hard link to nothing")?;
-            Some(find(disk, &target)?.with_context(|| format!("{} did not come before it", target.display()))?)
+            Some(
+                find(disk, &target)?
+                    .with_context(|| format!("{} did not come before it", target.display()))?,
+            )
         }
         _ => None,
     };
@@ -139,7 +142,9 @@ fn directory(disk: &mut Disk, dir: Ino, name: &str, mtim: u64, filled: &mut Fill
 fn find(disk: &Disk, path: &Path) -> Result<Option<Ino>> {
     let mut ino = ROOT;
     for name in names(path)? {
-        let Node::Directory { entries, .. } = &disk.inode(ino).map_err(refused)?.node else { return Ok(None) };
+        let Node::Directory { entries, .. } = &disk.inode(ino).map_err(refused)?.node else {
+            return Ok(None);
+        };
         match entries.get(name) {
             Some(next) => ino = *next,
             None => return Ok(None),

@@ -29,7 +29,9 @@ impl Disk {
             let (part, behind) = rest.split_at_mut(len);
             match place {
                 // One block is often not written yet; of more, some are.
-                Some(place) if count > 1 || self.volume.is_written(place) => self.volume.read(place, into, part)?,
+                Some(place) if count > 1 || self.volume.is_written(place) => {
+                    self.volume.read(place, into, part)?
+                }
                 _ => part.fill(0),
             }
             at += len as u64;
@@ -93,7 +95,7 @@ impl Disk {
             for run in content.extents.truncate(blocks) {
                 volume.free(run)?;
             }
-            if size % BLOCK != 0
+            if !size.is_multiple_of(BLOCK)
                 && let (Some(place), _) = content.extents.piece(blocks - 1, blocks)
             {
                 volume.zero_tail(place, size % BLOCK)?;
@@ -268,4 +270,3 @@ fn check_range(offset: u64, len: usize) -> Result<(), Errno> {
     let end = offset.checked_add(len as u64).filter(|end| *end <= i64::MAX as u64);
     end.map(drop).ok_or(Errno::Inval)
 }
-

@@ -48,7 +48,13 @@ enum Step {
 /// When something cannot be written; what was written before stays.
 pub fn sync_out(disk: &Disk, to: &Path) -> Result<Exported> {
     let root = host::open_root(to).with_context(|| format!("{} cannot be opened", to.display()))?;
-    let mut export = Export { disk, wanted: wanted(disk), linked: HashMap::new(), done: Exported::default(), steps: Vec::new() };
+    let mut export = Export {
+        disk,
+        wanted: wanted(disk),
+        linked: HashMap::new(),
+        done: Exported::default(),
+        steps: Vec::new(),
+    };
     export.enter(Rc::new(root), ROOT, false, "");
     while let Some(step) = export.steps.pop() {
         match step {
@@ -100,7 +106,11 @@ impl Export<'_> {
         let Some(inode) = self.disk.inodes.get(&ino) else { return };
         let Node::Directory { entries, .. } = &inode.node else { return };
         if all || ino != ROOT && inode.changed || self.wanted.contains(&ino) {
-            self.steps.push(Step::Finish { dir: dir.clone(), mtim: inode.times.mtim, path: path.to_string() });
+            self.steps.push(Step::Finish {
+                dir: dir.clone(),
+                mtim: inode.times.mtim,
+                path: path.to_string(),
+            });
         }
         for (name, ino) in entries.iter().rev() {
             let changed = self.disk.inodes.get(ino).is_some_and(|inode| inode.changed);

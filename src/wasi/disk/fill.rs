@@ -96,7 +96,8 @@ pub fn from_directory(disk: &mut Disk, from: &Path) -> Result<Filled> {
 fn children(dir: Ino, path: &Path) -> Result<Vec<(Ino, PathBuf)>> {
     let explain = || format!("{} cannot be read", path.display());
     let entries = fs::read_dir(path).with_context(explain)?;
-    let mut found = entries.map(|entry| Ok((dir, entry?.path()))).collect::<Result<Vec<_>>>().with_context(explain)?;
+    let mut found =
+        entries.map(|entry| Ok((dir, entry?.path()))).collect::<Result<Vec<_>>>().with_context(explain)?;
     found.sort_unstable_by(|a, b| b.1.file_name().cmp(&a.1.file_name()));
     Ok(found)
 }

@@ -154,7 +154,9 @@ pub(super) struct Owned {
 }
 
 /// All blocks in use, in ascending order.
-pub(super) fn owned(inodes: &std::collections::BTreeMap<Ino, super::Inode>) -> Result<Vec<Owned>, ImageError> {
+pub(super) fn owned(
+    inodes: &std::collections::BTreeMap<Ino, super::Inode>,
+) -> Result<Vec<Owned>, ImageError> {
     let mut owned = Vec::new();
     for inode in inodes.values() {
         if let Node::File(content) = &inode.node {

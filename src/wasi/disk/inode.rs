@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Ino, extents::Extents};
-use crate::wasi::{
-    Filetype,
-    types::Attributes,
-};
+use crate::wasi::{Filetype, types::Attributes};
 
 /// A file, directory or symbolic link.
 #[derive(Debug, Clone)]
@@ -26,10 +23,7 @@ pub(super) struct Inode {
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     File(Content),
-    Directory {
-        entries: BTreeMap<String, Ino>,
-        parent: Ino,
-    },
+    Directory { entries: BTreeMap<String, Ino>, parent: Ino },
     Symlink(String),
 }
 

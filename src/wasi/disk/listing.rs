@@ -94,7 +94,13 @@ impl Listing {
     ///
     /// # Errors
     /// When it is no file, or a chunk cannot be fetched or is not what it should be.
-    pub fn read_at(&self, ino: Ino, out: &mut [u8], offset: u64, fetch: &mut Fetch<'_>) -> anyhow::Result<usize> {
+    pub fn read_at(
+        &self,
+        ino: Ino,
+        out: &mut [u8],
+        offset: u64,
+        fetch: &mut Fetch<'_>,
+    ) -> anyhow::Result<usize> {
         let inode = self.inode(ino);
         let Some(Node::File(content)) = inode.map(|inode| &inode.node) else {
             anyhow::bail!("inode {ino} is no file");

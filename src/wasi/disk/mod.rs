@@ -60,11 +60,7 @@ pub use fill::{Filled, from_directory};
 pub use image::{Image, ImageError};
 pub use listing::{Item, Listing};
 
-use super::{
-    errno::Errno,
-    state::Listed,
-    types::Attributes,
-};
+use super::{errno::Errno, state::Listed, types::Attributes};
 use crate::snapshot::{Tree, limits::LEN_MAX};
 use inode::{Inode, Node};
 use volume::{BLOCK, Volume};

@@ -20,9 +20,24 @@ const RECORD_MAX: usize = 8192;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Record<'a> {
-    Inode { ino: Ino, changed: bool, atim: u64, mtim: u64, ctim: u64, #[serde(borrow)] kind: Kind<'a> },
-    Extent { at: u32, start: u32, len: u32 },
-    Entry { name: &'a str, ino: Ino },
+    Inode {
+        ino: Ino,
+        changed: bool,
+        atim: u64,
+        mtim: u64,
+        ctim: u64,
+        #[serde(borrow)]
+        kind: Kind<'a>,
+    },
+    Extent {
+        at: u32,
+        start: u32,
+        len: u32,
+    },
+    Entry {
+        name: &'a str,
+        ino: Ino,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -204,7 +219,11 @@ impl Decoder {
                     return Err(format!("an extent of {len} blocks at block {at}"));
                 }
                 content.extents.insert(at, Run { start, len });
-                if within(start, self.limit / BLOCK) { Ok(()) } else { Err("an extent beyond the limit".to_string()) }
+                if within(start, self.limit / BLOCK) {
+                    Ok(())
+                } else {
+                    Err("an extent beyond the limit".to_string())
+                }
             }
             Record::Entry { name, ino } => {
                 let Some(Node::Directory { entries, .. }) = self.last() else {
@@ -244,7 +263,10 @@ impl Decoder {
         for (dir, inode) in &self.inodes {
             let Node::Directory { entries, .. } = &inode.node else { continue };
             for (name, ino) in entries {
-                let found = self.inodes.get(ino).ok_or_else(|| format!("{name:?} is inode {ino}, which is not there"))?;
+                let found = self
+                    .inodes
+                    .get(ino)
+                    .ok_or_else(|| format!("{name:?} is inode {ino}, which is not there"))?;
                 let names = names.entry(*ino).or_default();
                 *names = (names.0 + 1, *dir);
                 let most = if found.is_directory() { 1 } else { LINKS_MAX };
@@ -293,7 +315,9 @@ impl Decoder {
 
 fn node(ino: Ino, kind: Kind<'_>) -> Result<Node, Problem> {
     match kind {
-        Kind::File { size } if size <= SIZE_MAX => Ok(Node::File(Content { size, extents: Extents::default() })),
+        Kind::File { size } if size <= SIZE_MAX => {
+            Ok(Node::File(Content { size, extents: Extents::default() }))
+        }
         Kind::File { size } => Err(format!("file {ino} of {size} bytes")),
         Kind::Directory => Ok(Node::Directory { entries: BTreeMap::new(), parent: ino }),
         Kind::Symlink { target } if target.is_empty() || target.len() > PATH_MAX || target.contains('\0') => {
@@ -308,8 +332,11 @@ pub(super) fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && !name.contains(['/', '\0'])
 }
 
+/// A record, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// The first record and what follows; none if it is not whole.
-fn split(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Problem> {
+fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Problem> {
     let (mut len, mut at) = (0, 0);
     loop {
         let Some(byte) = bytes.get(at) else { return Ok(None) };

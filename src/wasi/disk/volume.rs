@@ -206,7 +206,8 @@ impl Volume {
             anyhow::bail!("the scratch file of a private disk failed: {failed}");
         }
         let len = u64::from(self.end) * BLOCK;
-        let dirty: Vec<u64> = self.dirty.iter().take_while(|block| *block < self.end).map(u64::from).collect();
+        let dirty: Vec<u64> =
+            self.dirty.iter().take_while(|block| *block < self.end).map(u64::from).collect();
         let scratch = &self.scratch;
         let mut read = |pages: &[u64], bytes: &mut [u8]| read_pages(scratch, pages, bytes);
         let root = self.tree.update_pages(len, &dirty, &mut read, emit)?;
@@ -223,7 +224,13 @@ impl Volume {
     /// Checks what must always hold of the free blocks.
     #[cfg(test)]
     pub fn check(&self, used: &[Run]) {
-        let again = Self::loaded(self.limit, self.scratch.try_clone().unwrap(), Tree::new(), BlockSet::default(), used);
+        let again = Self::loaded(
+            self.limit,
+            self.scratch.try_clone().unwrap(),
+            Tree::new(),
+            BlockSet::default(),
+            used,
+        );
         assert_eq!((again.end, &again.free, again.free_blocks), (self.end, &self.free, self.free_blocks));
     }
 }

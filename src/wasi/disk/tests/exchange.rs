@@ -172,8 +172,21 @@ fn a_stored_disk_can_be_looked_into() {
     let listing = Listing::load(image, fetch).unwrap();
     let long = format!("d/{}", "long".repeat(50));
     let all: Vec<_> = listing.walk(listing.root().unwrap()).map(|item| item.path).collect();
-    let expected =
-        ["", "a", "d", "d/b", "d/e", "d/e/a-again", "d/empty", &long, "d/new", "d/out", "d/up", "dangling", "sparse"];
+    let expected = [
+        "",
+        "a",
+        "d",
+        "d/b",
+        "d/e",
+        "d/e/a-again",
+        "d/empty",
+        &long,
+        "d/new",
+        "d/out",
+        "d/up",
+        "dangling",
+        "sparse",
+    ];
     assert_eq!(all, expected);
     let item = listing.lookup("/d//e/./a-again").unwrap();
     assert_eq!((item.kind, item.size, item.nlink, item.changed), (Filetype::RegularFile, 5, 2, false));
@@ -222,10 +235,13 @@ fn what_changed_is_written_out_and_nothing_else() {
     assert_eq!(fs::read_link(dir.join("d/link")).unwrap(), Path::new("b"));
     assert_eq!(fs::read(dir.join("moved/a-again")).unwrap(), b"first");
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"the host's own", "it did not change on the disk");
-    assert!(dir.join("dangling").symlink_metadata().is_ok() && dir.join("d/e/a-again").exists(), "left alone");
-    let left = fs::read_dir(dir).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(".wasm")
-    });
+    assert!(
+        dir.join("dangling").symlink_metadata().is_ok() && dir.join("d/e/a-again").exists(),
+        "left alone"
+    );
+    let left = fs::read_dir(dir)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(".wasm"));
     assert_eq!(left.count(), 0);
 }
 

@@ -47,11 +47,17 @@ fn changed_bytes_are_refused_or_are_another_disk() {
     let (_, mut chunks, image) = sample();
     let meta = bytes(&chunks, image.meta);
     let mut random = Random::new(1);
+    let filled: Vec<usize> = (0..meta.len()).filter(|at| meta[*at] != 0).collect();
     let mut others = 0;
     for _ in 0..4000 {
         let mut changed = meta.clone();
         for _ in 0..1 + random.below(3) {
-            let at = random.below(changed.len() as u64) as usize;
+            // Rarely in what is only there to fill a page up.
+            let at = match random.below(10) {
+                0 => random.below(meta.len() as u64) as usize,
+                _ => filled[random.below(filled.len() as u64) as usize],
+            };
+            let at = at.min(changed.len() - 1);
             match random.below(6) {
                 0 => changed[at] = random.next() as u8,
                 1 => changed[at] ^= 1 << random.below(8),
@@ -59,7 +65,8 @@ fn changed_bytes_are_refused_or_are_another_disk() {
                 3 => changed.insert(at, random.next() as u8),
                 4 => changed.truncate(at + 1),
                 _ => {
-                    let (from, len) = (random.below(changed.len() as u64) as usize, random.below(40) as usize);
+                    let (from, len) =
+                        (random.below(changed.len() as u64) as usize, random.below(40) as usize);
                     let part = changed[from..changed.len().min(from + len)].to_vec();
                     let end = changed.len().min(at + part.len());
                     changed.splice(at..end, part);
@@ -72,7 +79,7 @@ fn changed_bytes_are_refused_or_are_another_disk() {
         let meta = store(&mut chunks, &changed);
         others += usize::from(accepted(&mut chunks, Image { meta, ..image }));
     }
-    assert!(others > 10, "times and flags can be changed: {others}");
+    assert!(others > 50, "times and flags can be changed: {others}");
 }
 
 #[test]

@@ -14,7 +14,8 @@ use crate::{
     wasi::{Filetype, host::How},
 };
 
-const NEW: How = How { read: true, write: true, create: true, exclusive: false, truncate: false, follow: true };
+const NEW: How =
+    How { read: true, write: true, create: true, exclusive: false, truncate: false, follow: true };
 const OLD: How = How { create: false, ..NEW };
 const READ: How = How { write: false, ..OLD };
 const DEV: u64 = 7;
@@ -59,7 +60,9 @@ impl Chunks {
 impl Disk {
     /// Opens a file for reading and writing, made if it is not there.
     fn file(&mut self, path: &str, now: u64) -> Ino {
-        let Opened::File(ino) = self.open(ROOT, path, NEW, now).unwrap() else { panic!("{path} is a directory") };
+        let Opened::File(ino) = self.open(ROOT, path, NEW, now).unwrap() else {
+            panic!("{path} is a directory")
+        };
         self.retain(ino).unwrap();
         ino
     }
