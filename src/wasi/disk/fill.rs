@@ -113,14 +113,7 @@ fn copy_sparse(disk: &mut Disk, ino: Ino, file: &mut File, now: u64) -> Result<(
     let size = file.metadata()?.len();
     let mut at = 0;
     while at < size {
-        let data = match rustix::fs::seek(&*file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // Nothing but a hole.
-            Err(rustix::io::Errno::NXIO) => break,
-            // The host does not know.
-            Err(_) => at,
-        };
-        let hole = rustix::fs::seek(&*file, SeekFrom::Hole(data)).unwrap_or(size);
+        let Some((data, hole)) = data(file, at, size) else { break };
         let start = data / BLOCK * BLOCK;
         rustix::fs::seek(&*file, SeekFrom::Start(start))?;
         at = start + copy(disk, ino, &mut (&*file).take(hole - start), start, now)?;
@@ -129,6 +122,24 @@ fn copy_sparse(disk: &mut Disk, ino: Ino, file: &mut File, now: u64) -> Result<(
         }
     }
     disk.set_len(ino, size, now).map_err(refused)
+}
+
+/// Where the next data of a file begins and ends, as far as the host knows; none if there is only a hole left.
+fn data(file: &File, at: u64, size: u64) -> Option<(u64, u64)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{fs::seek, io::Errno};
+        match seek(file, SeekFrom::Data(at)) {
+            Ok(data) => Some((data, seek(file, SeekFrom::Hole(data)).unwrap_or(size))),
+            Err(Errno::NXIO) => None,
+            Err(_) => Some((at, size)),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        Some((at, size))
+    }
 }
 
 /// Copies what `from` gives to a file from `offset` on, a multiple of a block; blocks of zeros become holes.

@@ -149,6 +149,14 @@ fn what_cannot_be_on_a_disk_is_refused_by_name() {
     builder.append_data(&mut header, "l/x", &b"x"[..]).unwrap();
     let error = text(from_tar(&mut disk(1 << 20), &builder.into_inner().unwrap()[..]).unwrap_err());
     assert!(error.contains("`l` on its way is no directory"), "{error}");
+    // A sparse file in the form of pax has another content than it says.
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.minor", b"0")]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    builder.append_data(&mut header, "x", &b"x"[..]).unwrap();
+    let error = text(from_tar(&mut disk(1 << 20), &builder.into_inner().unwrap()[..]).unwrap_err());
+    assert!(error.contains("--format=gnu"), "{error}");
     // Cut off.
     let temp = tempfile::tempdir().unwrap();
     sample(temp.path());
@@ -263,4 +271,37 @@ fn a_link_planted_on_the_host_leads_nowhere() {
     sync_out(&disk, temp.path()).unwrap();
     assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"mine");
     assert_eq!(fs::read(temp.path().join("d/x")).unwrap(), b"the guest's");
+}
+
+/// What the tar of this host makes, where there is one.
+#[test]
+fn archives_of_the_tar_program_are_read() {
+    let temp = tempfile::tempdir().unwrap();
+    sample(temp.path());
+    let mut expected = disk(1 << 20);
+    from_directory(&mut expected, temp.path()).unwrap();
+    for options in [&["--format=gnu", "--sparse"][..], &["--format=posix", "--exclude=./sparse"]] {
+        let tar = std::process::Command::new("tar")
+            .args(options)
+            .args(["-c", "."])
+            .current_dir(temp.path())
+            .output();
+        let Ok(tar) = tar else {
+            println!("skipped: there is no tar");
+            return;
+        };
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        let mut found = disk(1 << 20);
+        from_tar(&mut found, &tar.stdout[..]).unwrap();
+        let kept = |disk: &Disk| {
+            let mut tree = tree(disk);
+            tree.retain(|(path, ..)| options.len() == 2 && options[1] == "--sparse" || path != "/sparse");
+            tree
+        };
+        assert_eq!(kept(&found), kept(&expected), "{options:?}");
+        let mtim = |disk: &Disk| disk.attributes_at(ROOT, "d/e", false).unwrap().mtim;
+        if options[0] == "--format=posix" {
+            assert_eq!(mtim(&found), mtim(&expected), "to the ns");
+        }
+    }
 }

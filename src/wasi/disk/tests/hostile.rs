@@ -33,6 +33,17 @@ fn sample() -> (Disk, Chunks, Image) {
     (disk, chunks, image)
 }
 
+/// What is stored today can be read for ever: do not change these ids without a new version of the format.
+#[test]
+fn the_format_is_what_it_was() {
+    let (_, _, image) = sample();
+    let text = |(len, root): (u64, ChunkId)| format!("{len} {}", root.short());
+    assert_eq!(
+        (text(image.data), text(image.meta)),
+        ("163840 350f40251e19".to_string(), "12872 b5851a642332".to_string())
+    );
+}
+
 /// What is accepted is a disk that holds together, and is captured as it was read.
 fn accepted(chunks: &mut Chunks, image: Image) -> bool {
     let Ok(mut disk) = chunks.restore(image) else { return false };
