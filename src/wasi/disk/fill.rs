@@ -19,6 +19,7 @@ use crate::wasi::Errno;
 
 /// How much is read at once: whole blocks.
 const READ: usize = 1 << 20;
+static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 
 /// What a disk was filled with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -157,7 +158,7 @@ pub(super) fn copy(disk: &mut Disk, ino: Ino, from: &mut dyn Read, offset: u64, 
                 Err(e) => return Err(e.into()),
             }
         }
-        let is_zero = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+        let is_zero = |block: &[u8]| *block == ZEROS[..block.len()];
         let blocks: Vec<&[u8]> = buffer[..n].chunks(BLOCK as usize).collect();
         let mut start = 0;
         for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
