@@ -195,6 +195,11 @@ impl Volume {
         })
     }
 
+    /// How the scratch file failed.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
     /// Brings the tree up to date, and gives length in bytes and root of the content.
     pub fn capture(&mut self, emit: &mut Emit<'_>) -> anyhow::Result<(u64, ChunkId)> {
         if let Some(failed) = &self.failed {

@@ -525,3 +525,66 @@ fn captures_make_no_difference_when_room_is_short() {
         assert!(seed > 3 || short > 0 || plain.open.len() < 3, "room was never short");
     }
 }
+
+/// The limits, from both sides: chance seldom meets them.
+#[test]
+fn limits_are_those_of_the_host() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut host = Host(vec![Handle::Directory(Arc::new(host::open_root(temp.path()).unwrap()))]);
+    let mut guest = Guest::new(1 << 30);
+    let mut both = |op: Op| {
+        let theirs = host.run(&op).unwrap();
+        assert_eq!(guest.run(&op, 1), theirs, "{:.200}", format!("{op:?}"));
+        theirs
+    };
+    let link = |target: &str, path: &str| Op::Symlink(target.to_string(), 0, path.to_string());
+    let stat = |path: &str| Op::Stat(0, path.to_string(), true);
+    both(Op::Open(0, "l0".to_string(), NEW)).unwrap();
+    for n in 1..50 {
+        both(link(&format!("l{}", n - 1), &format!("l{n}"))).unwrap();
+    }
+    assert!(both(stat("l40")).is_ok());
+    assert_eq!(both(stat("l41")), Err(Errno::Loop));
+    both(Op::CreateDir(0, "d".to_string())).unwrap();
+    both(link("../d/.", "d/in")).unwrap();
+    // The links of the whole path count together, and those of its directory apart where that is opened alone.
+    for times in [39, 40, 41, 42] {
+        for end in ["", "..", "/", "x"] {
+            let path = format!("d/{}{end}", "in/".repeat(times));
+            both(stat(&path)).ok();
+            both(Op::CreateDir(0, path.clone())).ok();
+            both(Op::Unlink(0, path.clone())).ok();
+            both(Op::Rename(0, path.clone(), 0, "y".to_string())).ok();
+            both(Op::Open(0, path, NEW)).ok();
+        }
+    }
+    for len in [4094, 4095, 4096] {
+        let long = format!("{}l0", "./".repeat(len / 2 - 1) + if len % 2 == 1 { "/" } else { "" });
+        assert_eq!(both(stat(&long)).is_ok(), len < 4096, "{len}");
+        both(Op::Rename(0, long.clone(), 0, "l0".to_string())).ok();
+        both(Op::CreateDir(0, format!("{long}x/y"))).ok();
+        both(Op::Unlink(0, format!("d/../{long}"))).ok();
+        both(Op::Open(0, "l0".to_string(), NEW)).ok();
+        both(link(&"t".repeat(len), &format!("t{len}"))).ok();
+        both(Op::ReadLink(0, format!("t{len}"))).ok();
+    }
+    for len in [254, 255, 256] {
+        let name = "n".repeat(len);
+        assert_eq!(both(Op::CreateDir(0, name.clone())).is_ok(), len < 256);
+        both(Op::Rename(0, "l0".to_string(), 0, format!("d/{name}"))).ok();
+        both(Op::Rename(0, format!("d/{name}"), 0, "l0".to_string())).ok();
+        both(Op::Link(0, "l0".to_string(), 0, format!("{name}x"))).ok();
+        both(Op::RemoveDir(0, name)).ok();
+    }
+    for size in [SIZE_MAX - 1, SIZE_MAX, SIZE_MAX + 1, i64::MAX as u64, i64::MAX as u64 + 1] {
+        both(Op::SetLen(1, size)).ok();
+        both(Op::Write(1, size, vec![1; 3])).ok();
+        both(Op::Read(1, size - 1, 5)).ok();
+        both(Op::Write(1, size, Vec::new())).ok();
+        both(Op::Allocate(1, size, 1)).ok();
+        both(Op::Allocate(1, size - 1, 1)).ok();
+        both(Op::Allocate(1, size, 0)).ok();
+        both(Op::StatOpen(1)).ok();
+    }
+    compare(&host::open_root(temp.path()).unwrap(), &guest.disk, ROOT, "limits");
+}

@@ -211,7 +211,9 @@ fn a_scratch_file_that_fails_is_never_captured() {
     let (mut disk, mut chunks) = (Disk::new(1 << 20, DEV, full(), 1), Chunks::default());
     let ino = disk.file("a", 1);
     assert!(disk.capture(&mut |_, _| Ok(())).is_ok(), "nothing is written yet");
+    assert_eq!(disk.failure(), None);
     assert_eq!(disk.write_at(ino, b"x", 0, 1), Err(Errno::Io));
+    assert!(disk.failure().is_some_and(|text| text.contains("No space")), "{:?}", disk.failure());
     assert_eq!(disk.size(ino), Ok(0));
     let error = disk.capture(&mut |_, _| Ok(())).unwrap_err().to_string();
     assert!(error.contains("scratch file of a private disk failed"), "{error}");
