@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cap_fs_ext::DirExt;
 use cap_std::fs::{Dir, OpenOptions};
-use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
+use rustix::fs::futimens;
 
 use super::{Disk, Ino, ROOT, fill::refused, inode::Node};
-use crate::wasi::host;
+use crate::wasi::host::{self, Time, Times};
 
 /// How much is copied at once.
 const COPY: usize = 1 << 20;
@@ -206,18 +206,14 @@ fn write_file(disk: &Disk, ino: Ino, to: &Dir, name: &str, temporary: &str) -> R
     Ok(file.sync_all()?)
 }
 
-fn times(mtim: u64) -> Timestamps {
-    let (seconds, nanos) = ((mtim / 1_000_000_000) as i64, (mtim % 1_000_000_000) as i64);
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos as _ },
-    }
+fn times(mtim: u64) -> Times {
+    Times { access: None, modification: Some(Time::At(mtim)) }
 }
 
 fn set_mtim(open: impl std::os::fd::AsFd, mtim: u64) -> Result<()> {
-    Ok(futimens(open, &times(mtim))?)
+    Ok(futimens(open, &times(mtim).timestamps())?)
 }
 
 fn set_symlink_mtim(dir: &Dir, name: &str, mtim: u64) -> Result<()> {
-    Ok(host::set_times(dir, name, &times(mtim), false)?)
+    Ok(host::set_times(dir, name, times(mtim), false)?)
 }

@@ -5,10 +5,10 @@ use std::{os::unix::fs::FileExt, sync::Arc};
 
 use cap_fs_ext::DirExt;
 use cap_std::fs::Dir;
-use rustix::fs::{FallocateFlags, Timespec, Timestamps, fallocate, futimens};
+use rustix::fs::{FallocateFlags, fallocate, futimens};
 
 use super::*;
-use crate::wasi::host;
+use crate::wasi::host::{self, Time, Times};
 
 /// What is open on the host.
 #[derive(Clone)]
@@ -225,13 +225,13 @@ impl Host {
                 done.map(|()| Answer::Done).map_err(Errno::from)
             }
             Op::Times(at, atim, mtim) => {
-                let times = timestamps(*atim, *mtim);
+                let times = times(*atim, *mtim);
                 let found = match self.0.get(*at)? {
                     Handle::Directory(dir) => {
-                        futimens(&**dir, &times).and_then(|()| host::attributes(&**dir))
+                        futimens(&**dir, &times.timestamps()).and_then(|()| host::attributes(&**dir))
                     }
                     Handle::File(file, _) => {
-                        futimens(&**file, &times).and_then(|()| host::attributes(&**file))
+                        futimens(&**file, &times.timestamps()).and_then(|()| host::attributes(&**file))
                     }
                 };
                 found
@@ -239,8 +239,8 @@ impl Host {
                     .map_err(Errno::from)
             }
             Op::TimesAt(dir, path, follow, atim, mtim) => {
-                let times = timestamps(*atim, *mtim);
-                host::set_times(self.dir(*dir)?, path, &times, *follow)
+                let times = times(*atim, *mtim);
+                host::set_times(self.dir(*dir)?, path, times, *follow)
                     .map(|()| Answer::Done)
                     .map_err(Errno::from)
             }
@@ -248,14 +248,8 @@ impl Host {
     }
 }
 
-fn timestamps(atim: Option<u64>, mtim: Option<u64>) -> Timestamps {
-    let time = |time: Option<u64>| match time {
-        Some(nanos) => {
-            Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ }
-        }
-        None => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT as _ },
-    };
-    Timestamps { last_access: time(atim), last_modification: time(mtim) }
+fn times(atim: Option<u64>, mtim: Option<u64>) -> Times {
+    Times { access: atim.map(Time::At), modification: mtim.map(Time::At) }
 }
 
 /// A disk, and what is open on it.
