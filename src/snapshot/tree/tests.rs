@@ -271,3 +271,49 @@ fn a_few_chunks_that_stand_for_many_are_walked_once() {
     Walk::new().tree(id, LEN_MAX / 2, &mut fetch(&chunks), visit).unwrap();
     assert_eq!(count, 10);
 }
+
+#[test]
+fn a_content_that_is_not_in_memory_has_the_same_tree() {
+    let mut random = Random::new(9);
+    let (mut tree, mut chunks, mut bytes) = (Tree::new(), Chunks::new(), Vec::new());
+    for _ in 0..60 {
+        let old = bytes.len();
+        bytes.resize(random.below(3000) as usize * PAGE, 0);
+        // What a shorter content cuts off comes back as zeros.
+        let mut dirty: Vec<u64> =
+            (0..random.below(40)).map(|_| random.next()).filter(|_| !bytes.is_empty()).collect();
+        dirty.iter_mut().for_each(|index| *index %= (bytes.len() / PAGE) as u64);
+        dirty.sort_unstable();
+        dirty.dedup();
+        for index in &dirty {
+            let value = random.below(3) as u8;
+            bytes[*index as usize * PAGE..][..PAGE].fill(value);
+        }
+        let mut read = |indexes: &[u64], out: &mut [u8]| {
+            for (index, page) in indexes.iter().zip(out.chunks_mut(PAGE)) {
+                page.copy_from_slice(&bytes[*index as usize * PAGE..][..PAGE]);
+            }
+            Ok(())
+        };
+        let emit = &mut |id: ChunkId, bytes: &[u8]| {
+            chunks.insert(id, bytes.to_vec());
+            Ok(())
+        };
+        let root = tree.update_pages(bytes.len() as u64, &dirty, &mut read, emit).unwrap();
+        assert_eq!(*root.as_bytes(), slow_root(&bytes), "{old} to {} bytes", bytes.len());
+        let len = bytes.len() as u64;
+        let start = random.below(len + 1);
+        let mut part = vec![9; random.below((len - start).min(50_000) + 1) as usize];
+        read_range(root, len, start, &mut part, &mut fetch(&chunks)).unwrap();
+        assert_eq!(part, bytes[start as usize..][..part.len()]);
+    }
+    let len = bytes.len() as u64;
+    let beyond = read_range(tree.root(), len, len, &mut [0], &mut fetch(&chunks));
+    assert!(matches!(beyond, Err(TreeError::Beyond { .. })));
+    let mut tree = tree.clone();
+    let mut read = |_: &[u64], _: &mut [u8]| anyhow::bail!("no");
+    assert!(tree.update_pages(len + 1, &[], &mut read, &mut |_, _| Ok(())).is_err(), "no whole page");
+    assert_eq!(tree.len(), 0, "it forgot everything");
+    assert!(tree.update_pages(PAGE as u64, &[0], &mut read, &mut |_, _| Ok(())).is_err());
+    assert!(tree.update_pages(PAGE as u64, &[1], &mut read, &mut |_, _| Ok(())).is_err(), "beyond the end");
+}

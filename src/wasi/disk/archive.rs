@@ -155,16 +155,17 @@ fn find(disk: &Disk, path: &Path) -> Result<Option<Ino>> {
 
 /// The time of the last change of content, in ns since 1970.
 fn mtim(entry: &mut Entry<'_, impl Read>) -> Result<u64> {
-    let seconds = entry.header().mtime().unwrap_or(0);
-    let mut mtim = seconds.saturating_mul(1_000_000_000);
-    if let Some(extensions) = entry.pax_extensions()? {
-        for extension in extensions {
-            let extension = extension?;
-            if extension.key() == Ok("mtime")
-                && let Some(found) = extension.value().ok().and_then(nanos)
-            {
-                mtim = found;
-            }
+    let mut mtim = entry.header().mtime().unwrap_or(0).saturating_mul(1_000_000_000);
+    for extension in entry.pax_extensions()?.into_iter().flatten() {
+        let extension = extension?;
+        let (key, value) = (extension.key().unwrap_or_default(), extension.value().unwrap_or_default());
+        // Its content is preceded by a map, which only tar itself knows how to read.
+        ensure!(
+            !key.starts_with("GNU.sparse."),
+            "it is a sparse file in the form of pax; make the archive with `--format=gnu`"
+        );
+        if key == "mtime" {
+            mtim = nanos(value).unwrap_or(mtim);
         }
     }
     Ok(mtim)

@@ -95,7 +95,7 @@ impl Disk {
             for run in content.extents.truncate(blocks) {
                 volume.free(run)?;
             }
-            if size % BLOCK != 0
+            if !size.is_multiple_of(BLOCK)
                 && let (Some(place), _) = content.extents.piece(blocks - 1, blocks)
             {
                 volume.zero_tail(place, size % BLOCK)?;

@@ -19,6 +19,7 @@ use crate::wasi::Errno;
 
 /// How much is read at once: whole blocks.
 const READ: usize = 1 << 20;
+static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 
 /// What a disk was filled with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,14 +114,7 @@ fn copy_sparse(disk: &mut Disk, ino: Ino, file: &mut File, now: u64) -> Result<(
     let size = file.metadata()?.len();
     let mut at = 0;
     while at < size {
-        let data = match rustix::fs::seek(&*file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // Nothing but a hole.
-            Err(rustix::io::Errno::NXIO) => break,
-            // The host does not know.
-            Err(_) => at,
-        };
-        let hole = rustix::fs::seek(&*file, SeekFrom::Hole(data)).unwrap_or(size);
+        let Some((data, hole)) = data(file, at, size) else { break };
         let start = data / BLOCK * BLOCK;
         rustix::fs::seek(&*file, SeekFrom::Start(start))?;
         at = start + copy(disk, ino, &mut (&*file).take(hole - start), start, now)?;
@@ -129,6 +123,24 @@ fn copy_sparse(disk: &mut Disk, ino: Ino, file: &mut File, now: u64) -> Result<(
         }
     }
     disk.set_len(ino, size, now).map_err(refused)
+}
+
+/// Where the next data of a file begins and ends, as far as the host knows; none if there is only a hole left.
+fn data(file: &File, at: u64, size: u64) -> Option<(u64, u64)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{fs::seek, io::Errno};
+        match seek(file, SeekFrom::Data(at)) {
+            Ok(data) => Some((data, seek(file, SeekFrom::Hole(data)).unwrap_or(size))),
+            Err(Errno::NXIO) => None,
+            Err(_) => Some((at, size)),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        Some((at, size))
+    }
 }
 
 /// Copies what `from` gives to a file from `offset` on, a multiple of a block; blocks of zeros become holes.
@@ -146,7 +158,7 @@ pub(super) fn copy(disk: &mut Disk, ino: Ino, from: &mut dyn Read, offset: u64, 
                 Err(e) => return Err(e.into()),
             }
         }
-        let is_zero = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+        let is_zero = |block: &[u8]| *block == ZEROS[..block.len()];
         let blocks: Vec<&[u8]> = buffer[..n].chunks(BLOCK as usize).collect();
         let mut start = 0;
         for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {

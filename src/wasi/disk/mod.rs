@@ -142,6 +142,12 @@ impl Disk {
         self.inodes.len() as u64
     }
 
+    /// Why the scratch file cannot be relied on any more: it could not be written. Everything is `Io` or may be
+    /// from then on, and no capture succeeds; the guest had better be stopped.
+    pub fn failure(&self) -> Option<&str> {
+        self.volume.failure()
+    }
+
     /// Counts one more who has it open: while someone has, it stays, even without a name.
     ///
     /// # Errors

@@ -19,7 +19,8 @@ impl Disk {
         now: u64,
     ) -> Result<Opened, Errno> {
         let How { read, write, create, exclusive, truncate, follow } = how;
-        if !read && !write || !write && (create || truncate) {
+        // Without writing, it must be reading and nothing that changes.
+        if !write && (!read || create || truncate) {
             return Err(Errno::Inval);
         }
         let exclusive = create && exclusive;

@@ -332,8 +332,11 @@ pub(super) fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && !name.contains(['/', '\0'])
 }
 
+/// A record, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// The first record and what follows; none if it is not whole.
-fn split(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Problem> {
+fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Problem> {
     let (mut len, mut at) = (0, 0);
     loop {
         let Some(byte) = bytes.get(at) else { return Ok(None) };

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
 
 use anyhow::{Context, ensure};
-use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{blocks::BlockSet, extents::Run};
 use crate::{
@@ -143,21 +142,17 @@ impl Volume {
         Ok(())
     }
 
-    fn zero(&self, at: u64, len: u64) -> io::Result<()> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&self.scratch, flags, at, len) {
-            Ok(()) => Ok(()),
-            // Some file systems have no holes.
-            Err(_) => {
-                let (zeros, mut at, end) = ([0; PAGE], at, at + len);
-                while at < end {
-                    let n = (end - at).min(BLOCK);
-                    self.scratch.write_all_at(&zeros[..n as usize], at)?;
-                    at += n;
-                }
-                Ok(())
-            }
+    fn zero(&self, mut at: u64, len: u64) -> io::Result<()> {
+        if punch(&self.scratch, at, len) {
+            return Ok(());
         }
+        let (zeros, end) = ([0; PAGE], at + len);
+        while at < end {
+            let n = (end - at).min(BLOCK);
+            self.scratch.write_all_at(&zeros[..n as usize], at)?;
+            at += n;
+        }
+        Ok(())
     }
 
     /// Reads at `at` within the block `block`, and on over its neighbours.
@@ -200,6 +195,11 @@ impl Volume {
         })
     }
 
+    /// How the scratch file failed.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
     /// Brings the tree up to date, and gives length in bytes and root of the content.
     pub fn capture(&mut self, emit: &mut Emit<'_>) -> anyhow::Result<(u64, ChunkId)> {
         if let Some(failed) = &self.failed {
@@ -232,6 +232,20 @@ impl Volume {
             used,
         );
         assert_eq!((again.end, &again.free, again.free_blocks), (self.end, &self.free, self.free_blocks));
+    }
+}
+
+/// Makes a hole; false where the host has none.
+fn punch(file: &File, at: u64, len: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, at, len);
+        false
     }
 }
 

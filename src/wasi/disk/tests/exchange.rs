@@ -16,8 +16,8 @@ fn sample(dir: &Path) {
     unix::symlink("nowhere", dir.join("dangling")).unwrap();
     fs::write(dir.join(format!("d/{}", "long".repeat(50))), b"name").unwrap();
     let sparse = fs::File::create(dir.join("sparse")).unwrap();
-    sparse.set_len(1 << 32).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&sparse, b"middle", 1 << 31).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"middle", 1 << 29).unwrap();
     // Whole seconds: all that an archive keeps.
     for path in ["a", "d/b", "d/empty", "sparse"] {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000 + path.len() as u64);
@@ -43,7 +43,7 @@ fn tree(disk: &Disk) -> Vec<(String, Filetype, u64, u32, Vec<u8>)> {
             }
             Node::File(content) => {
                 let mut bytes = vec![0; 20_000];
-                let n = disk.read_at(ino, &mut bytes, content.size.saturating_sub(1 << 31)).unwrap();
+                let n = disk.read_at(ino, &mut bytes, content.size.saturating_sub(1 << 29)).unwrap();
                 bytes.truncate(n);
                 bytes
             }
@@ -77,7 +77,7 @@ fn a_directory_and_its_archive_give_the_same_tree() {
     let mut from_dir = disk(1 << 20);
     let filled = from_directory(&mut from_dir, temp.path()).unwrap();
     assert_eq!((filled.files, filled.directories, filled.symlinks), (5, 2, 3));
-    assert_eq!(filled.bytes, 5 + 10_000 + 4 + (1 << 32));
+    assert_eq!(filled.bytes, 5 + 10_000 + 4 + (1 << 30));
     assert!(from_dir.used() <= 8 * 4096, "holes take no room");
     let mut from_archive = disk(1 << 20);
     assert_eq!(from_tar(&mut from_archive, &archive(temp.path())[..]).unwrap(), filled);
@@ -149,6 +149,14 @@ fn what_cannot_be_on_a_disk_is_refused_by_name() {
     builder.append_data(&mut header, "l/x", &b"x"[..]).unwrap();
     let error = text(from_tar(&mut disk(1 << 20), &builder.into_inner().unwrap()[..]).unwrap_err());
     assert!(error.contains("`l` on its way is no directory"), "{error}");
+    // A sparse file in the form of pax has another content than it says.
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.minor", b"0")]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    builder.append_data(&mut header, "x", &b"x"[..]).unwrap();
+    let error = text(from_tar(&mut disk(1 << 20), &builder.into_inner().unwrap()[..]).unwrap_err());
+    assert!(error.contains("--format=gnu"), "{error}");
     // Cut off.
     let temp = tempfile::tempdir().unwrap();
     sample(temp.path());
@@ -198,7 +206,7 @@ fn a_stored_disk_can_be_looked_into() {
     assert_eq!(listing.read_at(new.ino, &mut bytes, 4000, fetch).unwrap(), 1000);
     assert!(bytes[..1000] == [5; 1000] && bytes[1000] == 1);
     let sparse = listing.lookup("sparse").unwrap();
-    assert_eq!(listing.read_at(sparse.ino, &mut bytes, (1 << 31) - 2, fetch).unwrap(), 3000);
+    assert_eq!(listing.read_at(sparse.ino, &mut bytes, (1 << 29) - 2, fetch).unwrap(), 3000);
     assert_eq!(&bytes[..10], b"\0\0middle\0\0");
     assert!(listing.read_at(ROOT, &mut bytes, 0, fetch).is_err());
     assert!(fetched < 40, "{fetched} chunks were fetched");
@@ -263,4 +271,37 @@ fn a_link_planted_on_the_host_leads_nowhere() {
     sync_out(&disk, temp.path()).unwrap();
     assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"mine");
     assert_eq!(fs::read(temp.path().join("d/x")).unwrap(), b"the guest's");
+}
+
+/// What the tar of this host makes, where there is one.
+#[test]
+fn archives_of_the_tar_program_are_read() {
+    let temp = tempfile::tempdir().unwrap();
+    sample(temp.path());
+    let mut expected = disk(1 << 20);
+    from_directory(&mut expected, temp.path()).unwrap();
+    for options in [&["--format=gnu", "--sparse"][..], &["--format=posix", "--exclude=./sparse"]] {
+        let tar = std::process::Command::new("tar")
+            .args(options)
+            .args(["-c", "."])
+            .current_dir(temp.path())
+            .output();
+        let Ok(tar) = tar else {
+            println!("skipped: there is no tar");
+            return;
+        };
+        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        let mut found = disk(1 << 20);
+        from_tar(&mut found, &tar.stdout[..]).unwrap();
+        let kept = |disk: &Disk| {
+            let mut tree = tree(disk);
+            tree.retain(|(path, ..)| options.len() == 2 && options[1] == "--sparse" || path != "/sparse");
+            tree
+        };
+        assert_eq!(kept(&found), kept(&expected), "{options:?}");
+        let mtim = |disk: &Disk| disk.attributes_at(ROOT, "d/e", false).unwrap().mtim;
+        if options[0] == "--format=posix" {
+            assert_eq!(mtim(&found), mtim(&expected), "to the ns");
+        }
+    }
 }

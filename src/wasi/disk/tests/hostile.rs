@@ -33,6 +33,17 @@ fn sample() -> (Disk, Chunks, Image) {
     (disk, chunks, image)
 }
 
+/// What is stored today can be read for ever: do not change these ids without a new version of the format.
+#[test]
+fn the_format_is_what_it_was() {
+    let (_, _, image) = sample();
+    let text = |(len, root): (u64, ChunkId)| format!("{len} {}", root.short());
+    assert_eq!(
+        (text(image.data), text(image.meta)),
+        ("163840 350f40251e19".to_string(), "12872 b5851a642332".to_string())
+    );
+}
+
 /// What is accepted is a disk that holds together, and is captured as it was read.
 fn accepted(chunks: &mut Chunks, image: Image) -> bool {
     let Ok(mut disk) = chunks.restore(image) else { return false };
@@ -47,11 +58,17 @@ fn changed_bytes_are_refused_or_are_another_disk() {
     let (_, mut chunks, image) = sample();
     let meta = bytes(&chunks, image.meta);
     let mut random = Random::new(1);
+    let filled: Vec<usize> = (0..meta.len()).filter(|at| meta[*at] != 0).collect();
     let mut others = 0;
     for _ in 0..4000 {
         let mut changed = meta.clone();
         for _ in 0..1 + random.below(3) {
-            let at = random.below(changed.len() as u64) as usize;
+            // Rarely in what is only there to fill a page up.
+            let at = match random.below(10) {
+                0 => random.below(meta.len() as u64) as usize,
+                _ => filled[random.below(filled.len() as u64) as usize],
+            };
+            let at = at.min(changed.len() - 1);
             match random.below(6) {
                 0 => changed[at] = random.next() as u8,
                 1 => changed[at] ^= 1 << random.below(8),
@@ -73,7 +90,7 @@ fn changed_bytes_are_refused_or_are_another_disk() {
         let meta = store(&mut chunks, &changed);
         others += usize::from(accepted(&mut chunks, Image { meta, ..image }));
     }
-    assert!(others > 10, "times and flags can be changed: {others}");
+    assert!(others > 50, "times and flags can be changed: {others}");
 }
 
 #[test]

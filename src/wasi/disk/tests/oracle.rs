@@ -393,7 +393,11 @@ fn compare(host: &Dir, disk: &Disk, dir: Ino, context: &str) {
     }
 }
 
-fn sequence(seed: u64, steps: u64) {
+/// How often each kind of operation gave each errno (`Success` for none).
+type Tally = HashMap<(String, Errno), u64>;
+
+fn sequence(seed: u64, steps: u64) -> Tally {
+    let mut tally = Tally::new();
     let temp = tempfile::tempdir().unwrap();
     let root = Arc::new(host::open_root(temp.path()).unwrap());
     let mut host = Host(vec![Handle::Directory(root.clone())]);
@@ -406,6 +410,8 @@ fn sequence(seed: u64, steps: u64) {
         log.push(text[..text.len().min(200)].to_string());
         let ours = plain.run(&op, now);
         assert_eq!(ours, theirs, "seed {seed}, last of {log:#?}");
+        let name = text.split('(').next().unwrap_or_default().to_string();
+        *tally.entry((name, ours.as_ref().err().copied().unwrap_or(Errno::Success))).or_default() += 1;
         assert_eq!(disturbed.run(&op, now), ours, "seed {seed}: captures make a difference, {log:#?}");
         match random.below(12) {
             0 => drop(chunks.capture(&mut disturbed.disk)),
@@ -420,18 +426,48 @@ fn sequence(seed: u64, steps: u64) {
     compare(&root, &plain.disk, ROOT, &context);
     let image = Chunks::default().capture(&mut plain.disk);
     assert_eq!(chunks.capture(&mut disturbed.disk), image, "{context}");
+    tally
 }
 
 #[test]
 fn the_disk_answers_as_the_host_does() {
+    use Errno::*;
     use rayon::prelude::*;
-    (0..2000).into_par_iter().for_each(|seed| sequence(seed, 60));
-}
-
-#[test]
-fn long_sequences_as_well() {
-    use rayon::prelude::*;
-    (0..20).into_par_iter().for_each(|seed| sequence(1_000_000 + seed, 3000));
+    let short = (0..2000).into_par_iter().map(|seed| sequence(seed, 60));
+    let long = (0..10).into_par_iter().map(|seed| sequence(1_000_000 + seed, 3000));
+    let mut tally = Tally::new();
+    for one in short.chain(long).collect::<Vec<_>>() {
+        one.into_iter().for_each(|(key, count)| *tally.entry(key).or_default() += count);
+    }
+    // What an operation can answer on this host, it did answer.
+    let paths = [Noent, Notdir, Perm, Nametoolong, Inval, Loop];
+    let expected: &[(&str, &[Errno])] = &[
+        ("Open", &[Success, Isdir, Exist]),
+        ("CreateDir", &[Success, Exist]),
+        ("RemoveDir", &[Success, Notempty]),
+        ("Unlink", &[Success, Isdir]),
+        ("Rename", &[Success, Busy, Isdir, Notempty]),
+        ("Link", &[Success, Exist]),
+        ("Symlink", &[Success, Exist]),
+        ("ReadLink", &[Success]),
+        ("Stat", &[Success]),
+        ("TimesAt", &[Success]),
+    ];
+    for (name, errnos) in expected {
+        for errno in errnos.iter().chain(&paths) {
+            assert!(tally.contains_key(&(name.to_string(), *errno)), "{name} never gave {errno:?}");
+        }
+    }
+    for (name, errnos) in [
+        ("Write", &[Success, Fbig, Inval][..]),
+        ("SetLen", &[Success, Fbig, Inval]),
+        ("Allocate", &[Success, Fbig, Inval]),
+        ("Read", &[Success, Inval]),
+    ] {
+        for errno in errnos {
+            assert!(tally.contains_key(&(name.to_string(), *errno)), "{name} never gave {errno:?}");
+        }
+    }
 }
 
 /// Without the host, where there is little room.
@@ -482,4 +518,67 @@ fn captures_make_no_difference_when_room_is_short() {
         assert_eq!(chunks.capture(&mut disturbed.disk), image, "seed {seed}");
         assert!(seed > 3 || short > 0 || plain.open.len() < 3, "room was never short");
     }
+}
+
+/// The limits, from both sides: chance seldom meets them.
+#[test]
+fn limits_are_those_of_the_host() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut host = Host(vec![Handle::Directory(Arc::new(host::open_root(temp.path()).unwrap()))]);
+    let mut guest = Guest::new(1 << 30);
+    let mut both = |op: Op| {
+        let theirs = host.run(&op).unwrap();
+        assert_eq!(guest.run(&op, 1), theirs, "{:.200}", format!("{op:?}"));
+        theirs
+    };
+    let link = |target: &str, path: &str| Op::Symlink(target.to_string(), 0, path.to_string());
+    let stat = |path: &str| Op::Stat(0, path.to_string(), true);
+    both(Op::Open(0, "l0".to_string(), NEW)).unwrap();
+    for n in 1..50 {
+        both(link(&format!("l{}", n - 1), &format!("l{n}"))).unwrap();
+    }
+    assert!(both(stat("l40")).is_ok());
+    assert_eq!(both(stat("l41")), Err(Errno::Loop));
+    both(Op::CreateDir(0, "d".to_string())).unwrap();
+    both(link("../d/.", "d/in")).unwrap();
+    // The links of the whole path count together, and those of its directory apart where that is opened alone.
+    for times in [39, 40, 41, 42] {
+        for end in ["", "..", "/", "x"] {
+            let path = format!("d/{}{end}", "in/".repeat(times));
+            both(stat(&path)).ok();
+            both(Op::CreateDir(0, path.clone())).ok();
+            both(Op::Unlink(0, path.clone())).ok();
+            both(Op::Rename(0, path.clone(), 0, "y".to_string())).ok();
+            both(Op::Open(0, path, NEW)).ok();
+        }
+    }
+    for len in [4094, 4095, 4096] {
+        let long = format!("{}l0", "./".repeat(len / 2 - 1) + if len % 2 == 1 { "/" } else { "" });
+        assert_eq!(both(stat(&long)).is_ok(), len < 4096, "{len}");
+        both(Op::Rename(0, long.clone(), 0, "l0".to_string())).ok();
+        both(Op::CreateDir(0, format!("{long}x/y"))).ok();
+        both(Op::Unlink(0, format!("d/../{long}"))).ok();
+        both(Op::Open(0, "l0".to_string(), NEW)).ok();
+        both(link(&"t".repeat(len), &format!("t{len}"))).ok();
+        both(Op::ReadLink(0, format!("t{len}"))).ok();
+    }
+    for len in [254, 255, 256] {
+        let name = "n".repeat(len);
+        assert_eq!(both(Op::CreateDir(0, name.clone())).is_ok(), len < 256);
+        both(Op::Rename(0, "l0".to_string(), 0, format!("d/{name}"))).ok();
+        both(Op::Rename(0, format!("d/{name}"), 0, "l0".to_string())).ok();
+        both(Op::Link(0, "l0".to_string(), 0, format!("{name}x"))).ok();
+        both(Op::RemoveDir(0, name)).ok();
+    }
+    for size in [SIZE_MAX - 1, SIZE_MAX, SIZE_MAX + 1, i64::MAX as u64, i64::MAX as u64 + 1] {
+        both(Op::SetLen(1, size)).ok();
+        both(Op::Write(1, size, vec![1; 3])).ok();
+        both(Op::Read(1, size - 1, 5)).ok();
+        both(Op::Write(1, size, Vec::new())).ok();
+        both(Op::Allocate(1, size, 1)).ok();
+        both(Op::Allocate(1, size - 1, 1)).ok();
+        both(Op::Allocate(1, size, 0)).ok();
+        both(Op::StatOpen(1)).ok();
+    }
+    compare(&host::open_root(temp.path()).unwrap(), &guest.disk, ROOT, "limits");
 }

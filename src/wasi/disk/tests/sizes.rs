@@ -206,6 +206,25 @@ fn what_fails_to_be_stored_is_emitted_again() {
 }
 
 #[test]
+fn a_scratch_file_that_fails_is_never_captured() {
+    let full = || File::options().read(true).write(true).open("/dev/full").unwrap();
+    let (mut disk, mut chunks) = (Disk::new(1 << 20, DEV, full(), 1), Chunks::default());
+    let ino = disk.file("a", 1);
+    assert!(disk.capture(&mut |_, _| Ok(())).is_ok(), "nothing is written yet");
+    assert_eq!(disk.failure(), None);
+    assert_eq!(disk.write_at(ino, b"x", 0, 1), Err(Errno::Io));
+    assert!(disk.failure().is_some_and(|text| text.contains("No space")), "{:?}", disk.failure());
+    assert_eq!(disk.size(ino), Ok(0));
+    let error = disk.capture(&mut |_, _| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("scratch file of a private disk failed"), "{error}");
+    let mut other = super::disk(1 << 20);
+    other.put("a", b"x", 1);
+    let image = chunks.capture(&mut other);
+    let restored = Disk::restore(image, DEV, u64::MAX, full(), &mut chunks.fetch());
+    assert!(matches!(restored, Err(ImageError::Tree { content: "data", .. })));
+}
+
+#[test]
 fn freed_blocks_are_zeros_wherever_they_turn_up() {
     let (mut disk, mut chunks) = (disk(1 << 20), Chunks::default());
     disk.put("secret", &[0xee; 20_000], 1);
@@ -223,4 +242,41 @@ fn freed_blocks_are_zeros_wherever_they_turn_up() {
     assert_eq!(chunks.capture(&mut large).data, (1 << 40, ChunkId::ZERO));
     large.set_len(ino, 0, 2).unwrap();
     assert_eq!((large.used(), chunks.capture(&mut large).data.0), (0, 0));
+}
+
+#[test]
+#[ignore = "measures"]
+fn how_long_things_take() {
+    let time = |what: &str, run: &mut dyn FnMut()| {
+        let start = Instant::now();
+        run();
+        println!("{what}: {:?}", start.elapsed());
+    };
+    let (mut disk, mut chunks) = (disk(1 << 34), Chunks::default());
+    time("make 100,000 files", &mut || {
+        (0..100_000_u32).for_each(|n| disk.put(&format!("{n}"), &n.to_le_bytes(), 1))
+    });
+    time("first capture", &mut || drop(chunks.capture(&mut disk)));
+    disk.put("5", b"x", 2);
+    time("capture after one change", &mut || drop(chunks.capture(&mut disk)));
+    let image = chunks.capture(&mut disk);
+    time("restore", &mut || drop(chunks.restore(image).unwrap()));
+    let ino = disk.file("log", 1);
+    time("a million appends of 100 bytes", &mut || {
+        for n in 0..1_000_000 {
+            disk.write_at(ino, &[1; 100], n * 100, 1).unwrap();
+        }
+    });
+    time("a million reads of 100 bytes", &mut || {
+        for n in 0..1_000_000 {
+            disk.read_at(ino, &mut [1; 100], n * 100).unwrap();
+        }
+    });
+    time("the same on a host file", &mut || {
+        let file = scratch();
+        for n in 0..1_000_000 {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[1; 100], n * 100).unwrap();
+        }
+    });
+    time("capture of 100 MB", &mut || drop(chunks.capture(&mut disk)));
 }
