@@ -9,6 +9,9 @@ use std::{
     },
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 /// A request that a waiting call stop waiting. Clones share the request.
 ///
 /// A flag and a pipe: the flag is the truth, the pipe wakes `poll(2)`.
@@ -59,6 +62,31 @@ impl Interrupt {
     /// A request was made and not taken back.
     pub fn is_requested(&self) -> bool {
         self.0.requested.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the descriptor can be read, which may mean its end. False if it cannot be, and a request is
+    /// made or was made before.
+    ///
+    /// # Errors
+    /// What `poll(2)` reports.
+    pub fn wait_for(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        loop {
+            let wake = self.as_fd();
+            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let timeout = if self.is_requested() { Some(&now) } else { None };
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !fds[0].revents().is_empty() {
+                return Ok(true);
+            }
+            if self.is_requested() {
+                return Ok(false);
+            }
+            self.drain();
+        }
     }
 
     /// Becomes readable when a request is made.

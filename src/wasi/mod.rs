@@ -117,7 +117,7 @@ pub use state::{
     Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
     Root, State, VERSION, Wait, Written,
 };
-pub use stdio::{Host, Output, OutputBuffer, Stdin, Stream, StreamState};
+pub use stdio::{Host, Input, Output, OutputBuffer, Stdin, Stream, StreamState};
 pub use types::Filetype;
 
 /// The WASI side of a running guest: its state, and the handles of this host.

@@ -1,6 +1,7 @@
 //! Reading a page tree back from its chunks, each checked before it is used.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::{FANOUT, LEN_MAX, NODE, PAGE, Tree, ZERO_PAGE, depth, pages};
 use crate::digest::ChunkId;
@@ -93,6 +94,21 @@ impl Tree {
         tree.resize(len);
         tree.load_at(top, fetch, page)?;
         Ok(tree)
+    }
+
+    /// Reads a part of the content named `root` of `len` bytes: gives every page that reaches into `range` and
+    /// is not all zeros to `page`, with its offset in bytes, by ascending offset. Fetches only what leads there.
+    ///
+    /// # Errors
+    /// As of [`Tree::load`].
+    pub fn read(
+        root: ChunkId,
+        len: u64,
+        range: Range<u64>,
+        fetch: &mut Fetch<'_>,
+        page: &mut dyn FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        Place::root(root, len)?.read(&range, fetch, page)
     }
 
     fn load_at(
@@ -212,6 +228,25 @@ impl Place {
 
     fn end(&self) -> u64 {
         self.len.min(self.start() + self.span() * PAGE as u64)
+    }
+
+    /// Gives the pages below this place that reach into the range.
+    fn read(
+        self,
+        range: &Range<u64>,
+        fetch: &mut Fetch<'_>,
+        page: &mut dyn FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        let apart = self.end() <= range.start || range.end <= self.start();
+        if self.id == ChunkId::ZERO || apart {
+            return Ok(());
+        }
+        if self.level > 0 {
+            return self.children(fetch)?.into_iter().try_for_each(|child| child.read(range, fetch, page));
+        }
+        let bytes = self.fetch(fetch)?;
+        let content = self.check_page(&bytes)?;
+        page(self.start(), content).map_err(|cause| TreeError::Taker { start: self.start(), cause })
     }
 
     fn corrupt(&self, problem: impl Into<String>) -> TreeError {

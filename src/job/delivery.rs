@@ -1,0 +1,364 @@
+//! Delivering output exactly once: what is durable goes to its sinks in steps, each of which is counted.
+//!
+//! The count lives in a small file of this machine, not in the store: what it says is true only as long as the
+//! reader of a pipe lives, and so until the machine is started anew. A step is
+//!
+//! ```text
+//! 1. the file says: `done` bytes have arrived, and `len` more are about to
+//! 2. the bytes are written
+//! 3. the file says: `done + len` bytes have arrived
+//! ```
+//!
+//! SIGKILL loses neither: what `write(2)` has given to the system stays. A process that dies between 1 and 3
+//! leaves open whether 2 was done:
+//!
+//! - *A regular file* is cut off at `done`, so 2 is done again.
+//! - *A pipe or FIFO.* At most 4096 bytes are written in a step, which the system does whole or not at all. They
+//!   are not written but spliced, out of a file whose time of last access was set far back before: the same system
+//!   call that puts the bytes into the pipe brings that time up to date, and a process cannot be killed in between.
+//!   So that time tells whether 2 was done. (A file system that keeps no times of access is found out at the start;
+//!   then it is as with a socket.)
+//! - *A socket or terminal.* It cannot be known. The bytes are delivered again, and that is said.
+//!
+//! Each step of a pipe has a page of the file for itself, which is not written again: the pipe holds the page, not
+//! a copy of it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
+use rustix::pipe::{SpliceFlags, splice};
+use serde::{Deserialize, Serialize};
+
+use super::JobName;
+use super::sinks::{Place, Sink};
+use crate::store::Store;
+
+/// Longest step into anything but a regular file, in bytes: `PIPE_BUF`, up to which a pipe takes all or nothing.
+const STEP: usize = 4096;
+/// Longest step into a regular file.
+const FILE_STEP: usize = 1 << 20;
+/// The file with the steps is made anew at this length.
+const SPOOL_MAX: u64 = 4 << 20;
+/// The time of last access, in seconds since 1970, of a file out of which nothing was spliced yet. Before every
+/// other time of the file, so that the usual `relatime` brings it up to date.
+const UNTOUCHED: i64 = 1;
+/// Longest record, and what the file is read up to.
+const RECORD_MAX: usize = 512;
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Hash of what it is about: machine since it was started, store, job, beginning.
+    pub about: [u8; 32],
+    /// Where the streams go.
+    pub places: [Option<Place>; 2],
+    /// Bytes of each stream that have arrived.
+    pub done: [u64; 2],
+    /// The step that was begun.
+    pub step: Option<Step>,
+}
+
+/// A step that was begun and may have been made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Step {
+    stream: u32,
+    len: u64,
+    spliced: bool,
+}
+
+/// How much has been delivered, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// Where to.
+    pub places: [Option<Place>; 2],
+    /// Bytes of each stream.
+    pub done: [u64; 2],
+    /// So many bytes more, of one stream, may have been.
+    pub doubtful: [u64; 2],
+}
+
+/// Where the count of a job is kept.
+pub(super) struct Counter {
+    path: PathBuf,
+    about: [u8; 32],
+}
+
+/// Delivers in steps that are counted.
+pub(super) struct Courier {
+    /// None where nothing goes to what could be known again.
+    file: Option<File>,
+    record: Record,
+    spool: Option<Spool>,
+}
+
+impl Counter {
+    /// The count of the job, which began with this entry of its log. Touches nothing.
+    pub fn of(store: &dyn Store, job: &JobName, begin: u64) -> Self {
+        let path = directory(store).join(format!("{}.delivered", stem(store, job)));
+        // Where that cannot be found out, a count is never believed.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_else(|_| format!("process {}", std::process::id()));
+        let mut about = blake3::Hasher::new();
+        for part in [boot.trim(), &store.describe(), job.as_str()] {
+            about.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        about.update(&begin.to_le_bytes());
+        Self { path, about: *about.finalize().as_bytes() }
+    }
+
+    /// What was delivered; nothing if that is not known.
+    pub fn read(&self) -> Option<Delivered> {
+        let file = File::open(&self.path).ok()?;
+        let mut bytes = [0; RECORD_MAX];
+        let len = file.read_at(&mut bytes, 0).ok()?;
+        let Record { about, places, mut done, step } = decode(&bytes[..len])?;
+        if about != self.about {
+            return None;
+        }
+        let mut doubtful = [0; 2];
+        if let Some(Step { stream, len, spliced }) = step {
+            let stream = (stream as usize).min(1);
+            match spliced.then(|| Spool::was_spliced(&self.spool())).flatten() {
+                Some(true) => done[stream] += len,
+                Some(false) => {}
+                None => doubtful[stream] = len,
+            }
+        }
+        Some(Delivered { places, done, doubtful })
+    }
+
+    /// Forgets the count: what goes on now is not counted.
+    pub fn forget(&self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(self.spool());
+    }
+
+    /// Counts from here on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn start(&self, places: [Option<Place>; 2], done: [u64; 2]) -> io::Result<Courier> {
+        let record = Record { about: self.about, places, done, step: None };
+        let mut courier = Courier { file: None, record, spool: None };
+        if places == [None; 2] {
+            self.forget();
+            return Ok(courier);
+        }
+        if let Some(dir) = self.path.parent() {
+            make_private(dir)?;
+        }
+        courier.file = Some(private().create(true).truncate(false).open(&self.path)?);
+        // The count first: the spool decides about a step that is still open.
+        courier.save()?;
+        if places.iter().flatten().any(|place| place.is_pipe) {
+            courier.spool = Spool::make(self.spool())?;
+        }
+        Ok(courier)
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.path.with_extension("steps")
+    }
+}
+
+/// Removes the count of a job that is removed.
+pub(super) fn forget(store: &dyn Store, job: &JobName) {
+    let stem = directory(store).join(stem(store, job));
+    for extension in ["delivered", "steps"] {
+        let _ = fs::remove_file(stem.with_extension(extension));
+    }
+}
+
+/// Name of a job's files without extension: several stores and jobs may share the directory.
+fn stem(store: &dyn Store, job: &JobName) -> String {
+    let hash = blake3::hash(format!("{job} {}", store.describe()).as_bytes()).to_hex();
+    format!("output-{}", &hash[..24])
+}
+
+fn directory(store: &dyn Store) -> PathBuf {
+    let user = rustix::process::getuid().as_raw();
+    store.working_dir().unwrap_or_else(|| std::env::temp_dir().join(format!("wasm-ckpt-{user}")))
+}
+
+/// Makes the directory, which nobody else may be able to write to.
+fn make_private(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = fs::symlink_metadata(dir)?;
+    let ours = found.uid() == rustix::process::getuid().as_raw() && found.mode() & 0o022 == 0;
+    if !found.is_dir() || !ours {
+        let why = format!("`{}` is not a directory of this user alone", dir.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    options
+}
+
+fn encode(record: &Record) -> io::Result<Vec<u8>> {
+    let body = postcard::to_stdvec(record).map_err(io::Error::other)?;
+    let mut bytes = blake3::hash(&body).as_bytes().to_vec();
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.resize(RECORD_MAX, 0);
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    let (hash, rest) = bytes.split_first_chunk::<32>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let body = rest.get(..u32::from_le_bytes(*len) as usize)?;
+    (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok()).flatten()
+}
+
+impl Courier {
+    /// Bytes of each stream that have arrived.
+    pub fn done(&self) -> [u64; 2] {
+        self.record.done
+    }
+
+    /// Delivers the bytes, which follow those that have arrived.
+    ///
+    /// # Errors
+    /// As [`Output::write`](crate::wasi::Output::write); what has arrived is counted.
+    pub fn put(&mut self, sink: &mut Sink, stream: usize, mut bytes: &[u8]) -> io::Result<()> {
+        let place = self.record.places[stream];
+        let longest = if place.is_some_and(|place| !place.is_file) { STEP } else { FILE_STEP };
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(step_of(bytes, longest));
+            let (Sink::File(file), Some(place)) = (&*sink, place) else {
+                sink.write(now)?;
+                self.record.done[stream] += now.len() as u64;
+                bytes = later;
+                continue;
+            };
+            let spliced = self.spool.is_some() && place.is_pipe;
+            if let Some(spool) = self.spool.as_mut().filter(|_| spliced) {
+                spool.load(now)?;
+            }
+            let len = now.len() as u64;
+            self.record.step = Some(Step { stream: stream as u32, len, spliced });
+            self.save()?;
+            match self.spool.as_mut().filter(|_| spliced) {
+                Some(spool) => {
+                    if let Err(error) = spool.unload(file, now.len()) {
+                        // Nothing of it has arrived.
+                        self.record.step = None;
+                        self.save()?;
+                        return Err(error);
+                    }
+                }
+                None => sink.write(now)?,
+            }
+            self.record.step = None;
+            self.record.done[stream] += len;
+            self.save()?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.write_all_at(&encode(&self.record)?, 0),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How many of the bytes are the next step: whole lines, if there is room for one.
+fn step_of(bytes: &[u8], longest: usize) -> usize {
+    if bytes.len() <= longest {
+        return bytes.len();
+    }
+    bytes[..longest].iter().rposition(|byte| *byte == b'\n').map_or(longest, |at| at + 1)
+}
+
+/// The file out of which steps are spliced into pipes.
+struct Spool {
+    path: PathBuf,
+    file: File,
+    /// Where the next step goes: a multiple of a page.
+    next: u64,
+}
+
+impl Spool {
+    /// A new file; none if its time of access is not brought up to date here.
+    fn make(path: PathBuf) -> io::Result<Option<Self>> {
+        let mut spool = Self { file: Self::file(&path)?, path, next: 0 };
+        let (reader, writer) = io::pipe()?;
+        spool.load(b"x")?;
+        let works = !touched(&spool.file)?
+            && splice(&spool.file, Some(&mut 0), &writer, None, 1, SpliceFlags::empty()) == Ok(1)
+            && touched(&spool.file)?;
+        spool.next = STEP as u64;
+        drop(reader);
+        Ok(works.then_some(spool))
+    }
+
+    /// Over a former one: the pipe holds on to the pages of that.
+    fn file(path: &Path) -> io::Result<File> {
+        let fresh = path.with_extension("steps-new");
+        let _ = fs::remove_file(&fresh);
+        let file = private().create_new(true).open(&fresh)?;
+        fs::rename(&fresh, path)?;
+        Ok(file)
+    }
+
+    /// Whether the last step was made; nothing if that cannot be told.
+    fn was_spliced(path: &Path) -> Option<bool> {
+        // Looked at from outside: to open it would be no harm, to read it would.
+        fs::metadata(path).ok().map(|found| found.atime() != UNTOUCHED || found.atime_nsec() != 0)
+    }
+
+    /// Puts a step into the file.
+    fn load(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.next >= SPOOL_MAX {
+            (self.file, self.next) = (Self::file(&self.path)?, 0);
+        }
+        self.file.write_all_at(bytes, self.next)?;
+        let untouched = Timespec { tv_sec: UNTOUCHED, tv_nsec: 0 };
+        let as_it_is = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        Ok(futimens(&self.file, &Timestamps { last_access: untouched, last_modification: as_it_is })?)
+    }
+
+    /// Puts the step into the pipe.
+    fn unload(&mut self, pipe: &File, len: usize) -> io::Result<()> {
+        let mut at = self.next;
+        let end = at + len as u64;
+        while at < end {
+            let left = (end - at) as usize;
+            match splice(&self.file, Some(&mut at), pipe, None, left, SpliceFlags::empty()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // Another process has made the pipe non-blocking; wait for it all the same.
+                Err(rustix::io::Errno::AGAIN) => {
+                    poll(&mut [PollFd::new(pipe, PollFlags::OUT)], None)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.next += STEP as u64;
+        Ok(())
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // No step is open that it could tell of.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn touched(file: &File) -> io::Result<bool> {
+    let found = file.metadata()?;
+    Ok(found.atime() != UNTOUCHED || found.atime_nsec() != 0)
+}
+
