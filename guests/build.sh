@@ -26,6 +26,7 @@ sha256      src/sha256.c     -O2
 ackermann   src/ackermann.c  -O2 -fno-optimize-sibling-calls
 words       src/words.c      -Os
 lines       src/lines.c      -O2
+streams     src/streams.c    -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST
