@@ -1,6 +1,6 @@
 // What comes in and goes out, line by line, with work in between so that a kill finds it anywhere. Every line of output is one write and
 // carries on from the one before: a lost, repeated or torn line shows.
-//   streams print COUNT WORK [FILE]   numbered lines to stdout, every third to stderr instead, and all of them appended to FILE
+//   streams print COUNT WORK [FILE]   numbered lines to stdout, every third to stderr instead, and all of them to FILE, which is emptied first
 //   streams copy WORK                 stdin to stdout, each line with its number and a checksum of all so far
 #include "guest.h"
 #include <fcntl.h>
@@ -21,7 +21,7 @@ static void put(int fd, const char *bytes, int length) {
 
 static int print(uint64_t count, uint64_t steps, const char *path) {
   int file = -1;
-  if (path && (file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0666)) < 0) fail("open");
+  if (path && (file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0666)) < 0) fail("open");
   uint64_t state = 88172645463325252u;
   for (uint64_t i = 1; i <= count; i++) {
     char line[64];

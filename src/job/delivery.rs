@@ -23,9 +23,9 @@
 //! Each step of a pipe has a page of the file for itself, which is not written again: the pipe holds the page, not
 //! a copy of it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -33,8 +33,8 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 use rustix::pipe::{SpliceFlags, splice};
 use serde::{Deserialize, Serialize};
 
-use super::JobName;
 use super::sinks::{Place, Sink};
+use super::{JobName, working};
 use crate::store::Store;
 
 /// Longest step into anything but a regular file, in bytes: `PIPE_BUF`, up to which a pipe takes all or nothing.
@@ -52,7 +52,7 @@ const RECORD_MAX: usize = 512;
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Hash of what it is about: machine since it was started, store, job, beginning.
+    /// What it is about.
     pub about: [u8; 32],
     /// Where the streams go.
     pub places: [Option<Place>; 2],
@@ -98,16 +98,7 @@ pub(super) struct Courier {
 impl Counter {
     /// The count of the job, which began with this entry of its log. Touches nothing.
     pub fn of(store: &dyn Store, job: &JobName, begin: u64) -> Self {
-        let path = directory(store).join(format!("{}.delivered", stem(store, job)));
-        // Where that cannot be found out, a count is never believed.
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .unwrap_or_else(|_| format!("process {}", std::process::id()));
-        let mut about = blake3::Hasher::new();
-        for part in [boot.trim(), &store.describe(), job.as_str()] {
-            about.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-        about.update(&begin.to_le_bytes());
-        Self { path, about: *about.finalize().as_bytes() }
+        Self { path: working::path(store, job, "delivered"), about: working::about(store, job, begin) }
     }
 
     /// What was delivered; nothing if that is not known.
@@ -115,7 +106,7 @@ impl Counter {
         let file = File::open(&self.path).ok()?;
         let mut bytes = [0; RECORD_MAX];
         let len = file.read_at(&mut bytes, 0).ok()?;
-        let Record { about, places, mut done, step } = decode(&bytes[..len])?;
+        let Record { about, places, mut done, step } = working::decode(&bytes[..len])?;
         if about != self.about {
             return None;
         }
@@ -148,10 +139,7 @@ impl Counter {
             self.forget();
             return Ok(courier);
         }
-        if let Some(dir) = self.path.parent() {
-            make_private(dir)?;
-        }
-        courier.file = Some(private().create(true).truncate(false).open(&self.path)?);
+        courier.file = Some(working::open(&self.path)?);
         // The count first: the spool decides about a step that is still open.
         courier.save()?;
         if places.iter().flatten().any(|place| place.is_pipe) {
@@ -163,59 +151,6 @@ impl Counter {
     fn spool(&self) -> PathBuf {
         self.path.with_extension("steps")
     }
-}
-
-/// Removes the count of a job that is removed.
-pub(super) fn forget(store: &dyn Store, job: &JobName) {
-    let stem = directory(store).join(stem(store, job));
-    for extension in ["delivered", "steps"] {
-        let _ = fs::remove_file(stem.with_extension(extension));
-    }
-}
-
-/// Name of a job's files without extension: several stores and jobs may share the directory.
-fn stem(store: &dyn Store, job: &JobName) -> String {
-    let hash = blake3::hash(format!("{job} {}", store.describe()).as_bytes()).to_hex();
-    format!("output-{}", &hash[..24])
-}
-
-fn directory(store: &dyn Store) -> PathBuf {
-    let user = rustix::process::getuid().as_raw();
-    store.working_dir().unwrap_or_else(|| std::env::temp_dir().join(format!("wasm-ckpt-{user}")))
-}
-
-/// Makes the directory, which nobody else may be able to write to.
-fn make_private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found = fs::symlink_metadata(dir)?;
-    let ours = found.uid() == rustix::process::getuid().as_raw() && found.mode() & 0o022 == 0;
-    if !found.is_dir() || !ours {
-        let why = format!("`{}` is not a directory of this user alone", dir.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
-    Ok(())
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-    options
-}
-
-fn encode(record: &Record) -> io::Result<Vec<u8>> {
-    let body = postcard::to_stdvec(record).map_err(io::Error::other)?;
-    let mut bytes = blake3::hash(&body).as_bytes().to_vec();
-    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&body);
-    bytes.resize(RECORD_MAX, 0);
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Option<Record> {
-    let (hash, rest) = bytes.split_first_chunk::<32>()?;
-    let (len, rest) = rest.split_first_chunk::<4>()?;
-    let body = rest.get(..u32::from_le_bytes(*len) as usize)?;
-    (blake3::hash(body).as_bytes() == hash).then(|| postcard::from_bytes(body).ok()).flatten()
 }
 
 impl Courier {
@@ -267,7 +202,7 @@ impl Courier {
 
     fn save(&self) -> io::Result<()> {
         match &self.file {
-            Some(file) => file.write_all_at(&encode(&self.record)?, 0),
+            Some(file) => file.write_all_at(&working::encode(&self.record, RECORD_MAX)?, 0),
             None => Ok(()),
         }
     }
@@ -307,7 +242,7 @@ impl Spool {
     fn file(path: &Path) -> io::Result<File> {
         let fresh = path.with_extension("steps-new");
         let _ = fs::remove_file(&fresh);
-        let file = private().create_new(true).open(&fresh)?;
+        let file = working::create(&fresh)?;
         fs::rename(&fresh, path)?;
         Ok(file)
     }

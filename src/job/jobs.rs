@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::delivery::{self, Counter};
+use super::delivery::Counter;
 use super::ledger::Ledger;
 use super::log::{self, Begin, Done, Entry, Event, Origin, SinkFile, Status};
 use super::sinks::{Delivery, Former, From, Mode, Sink};
-use super::{JobError, JobName, Spec, journal};
+use super::{JobError, JobName, Spec, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
 use crate::store::{Chunks, Hold, Key, Store, StoreError, objects};
@@ -238,7 +238,7 @@ impl Jobs {
             self.store().delete(&log::entry_key(name, seq)?)?;
         }
         journal::remove(&**self.store(), name, |_| true)?;
-        delivery::forget(&**self.store(), name);
+        working::forget(&**self.store(), name);
         Ok(())
     }
 
@@ -327,7 +327,7 @@ impl Job {
         // Of a job of this name that was removed, if the removal was cut short.
         let (store, next) = (self.jobs.store().clone(), self.log.next());
         journal::remove(&*store, &self.name, |begin| begin >= next)?;
-        delivery::forget(&*store, &self.name);
+        working::forget(&*store, &self.name);
         self.append(Event::Begin(begin.clone()))?;
         let ours = self.log.stand().begin;
         journal::remove(&*store, &self.name, |begin| begin != ours)?;

@@ -27,6 +27,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::termios::isatty;
 
+use super::intake::Intake;
 use super::{Job, JobError, JobName, log};
 use crate::store::{Created, Key, Store, StoreError};
 use crate::wasi::{self, Interrupt, Stdin, StreamState};
@@ -168,7 +169,7 @@ impl Journal {
         let ended = bytes.is_empty();
         let rest = [&[u8::from(ended)], bytes].concat();
         let piece = [self.check(self.end, &rest).as_slice(), &rest].concat();
-        let lost = format!("{} bytes of standard input that were read cannot be stored, and are lost", bytes.len());
+        let lost = format!("{} bytes of standard input that were read cannot be stored", bytes.len());
         self.create(&self.key(self.end)?, &piece).context(lost)?;
         if ended {
             self.ended = true;
@@ -214,6 +215,9 @@ struct Input {
     /// The source has ended, and the guest has not been told.
     has_ended: bool,
     buffer: Vec<u8>,
+    /// None before anything behind the journal was asked for.
+    intake: Option<Intake>,
+    from: InputFrom,
 }
 
 impl std::fmt::Debug for Input {
@@ -305,14 +309,17 @@ impl Input {
         // may not be enlarged it is slower.
         let _ = rustix::pipe::fcntl_setpipe_size(&source, PIECE_MAX);
         let caught_up = from == InputFrom::Now || journal.end == 0;
-        let (passed, has_ended, buffer) = (0, false, vec![]);
-        Ok(Self { journal, source, is_terminal, caught_up, passed, has_ended, buffer })
+        let (passed, has_ended, buffer, intake) = (0, false, vec![], None);
+        Ok(Self { journal, source, is_terminal, caught_up, passed, has_ended, buffer, intake, from })
     }
 
     /// Brings bytes into the journal, or its end; false if there are none yet. Waits if it may.
     fn advance(&mut self, wait: Option<&Interrupt>) -> Result<bool> {
         if !self.catch_up(wait)? {
             return Ok(false);
+        }
+        if self.intake.is_none() && self.begin_intake()? {
+            return Ok(true);
         }
         // A line of a terminal at a time: its end may come next, and is not to be passed over.
         let most = if self.is_terminal { 1 } else { usize::MAX };
@@ -321,7 +328,28 @@ impl Input {
             Got::Bytes(0) if self.is_terminal => self.has_ended = true,
             Got::Bytes(_) => self.journal.append(&self.buffer)?,
         }
+        if let Some(intake) = &mut self.intake {
+            intake.settle()?;
+        }
         Ok(true)
+    }
+
+    /// From here on what comes goes into the journal. What a process before had taken from the pipe, and could
+    /// not bring there, comes first: whether there is any.
+    fn begin_intake(&mut self) -> Result<bool> {
+        let Journal { store, job, begin, end, .. } = &self.journal;
+        let (mut intake, late) = Intake::open(&**store, job, *begin, *end)
+            .context("the working file for standard input cannot be made")?;
+        // If all comes again from the start, that does as well.
+        let comes_again = self.from == InputFrom::Start;
+        if !comes_again {
+            for piece in late.chunks(PIECE_MAX) {
+                self.journal.append(piece)?;
+            }
+        }
+        intake.restart(self.journal.end)?;
+        self.intake = Some(intake);
+        Ok(!late.is_empty() && !comes_again)
     }
 
     /// Passes over the bytes of the source that are in the journal; false if there are not enough yet.
@@ -365,7 +393,11 @@ impl Input {
             if !ready || len == max {
                 break;
             }
-            match rustix::io::read(&self.source, &mut self.buffer[len..]) {
+            let taken = match &mut self.intake {
+                Some(intake) => intake.take(self.source.as_fd(), &mut self.buffer[len..]),
+                None => rustix::io::read(&self.source, &mut self.buffer[len..]),
+            };
+            match taken {
                 Ok(0) if len > 0 => break,
                 Ok(0) => {
                     self.buffer.clear();

@@ -5,12 +5,14 @@
 //! - `spec`: what a job runs; `name`: what it is called;
 //! - `log`: what happened to it, and the fence between runners;
 //! - `ledger`: what it printed, with `sinks`: where that goes, `delivery`: exactly once, `printed`: how it is kept,
-//!   `follow`: reading it from outside; `journal`: what it read; `policy`: when a snapshot is taken;
+//!   `follow`: reading it from outside; `policy`: when a snapshot is taken;
+//! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
 //! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs.
 
 mod delivery;
 mod error;
 mod follow;
+mod intake;
 mod jobs;
 mod journal;
 mod ledger;
@@ -27,6 +29,7 @@ mod sinks;
 mod spec;
 mod sweep;
 mod transfer;
+mod working;
 
 pub use error::JobError;
 pub use follow::{Follow, Standing};
