@@ -14,10 +14,11 @@
 //!
 //! - *A regular file* is cut off at `done`, so 2 is done again.
 //! - *A pipe or FIFO.* At most 4096 bytes are written in a step, which the system does whole or not at all. They
-//!   are not written but spliced, out of a file whose time of last access was set far back before: the same system
-//!   call that puts the bytes into the pipe brings that time up to date, and a process cannot be killed in between.
-//!   So that time tells whether 2 was done. (A file system that keeps no times of access is found out at the start;
-//!   then it is as with a socket.)
+//!   are not written but spliced, out of a file in `/dev/shm` whose time of last access was set far back before: the
+//!   same system call that puts the bytes into the pipe brings that time up to date, and a process cannot be killed
+//!   in between. So that time tells whether 2 was done. (It must be a tmpfs: other file systems look whether the
+//!   process is to die after they have decided to bring the time up to date, and before they give the page. If it
+//!   cannot be had, or keeps no times of access, it is as with a socket.)
 //! - *A socket or terminal.* It cannot be known. The bytes are delivered again, and that is said.
 //!
 //! Each step of a pipe has a page of the file for itself, which is not written again: the pipe holds the page, not
@@ -46,6 +47,8 @@ const SPOOL_MAX: u64 = 4 << 20;
 /// The time of last access, in seconds since 1970, of a file out of which nothing was spliced yet. Before every
 /// other time of the file, so that the usual `relatime` brings it up to date.
 const UNTOUCHED: i64 = 1;
+/// `TMPFS_MAGIC` of `linux/magic.h`.
+const TMPFS: u64 = 0x0102_1994;
 /// Longest record, and what the file is read up to.
 const RECORD_MAX: usize = 512;
 
@@ -84,6 +87,7 @@ pub(super) struct Delivered {
 /// Where the count of a job is kept.
 pub(super) struct Counter {
     path: PathBuf,
+    steps: PathBuf,
     about: [u8; 32],
 }
 
@@ -98,7 +102,8 @@ pub(super) struct Courier {
 impl Counter {
     /// The count of the job, which began with this entry of its log. Touches nothing.
     pub fn of(store: &dyn Store, job: &JobName, begin: u64) -> Self {
-        Self { path: working::path(store, job, "delivered"), about: working::about(store, job, begin) }
+        let (path, steps) = (working::path(store, job, "delivered"), working::shared_memory(store, job));
+        Self { path, steps, about: working::about(store, job, begin) }
     }
 
     /// What was delivered; nothing if that is not known.
@@ -113,7 +118,7 @@ impl Counter {
         let mut doubtful = [0; 2];
         if let Some(Step { stream, len, spliced }) = step {
             let stream = (stream as usize).min(1);
-            match spliced.then(|| Spool::was_spliced(&self.spool())).flatten() {
+            match spliced.then(|| Spool::was_spliced(&self.steps)).flatten() {
                 Some(true) => done[stream] += len,
                 Some(false) => {}
                 None => doubtful[stream] = len,
@@ -125,7 +130,7 @@ impl Counter {
     /// Forgets the count: what goes on now is not counted.
     pub fn forget(&self) {
         let _ = fs::remove_file(&self.path);
-        let _ = fs::remove_file(self.spool());
+        let _ = fs::remove_file(&self.steps);
     }
 
     /// Counts from here on.
@@ -143,13 +148,10 @@ impl Counter {
         // The count first: the spool decides about a step that is still open.
         courier.save()?;
         if places.iter().flatten().any(|place| place.is_pipe) {
-            courier.spool = Spool::make(self.spool())?;
+            // Without it a step that was cut short is in doubt.
+            courier.spool = Spool::make(&self.steps).unwrap_or_default();
         }
         Ok(courier)
-    }
-
-    fn spool(&self) -> PathBuf {
-        self.path.with_extension("steps")
     }
 }
 
@@ -225,9 +227,12 @@ struct Spool {
 }
 
 impl Spool {
-    /// A new file; none if its time of access is not brought up to date here.
-    fn make(path: PathBuf) -> io::Result<Option<Self>> {
-        let mut spool = Self { file: Self::file(&path)?, path, next: 0 };
+    /// A new file; none if its time of access is not brought up to date here, or not when it must be.
+    fn make(path: &Path) -> io::Result<Option<Self>> {
+        let mut spool = Self { file: Self::file(path)?, path: path.to_path_buf(), next: 0 };
+        if rustix::fs::fstatfs(&spool.file)?.f_type as u64 != TMPFS {
+            return Ok(None);
+        }
         let (reader, writer) = io::pipe()?;
         spool.load(b"x")?;
         let works = !touched(&spool.file)?
@@ -250,7 +255,9 @@ impl Spool {
     /// Whether the last step was made; nothing if that cannot be told.
     fn was_spliced(path: &Path) -> Option<bool> {
         // Looked at from outside: to open it would be no harm, to read it would.
-        fs::metadata(path).ok().map(|found| found.atime() != UNTOUCHED || found.atime_nsec() != 0)
+        let found = fs::symlink_metadata(path).ok()?;
+        let ours = found.is_file() && found.uid() == rustix::process::getuid().as_raw();
+        ours.then(|| found.atime() != UNTOUCHED || found.atime_nsec() != 0)
     }
 
     /// Puts a step into the file.

@@ -14,7 +14,7 @@ use super::JobName;
 use crate::store::Store;
 
 /// All kinds of files, by extension.
-const KINDS: [&str; 3] = ["delivered", "steps", "intake"];
+const KINDS: [&str; 2] = ["delivered", "intake"];
 
 /// What a file is about: this machine since it was started, the store, the job, and its beginning.
 pub(super) fn about(store: &dyn Store, job: &JobName, begin: u64) -> [u8; 32] {
@@ -38,11 +38,19 @@ pub(super) fn path(store: &dyn Store, job: &JobName, kind: &str) -> PathBuf {
     dir.join(format!("streams-{}.{kind}", &hash[..24]))
 }
 
+/// Path of the job's file in memory, in a directory that all users share.
+pub(super) fn shared_memory(store: &dyn Store, job: &JobName) -> PathBuf {
+    let user = rustix::process::getuid().as_raw();
+    let hash = blake3::hash(format!("{job} {}", store.describe()).as_bytes()).to_hex();
+    Path::new("/dev/shm").join(format!("wasm-ckpt-{user}-{}", &hash[..24]))
+}
+
 /// Removes the files of a job that is removed or begun anew.
 pub(super) fn forget(store: &dyn Store, job: &JobName) {
     for kind in KINDS {
         let _ = fs::remove_file(path(store, job, kind));
     }
+    let _ = fs::remove_file(shared_memory(store, job));
 }
 
 /// Opens the file, which is made if there is none, in a directory that nobody else may write to.
@@ -62,7 +70,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     private().create(true).truncate(false).open(path)
 }
 
-/// Makes a new file in a directory that [`open`] has checked.
+/// Makes a new file, for this user alone.
 ///
 /// # Errors
 /// What the system reports.
