@@ -359,7 +359,10 @@ fn another_input_is_refused_and_the_job_goes_on_with_the_right_one() {
     let other = text.replacen("line 100 ", "LINE 100 ", 1);
     let at = text.find("line 100 ").unwrap();
     let (code, _, err) = given(&other, &[]);
-    assert!(code == Some(70) && err.contains(&format!("byte {at} differs, of {half} that were read")), "{err}");
+    assert!(
+        code == Some(70) && err.contains(&format!("byte {at} differs, of {half} that were read")),
+        "{err}"
+    );
     assert!(err.contains("--input-from start") && err.contains("--input-from now"), "{err}");
     let (code, _, err) = given(&text[..1000], &[]);
     assert!(code == Some(70) && err.contains("ends after 1000 bytes"), "{err}");
@@ -457,7 +460,10 @@ fn output_is_printed_and_followed() {
     for (follower, wanted) in followers.into_iter().zip([&expected()[1], &expected()[2], &expected()[0]]) {
         let told = follower.wait_with_output().unwrap();
         let (out, err) = (String::from_utf8(told.stdout).unwrap(), String::from_utf8(told.stderr).unwrap());
-        assert!(told.status.code() == Some(75) && wanted.starts_with(&out) && out.len() >= 100, "{out} {err}");
+        assert!(
+            told.status.code() == Some(75) && wanted.starts_with(&out) && out.len() >= 100,
+            "{out} {err}"
+        );
         assert!(err.contains("is unfinished, and no process runs it"), "{err}");
     }
     let mut child = Running::spawn(&mut command);
@@ -475,4 +481,59 @@ fn output_is_printed_and_followed() {
     drop(read);
     let output = tool.command(&["output", "-f", "x"]).stdout(write).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
+#[test]
+fn nothing_is_delivered_before_it_is_durable() {
+    use std::sync::Arc;
+    use wasm_ckpt::job::{Delivery, Mode, Printed, Sink};
+    use wasm_ckpt::store::fault::{FailAfter, Failure};
+    use wasm_ckpt::store::{Memory, Store};
+    use wasm_ckpt::wasi::OutputBuffer;
+    use wasm_ckpt::{Engine, Every, Jobs, Options, Settings, Spec};
+
+    let wasm = wat::parse_str(tool::lines(12, 200, tool::BOTH)).unwrap();
+    let module = Engine::new(Settings::default()).unwrap().compile(&wasm).unwrap();
+    let name = "x".parse().unwrap();
+    let run = |store: Arc<dyn Store>| {
+        let output = OutputBuffer::default();
+        let outcome = (|| {
+            let mut job = Jobs::new(store).hold(&name)?;
+            if job.status().is_none() {
+                job.begin(&wasm, Spec::program(module.id(), "small.wasm"))?;
+            }
+            let options = Options {
+                every: Every::Fuel(1500),
+                sinks: [Sink::Other(Box::new(output.clone())), Sink::Null],
+                delivery: Delivery { mode: Mode::ExactlyOnce, from: None },
+                ..Options::default()
+            };
+            job.run(&module, options)?.advance()
+        })();
+        (outcome, String::from_utf8(output.contents()).unwrap())
+    };
+    let wanted = tool::printed_apart(12).0;
+    for how in [Failure::Before, Failure::After] {
+        for n in 0.. {
+            let memory = Arc::new(Memory::new());
+            let store = Arc::new(FailAfter::with(memory.clone(), n, how));
+            let (outcome, out) = run(store.clone());
+            // What is durable now is at least what was delivered.
+            let jobs = Jobs::new(memory.clone());
+            let status = jobs.status(&name).unwrap();
+            let durable = status.map_or(0, |status| match (&status.done, status.snapshot()) {
+                (Some(done), _) => done.output.streams[0].kept,
+                (None, Some(id)) => {
+                    Printed::of_state(jobs.snapshot(id).unwrap().state()).unwrap().streams[0].kept
+                }
+                (None, None) => 0,
+            });
+            assert!(wanted.starts_with(&out) && out.len() as u64 <= durable, "{how:?} at {n}: {out}");
+            assert!(outcome.is_err() || out == wanted, "{how:?} at {n}: {outcome:?}");
+            if !store.has_failed() {
+                assert!(n > 50, "{n} operations are fewer than there must be");
+                break;
+            }
+        }
+    }
 }

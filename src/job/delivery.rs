@@ -304,3 +304,121 @@ fn touched(file: &File) -> io::Result<bool> {
     Ok(found.atime() != UNTOUCHED || found.atime_nsec() != 0)
 }
 
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::log::Printed;
+    use super::super::sinks::{Delivery, Former, Plan};
+    use super::*;
+    use crate::store::Local;
+
+    /// A courier to one sink, and the count that another process would read.
+    fn courier(dir: &Path, sink: OwnedFd) -> (Counter, Courier, [Sink; 2]) {
+        let store = Local::open(dir).unwrap();
+        let counter = Counter::of(&store, &"x".parse().unwrap(), 3);
+        let sinks = [Sink::File(File::from(sink)), Sink::Null];
+        let none = Printed::default();
+        let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+        let plan = Plan::new(&sinks, &former, Delivery::default()).unwrap();
+        let courier = counter.start(plan.places, plan.there).unwrap();
+        (counter, courier, sinks)
+    }
+
+    /// Begins a step as [`Courier::put`] does, and is killed before it is counted.
+    fn cut_short(courier: &mut Courier, sinks: &mut [Sink; 2], bytes: &[u8], made: bool) {
+        let spliced = courier.spool.is_some();
+        courier.record.step = Some(Step { stream: 0, len: bytes.len() as u64, spliced });
+        if let Some(spool) = &mut courier.spool {
+            spool.load(bytes).unwrap();
+        }
+        courier.save().unwrap();
+        if made {
+            let Sink::File(file) = &sinks[0] else { unreachable!() };
+            match &mut courier.spool {
+                Some(spool) => spool.unload(file, bytes.len()).unwrap(),
+                None => sinks[0].write(bytes).unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_tells_whether_a_step_was_made() {
+        for made in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut read, write) = io::pipe().unwrap();
+            let (counter, mut courier, mut sinks) = courier(dir.path(), write.into());
+            if courier.spool.is_none() {
+                println!("SKIPPED: there is no /dev/shm that keeps times of access");
+                return;
+            }
+            courier.put(&mut sinks[0], 0, b"first ").unwrap();
+            assert_eq!(counter.read().unwrap().done, [6, 0]);
+            cut_short(&mut courier, &mut sinks, b"second", made);
+            let found = counter.read().unwrap();
+            assert_eq!((found.done, found.doubtful), ([if made { 12 } else { 6 }, 0], [0, 0]));
+            // The pipe holds what it was given, whatever is done with the file.
+            drop((courier, sinks));
+            let mut all = String::new();
+            read.read_to_string(&mut all).unwrap();
+            assert_eq!(all, if made { "first second" } else { "first " });
+            // A later beginning, or another store, knows nothing of it.
+            let store = Local::open(dir.path()).unwrap();
+            assert!(Counter::of(&store, &"x".parse().unwrap(), 4).read().is_none());
+            counter.forget();
+            assert!(counter.read().is_none());
+        }
+    }
+
+    #[test]
+    fn a_socket_leaves_it_in_doubt_and_only_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_read, write) = UnixStream::pair().unwrap();
+        let (counter, mut courier, mut sinks) = courier(dir.path(), write.into());
+        courier.put(&mut sinks[0], 0, b"first ").unwrap();
+        let found = counter.read().unwrap();
+        assert_eq!((found.done, found.doubtful), ([6, 0], [0, 0]));
+        cut_short(&mut courier, &mut sinks, b"second", true);
+        let found = counter.read().unwrap();
+        assert_eq!((found.done, found.doubtful), ([6, 0], [6, 0]));
+    }
+
+    #[test]
+    fn much_goes_through_a_pipe_in_whole_lines_and_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut read, write) = io::pipe().unwrap();
+        let (counter, mut courier, mut sinks) = courier(dir.path(), write.into());
+        let all: String = (0..800_000).map(|n| format!("{n}\n")).collect();
+        let text = all.clone();
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![];
+            read.read_to_end(&mut all).unwrap();
+            all
+        });
+        courier.put(&mut sinks[0], 0, text.as_bytes()).unwrap();
+        assert!(text.len() as u64 > SPOOL_MAX && counter.read().unwrap().done[0] == text.len() as u64);
+        drop((courier, sinks));
+        assert!(reader.join().unwrap() == all.as_bytes());
+        assert_eq!([step_of(b"ab\ncd\nef", 7), step_of(b"abcdefgh", 7), step_of(b"ab\ncd", 7)], [6, 7, 5]);
+    }
+
+    #[test]
+    fn a_damaged_count_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_read, write) = io::pipe().unwrap();
+        let (counter, courier, _sinks) = courier(dir.path(), write.into());
+        assert!(counter.read().is_some());
+        drop(courier);
+        for at in [0, 33, 40, 60] {
+            let mut bytes = fs::read(&counter.path).unwrap();
+            bytes[at] ^= 1;
+            fs::write(&counter.path, &bytes).unwrap();
+            assert!(counter.read().is_none(), "byte {at}");
+            bytes[at] ^= 1;
+            fs::write(&counter.path, &bytes).unwrap();
+        }
+        assert!(counter.read().is_some());
+    }
+}

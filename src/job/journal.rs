@@ -81,11 +81,7 @@ fn parse(rest: &str) -> Option<(u64, u64)> {
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn remove(
-    store: &dyn Store,
-    job: &JobName,
-    of: impl Fn(u64) -> bool,
-) -> Result<(), StoreError> {
+pub(super) fn remove(store: &dyn Store, job: &JobName, of: impl Fn(u64) -> bool) -> Result<(), StoreError> {
     let prefix = prefix(job);
     for key in store.list(&prefix)? {
         let found = key.as_str().strip_prefix(&prefix).and_then(parse);
@@ -145,7 +141,8 @@ impl Journal {
     /// Reads a piece, and whether it is the end.
     fn fetch(&self, offset: u64) -> Result<(Arc<[u8]>, bool)> {
         let bytes = self.store.get_at_most(&self.key(offset)?, (HEAD + PIECE_MAX) as u64)?;
-        let (hash, rest) = bytes.split_first_chunk::<32>().with_context(|| self.damaged(offset, "it is cut off"))?;
+        let (hash, rest) =
+            bytes.split_first_chunk::<32>().with_context(|| self.damaged(offset, "it is cut off"))?;
         ensure!(self.check(offset, rest) == *hash, self.damaged(offset, "its bytes do not fit its hash"));
         let (ended, bytes) = rest.split_first().with_context(|| self.damaged(offset, "it is cut off"))?;
         Ok((bytes.into(), *ended != 0))
@@ -222,7 +219,10 @@ struct Input {
 
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input").field("source", &self.source).field("end", &self.journal.end).finish_non_exhaustive()
+        f.debug_struct("Input")
+            .field("source", &self.source)
+            .field("end", &self.journal.end)
+            .finish_non_exhaustive()
     }
 }
 
@@ -250,8 +250,10 @@ pub(super) fn journalled(
         return Ok(stdin);
     }
     let read = streams.stdin_read;
-    let journal =
-        || Journal::open(job.jobs().store().clone(), job.name(), job.begin_number(), read).context("standard input");
+    let journal = || {
+        Journal::open(job.jobs().store().clone(), job.name(), job.begin_number(), read)
+            .context("standard input")
+    };
     let (source, journal) = match stdin {
         Stdin::Stream(fd) => {
             let journal = journal()?;
@@ -359,7 +361,9 @@ impl Input {
             let left = usize::try_from(end - self.passed).unwrap_or(usize::MAX);
             match self.fill(left.min(PIECE_MAX), usize::MAX, wait)? {
                 Got::Nothing => return Ok(false),
-                Got::Bytes(0) => return Err(JobError::InputShort { job, read: end, found: self.passed }.into()),
+                Got::Bytes(0) => {
+                    return Err(JobError::InputShort { job, read: end, found: self.passed }.into());
+                }
                 Got::Bytes(_) => {}
             }
             let mut bytes = self.buffer.as_slice();
@@ -459,5 +463,88 @@ impl wasi::Input for Input {
 
     fn is_terminal(&self) -> bool {
         self.is_terminal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+    use crate::store::fault::{FailAfter, Failure};
+
+    fn open(store: &Arc<dyn Store>, read: u64) -> Result<Journal> {
+        Journal::open(store.clone(), &"x".parse().unwrap(), 0, read)
+    }
+
+    fn all(journal: &mut Journal, mut at: u64) -> Vec<u8> {
+        let mut all = vec![];
+        while at < journal.end {
+            let bytes = journal.at(at).unwrap().to_vec();
+            at += bytes.len() as u64;
+            all.extend(bytes);
+        }
+        all
+    }
+
+    #[test]
+    fn what_was_added_is_read_again_from_anywhere() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let mut journal = open(&store, 0).unwrap();
+        assert!(journal.is_new());
+        for bytes in [&b"abc"[..], b"d", b"efghij"] {
+            journal.append(bytes).unwrap();
+        }
+        for at in 0..10 {
+            let mut again = open(&store, at).unwrap();
+            assert_eq!((again.end, again.first(), again.ended), (10, 0, false));
+            assert_eq!(all(&mut again, at), &b"abcdefghij"[at as usize..]);
+        }
+        journal.append(b"").unwrap();
+        assert!(open(&store, 10).unwrap().ended);
+        // A snapshot that has read more is not of this input.
+        assert!(open(&store, 11).is_err());
+        remove(&*store, &journal.job, |begin| begin != 0).unwrap();
+        assert!(open(&store, 10).unwrap().ended);
+        remove(&*store, &journal.job, |begin| begin == 0).unwrap();
+        assert!(open(&store, 0).unwrap().is_new());
+    }
+
+    #[test]
+    fn damage_and_another_writer_are_found() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let (mut one, mut other) = (open(&store, 0).unwrap(), open(&store, 0).unwrap());
+        one.append(b"abc").unwrap();
+        // The same bytes may be those of an attempt whose reply was lost.
+        other.append(b"abc").unwrap();
+        one.append(b"def").unwrap();
+        let fenced = other.append(b"xyz").unwrap_err();
+        assert!(matches!(fenced.downcast_ref(), Some(JobError::Fenced { .. })), "{fenced:?}");
+        let key = one.key(3).unwrap();
+        let whole = store.get(&key).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            store.put(&key, &bytes).unwrap();
+            assert!(open(&store, 0).is_err(), "byte {at}");
+        }
+        store.put(&key, &whole).unwrap();
+        store.delete(&one.key(0).unwrap()).unwrap();
+        assert!(open(&store, 0).is_err());
+    }
+
+    #[test]
+    fn a_store_that_fails_once_costs_nothing() {
+        for how in [Failure::Before, Failure::After] {
+            for n in 0..8 {
+                let memory = Memory::new();
+                let store: Arc<dyn Store> = Arc::new(FailAfter::once(Arc::new(memory.clone()), n, how));
+                let Ok(mut journal) = open(&store, 0) else { continue };
+                for bytes in [&b"abc"[..], b"def"] {
+                    journal.append(bytes).unwrap();
+                }
+                let store: Arc<dyn Store> = Arc::new(memory);
+                assert_eq!(all(&mut open(&store, 0).unwrap(), 0), b"abcdef", "{how:?} at operation {n}");
+            }
+        }
     }
 }

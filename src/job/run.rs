@@ -447,7 +447,9 @@ impl Run {
         }
         match self.store_end(&ending) {
             // All is computed and printed: that is worth more than the record of it.
-            Err(error) if !is_fenced(&error) && !self.exact => (self.observe)(Notice::ResultNotStored(&error)),
+            Err(error) if !is_fenced(&error) && !self.exact => {
+                (self.observe)(Notice::ResultNotStored(&error))
+            }
             other => other.context("the program has ended, but its result cannot be stored")?,
         }
         self.deliver()?;
