@@ -295,7 +295,7 @@ fn a_pipe_that_begins_anew_is_read_once() {
         nth += 1;
         let (read, write): (PipeReader, PipeWriter) = std::io::pipe().unwrap();
         // Now slowly, now at once.
-        feed(write, text.clone(), (nth % 2 == 0).then(|| Random(nth)));
+        feed(write, text.clone(), (nth % 2 == 0).then_some(Random(nth)));
         let mut command = copy(&tool, &[], read);
         command.stdout(File::create(tool.path("out")).unwrap());
         command

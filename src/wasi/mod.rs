@@ -52,8 +52,9 @@
 //!
 //! - Standard output and error: bytes are counted ([`StreamState`]); [`Output`] decides what is done with
 //!   them, and an [`Output`] that drops what it was given before makes them exactly-once.
-//! - Standard input: a file is checked and read on from where the guest was. What was read from a pipe
-//!   or terminal is gone, except for what the guest's memory holds of it.
+//! - Standard input: a file is checked and read on from where the guest was, an [`Input`] is asked for the
+//!   bytes from there on. What was read from a pipe or terminal itself is gone, except for what the guest's
+//!   memory holds of it.
 //! - Monotonic time goes on from where it was at the snapshot and stands still in between; it is not
 //!   part of the state until the guest has looked at it. Wall time is the host's. With
 //!   [`ClockMode::Fixed`] and a seed, a run is a function of its inputs alone.

@@ -118,8 +118,8 @@ pub enum Stdin {
         /// Offset of the guest's first byte.
         base: u64,
     },
-    /// A pipe, terminal or anything else that can only be read forwards. What was read from it is
-    /// gone with the process, but for what the guest's own memory holds.
+    /// A pipe, terminal or anything else that can only be read forwards. A job keeps a journal of it. Without one,
+    /// what was read from it is gone with the process, but for what the guest's own memory holds.
     Stream(OwnedFd),
     /// What an embedder makes of it.
     Other(Box<dyn Input>),
