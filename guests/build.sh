@@ -29,6 +29,7 @@ lines       src/lines.c      -O2
 chance      src/chance.c     -O2
 filer       src/filer.c      -O2
 iobench     src/iobench.c    -O2
+streams     src/streams.c    -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST

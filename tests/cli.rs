@@ -475,7 +475,7 @@ fn help_teaches() {
     for part in ["run", "resume", "Exit codes:", "75  paused", "WASM_CKPT_STORE"] {
         assert!(help.code == 0 && help.out.contains(part), "{part} in {}", help.out);
     }
-    for command in ["run", "resume", "ls", "inspect", "verify", "export", "import", "rm"] {
+    for command in ["run", "resume", "output", "ls", "inspect", "verify", "export", "import", "rm"] {
         let help = tool.run(&[command, "--help"]);
         assert!(help.code == 0 && help.out.contains("Examples:\n  "), "{command}: {}", help.out);
     }

@@ -14,7 +14,8 @@ use clap::Args;
 use super::exit::{Exit, failure};
 use super::names::Names;
 use super::signals;
-use wasm_ckpt::job::{Done, Ending, JobName, KEEP_OUTPUT, Notice, Printed, Sink, SpecDir, SyncOut};
+use super::streams::StreamArgs;
+use wasm_ckpt::job::{Ending, JobName, KEEP_OUTPUT, Mode, Notice, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::Progress;
 use wasm_ckpt::store::{Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
@@ -118,6 +119,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "[DISK=]DIR", value_parser = parse_sync_out)]
     pub sync_out: Vec<SyncOut>,
 
+    #[command(flatten)]
+    pub streams: StreamArgs,
+
     /// Instruction set to compile for: `pulley64` is the portable interpreter [default: this machine's]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
@@ -184,7 +188,9 @@ impl RunArgs {
             pause_after: self.pause_after,
             pause: Some(pause),
             stdin: how.stdin,
+            input_from: self.streams.input_from(),
             sinks: process_sinks()?,
+            delivery: self.streams.delivery(),
             keep_output: self.keep_output,
             dirs: how.dirs,
             accept_changed: how.accept_changed,
@@ -257,22 +263,34 @@ impl RunArgs {
             Notice::OutputLost(bytes) => {
                 say(format!("{bytes} bytes that were printed before are not kept and are missing here"));
             }
+            Notice::PerhapsTwice(bytes) => say(perhaps_twice(bytes)),
         })
     }
 
     /// Prints what an ended job has printed, and gives its exit code.
     pub fn replay(&self, job: &mut Job) -> Result<u8> {
-        let Done { ending, output, .. } = job.replay(process_sinks()?)?;
-        self.warn_of_loss(&output);
+        let replayed = job.replay(process_sinks()?, self.streams.delivery())?;
+        if replayed.lost > 0 {
+            self.say(&format!("{} bytes that were printed are not kept", replayed.lost));
+        }
+        if replayed.perhaps_twice > 0 {
+            self.say(&perhaps_twice(replayed.perhaps_twice));
+        }
         let wasm = job.module().unwrap_or_default();
-        Ok(told(&ending, &wasm))
+        Ok(told(&replayed.done.ending, &wasm))
     }
 
-    fn warn_of_loss(&self, output: &Printed) {
-        if output.lost() > 0 {
-            self.say(&format!("{} bytes that were printed are not kept", output.lost()));
-        }
+    /// Whether the ended job was to print exactly once here, and its process died before all had arrived.
+    pub fn owes(&self, job: &mut Job) -> Result<bool> {
+        Ok(self.streams.delivery().mode == Mode::ExactlyOnce && job.owes(process_sinks()?)? > 0)
     }
+}
+
+fn perhaps_twice(bytes: u64) -> String {
+    format!(
+        "a process died while it delivered {bytes} bytes of output, which are delivered again: they may be there \
+         twice"
+    )
 }
 
 /// What a run is given beside its options.

@@ -146,7 +146,10 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
         | JobError::Ended { .. } => Exit::NotFound,
         JobError::DamagedLog { .. } => Exit::Damaged,
         JobError::NewerLog { .. } => Exit::Newer,
-        JobError::ForeignDirectories { .. } => Exit::Mismatch,
+        JobError::ForeignDirectories { .. }
+        | JobError::InputDiffers { .. }
+        | JobError::InputShort { .. }
+        | JobError::InputUnknown { .. } => Exit::Mismatch,
     };
     (exit, error.hint().map(str::to_string))
 }

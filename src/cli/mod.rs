@@ -10,10 +10,12 @@ mod import;
 mod inspect;
 mod ls;
 mod names;
+mod output;
 mod resume;
 mod rm;
 mod run;
 mod signals;
+mod streams;
 mod value;
 mod verify;
 
@@ -33,6 +35,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Resume(resume::Args),
+    Output(output::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
     Files(files::Args),
@@ -61,6 +64,7 @@ pub fn main() -> u8 {
     let result = match cli.command {
         Command::Run(args) => run::main(args),
         Command::Resume(args) => resume::main(args),
+        Command::Output(args) => output::main(args),
         Command::Ls(args) => ls::main(args).map(|()| 0),
         Command::Inspect(args) => inspect::main(args).map(|()| 0),
         Command::Files(args) => files::main(args).map(|()| 0),

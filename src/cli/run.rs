@@ -113,6 +113,10 @@ pub fn main(args: Args) -> Result<u8> {
                     args.common.say(&format!("job `{name}` has ended: this is its stored output"));
                     return args.common.replay(&mut job);
                 }
+                (Some(_), false) if args.common.owes(&mut job)? => {
+                    args.common.say(&format!("job `{name}` has ended: this is the rest of its output"));
+                    return args.common.replay(&mut job);
+                }
                 (Some(_), false) => begin(&mut job, &wasm, &module, spec)?,
                 (None, _) => {
                     let from = status.snapshot().map_or("the start".to_string(), |id| {

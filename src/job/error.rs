@@ -110,6 +110,39 @@ pub enum JobError {
         /// The guest's names of them.
         guests: Vec<String>,
     },
+    /// What standard input gives is not what the job has read before.
+    #[error(
+        "standard input is not what job `{job}` has read before: byte {at} differs, of {read} that were read"
+    )]
+    InputDiffers {
+        /// The job.
+        job: JobName,
+        /// Bytes that it has read.
+        read: u64,
+        /// The first one that differs, counted from 0.
+        at: u64,
+    },
+    /// Standard input ends before what the job has read before.
+    #[error("standard input ends after {found} bytes, and job `{job}` has read {read} before")]
+    InputShort {
+        /// The job.
+        job: JobName,
+        /// Bytes that it has read.
+        read: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
+    /// The job has read from a pipe of which only the number of bytes is known.
+    #[error(
+        "job `{job}` began with a snapshot whose program had read {read} bytes of a pipe, and what they were is \
+         not known here"
+    )]
+    InputUnknown {
+        /// The job.
+        job: JobName,
+        /// Bytes that were read.
+        read: u64,
+    },
 }
 
 fn directories(guests: &[String]) -> String {
@@ -130,6 +163,14 @@ impl JobError {
             Self::NewerLog { .. } => "use the newer program, or another store",
             Self::DamagedLog { .. } => "`wasm-ckpt rm` removes the job",
             Self::ForeignDirectories { .. } => "say where they are here: `--dir HOST::GUEST` for each",
+            Self::InputDiffers { .. } | Self::InputShort { .. } => {
+                "give it the same input again from its first byte on (`--input-from start`), or only what follows \
+                 what was read (`--input-from now`); the job can still be resumed"
+            }
+            Self::InputUnknown { .. } => {
+                "`--input-from start`: standard input begins with them again; `--input-from now`: it goes on \
+                 behind them"
+            }
             Self::BadName { .. } | Self::Fenced { .. } | Self::Ended { .. } => return None,
         })
     }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::ledger::{Former, Ledger, Sink};
-use super::log::{self, Begin, Done, Entry, Event, Origin, Status};
-use super::{JobError, JobName, Spec};
+use super::delivery::Counter;
+use super::ledger::Ledger;
+use super::log::{self, Begin, Done, Entry, Event, Origin, SinkFile, Status};
+use super::sinks::{Delivery, Former, From, Mode, Sink};
+use super::{JobError, JobName, Spec, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
 use crate::store::{Chunks, Hold, Key, Store, StoreError, objects};
@@ -40,6 +44,17 @@ impl Snapshot {
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
     }
+}
+
+/// An ended job whose output was printed again.
+#[derive(Debug, Clone)]
+pub struct Replayed {
+    /// Its end.
+    pub done: Done,
+    /// So many bytes are not kept, and were missing.
+    pub lost: u64,
+    /// So many bytes have perhaps arrived a second time: a process died while it delivered them.
+    pub perhaps_twice: u64,
 }
 
 /// A job that only this process can run, as long as this value lives.
@@ -211,8 +226,8 @@ impl Jobs {
         Ok(owners)
     }
 
-    /// Removes a job: its log, newest entry first, so that what a crash leaves is a log again. Its snapshots
-    /// go with the next sweep.
+    /// Removes a job: its log, newest entry first, so that what a crash leaves is a log again; then what it has
+    /// read. Its snapshots go with the next sweep.
     ///
     /// # Errors
     /// [`JobError::Held`] if another process has it, and what the store reports.
@@ -222,11 +237,21 @@ impl Jobs {
         for seq in log::list(&**self.store(), name)?.into_iter().rev() {
             self.store().delete(&log::entry_key(name, seq)?)?;
         }
+        journal::remove(&**self.store(), name, |_| true)?;
+        working::forget(&**self.store(), name);
         Ok(())
     }
 
     fn lease(&self, name: &JobName) -> Result<Box<dyn Hold>> {
-        self.store().hold(&lease_key(name)?).map_err(|error| match error {
+        let key = lease_key(name)?;
+        // Whoever asks `is_held` has it for an instant.
+        for _ in 0..20 {
+            match self.store().hold(&key) {
+                Err(StoreError::Held { .. }) => thread::sleep(Duration::from_millis(5)),
+                other => return Ok(other?),
+            }
+        }
+        self.store().hold(&key).map_err(|error| match error {
             StoreError::Held { holder, .. } => JobError::Held { job: name.clone(), holder }.into(),
             other => other.into(),
         })
@@ -316,7 +341,13 @@ impl Job {
     }
 
     fn begin_with(&mut self, begin: Begin) -> Result<()> {
+        // Of a job of this name that was removed, if the removal was cut short.
+        let (store, next) = (self.jobs.store().clone(), self.log.next());
+        journal::remove(&*store, &self.name, |begin| begin >= next)?;
+        working::forget(&*store, &self.name);
         self.append(Event::Begin(begin.clone()))?;
+        let ours = self.log.stand().begin;
+        journal::remove(&*store, &self.name, |begin| begin != ours)?;
         let now = log::now();
         self.status = Some(Status {
             begin,
@@ -354,20 +385,51 @@ impl Job {
     ///
     /// # Errors
     /// It has not ended; what the store or the sinks report.
-    pub fn replay(&mut self, sinks: [Sink; 2]) -> Result<Done> {
-        let status = self.status.clone().context("the job has not begun")?;
-        let done = status.done.with_context(|| format!("job `{}` has not ended", self.name))?;
+    pub fn replay(&mut self, sinks: [Sink; 2], delivery: Delivery) -> Result<Replayed> {
+        let (done, sinks_were) = self.ended()?;
+        let ledger = Ledger::of_ended(sinks);
         let jobs = self.jobs.clone();
         let mut fetch = |id| Ok(jobs.chunks.read(id)?);
-        let ledger = Ledger::open(sinks, &done.output, u64::MAX, Arc::default(), &mut fetch)?;
-        let former = Former {
-            sinks: status.claim.map_or([None; 2], |claim| claim.sinks),
-            clean: true,
-            printed: &done.output,
-        };
-        let plan = ledger.plan(&former)?;
-        ledger.carry_out(&plan, &done.output, &mut fetch)?;
-        Ok(done)
+        let (mode, counter) = (delivery.mode, self.counter());
+        let former = Former { sinks: sinks_were, clean: true, printed: &done.output, delivered: None };
+        let plan = ledger.plan(former, delivery, &counter)?;
+        ledger.carry_out(&plan, mode, &counter, &done.output, &mut fetch)?;
+        let lost = if plan.is_behind(&done.output) { done.output.lost() } else { 0 };
+        Ok(Replayed { done, lost, perhaps_twice: plan.doubtful.iter().sum() })
+    }
+
+    /// How many bytes of what the ended job has printed have not arrived in these sinks, if they were to have it
+    /// exactly once and a process died on it; 0 if that is not known, or they are others.
+    ///
+    /// # Errors
+    /// As [`Job::replay`].
+    pub fn owes(&mut self, sinks: [Sink; 2]) -> Result<u64> {
+        let counter = self.counter();
+        if counter.read().is_none() {
+            return Ok(0);
+        }
+        let (done, sinks_were) = self.ended()?;
+        let delivery = Delivery { mode: Mode::ExactlyOnce, from: Some(From::Now) };
+        let former = Former { sinks: sinks_were, clean: true, printed: &done.output, delivered: None };
+        let plan = Ledger::of_ended(sinks).plan(former, delivery, &counter)?;
+        Ok((0..2).map(|n| done.output.streams[n].written - plan.there[n]).sum())
+    }
+
+    /// The end of the job, and where its output went.
+    fn ended(&self) -> Result<(Done, [Option<SinkFile>; 2])> {
+        let status = self.status.clone().context("the job has not begun")?;
+        let done = status.done.with_context(|| format!("job `{}` has not ended", self.name))?;
+        Ok((done, status.claim.map_or([None; 2], |claim| claim.sinks)))
+    }
+
+    /// Counts what is delivered of this beginning of the job.
+    pub(super) fn counter(&self) -> Counter {
+        Counter::of(&**self.jobs.store(), &self.name, self.log.stand().begin)
+    }
+
+    /// Number of the job's beginning in its log.
+    pub(super) fn begin_number(&self) -> u64 {
+        self.log.stand().begin
     }
 
     pub(super) fn append(&mut self, event: Event) -> Result<()> {

@@ -1,86 +1,36 @@
 //! The output ledger: what the guest printed is part of the job, so that one that goes on neither repeats nor
 //! loses a byte.
 //!
-//! Everything that the guest prints is written to its sink at once, and kept. A snapshot holds all that was
-//! printed up to it. What a process printed after its last snapshot will be printed again by the next one,
-//! which has to come to terms with what is there already:
+//! Everything that the guest prints is kept, and a snapshot holds all that was printed up to it. It is written
+//! to its sink at once, or ([`Mode::ExactlyOnce`]) when the snapshot that covers it is durable. What a process
+//! printed after its last snapshot will be printed again by the next one, which has to come to terms with what is
+//! there already:
 //!
 //! - *The same file as before*, by device and inode: it is cut off where the snapshot ends, and continued. (If
 //!   the process before has left in good order, all that was printed is covered; what is behind it is of
 //!   others and stays.)
 //! - *Anything else* (a new file, one that was emptied, a pipe, a terminal): what was kept is printed from the
 //!   start, so that whoever reads sees what an undisturbed run prints.
+//! - *The same pipe or terminal as before*, if output was held back: what is covered and was not delivered.
+//!   `delivery` says how that is known.
 //!
 //! Where both streams go to one file or pipe, they are one there as well: the order of writes is kept.
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 
-use super::log::{Printed, PrintedStream, SinkFile};
-use crate::digest::ChunkId;
-use crate::snapshot::{Blob, Emit, PAGE, Section, State, Tree};
+use super::delivery::{Counter, Courier};
+use super::log::{Printed, PrintedStream};
+use super::printed::{Fetch, Part, RUNS_MAX, in_order, load};
+use super::sinks::{Delivery, Former, Mode, Plan, Sink};
+use crate::snapshot::{Emit, PAGE, State, Tree};
 use crate::wasi::Output;
 
-/// Name of the section that says how much was printed, and in which order.
-const SECTION: &str = "output";
-const SECTION_VERSION: u32 = 1;
-/// Names of the blobs, by stream.
-const BLOBS: [&str; 2] = ["stdout", "stderr"];
 /// A snapshot is taken when more than this was printed since the last one, in bytes: it is held in memory.
 const PENDING_MAX: usize = 64 << 20;
-/// So many changes between the two streams are remembered; beyond them they are told one after the other.
-const RUNS_MAX: usize = 1 << 16;
-
-/// Where a stream of the guest goes.
-pub enum Sink {
-    /// A file, pipe or terminal of the host.
-    File(File),
-    /// What an embedder makes of it.
-    Other(Box<dyn Output>),
-    /// Nowhere. It is kept all the same.
-    Null,
-}
-
-impl Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => Output::write(file, bytes),
-            Self::Other(output) => output.write(bytes),
-            Self::Null => Ok(()),
-        }
-    }
-
-    fn is_terminal(&self) -> bool {
-        match self {
-            Self::File(file) => Output::is_terminal(file),
-            Self::Other(output) => output.is_terminal(),
-            Self::Null => false,
-        }
-    }
-}
-
-/// What a sink's file is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    dev: u64,
-    ino: u64,
-}
-
-/// What has to be done with a file before the guest goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Print what was kept. A regular file is first cut off here.
-    Replay { cut: Option<u64> },
-    /// Go on at this offset of the file; what is behind it is cut off.
-    Continue { at: u64, cut: bool },
-}
 
 /// The streams of a running guest. Clones share them.
 #[derive(Clone)]
@@ -90,6 +40,11 @@ struct Inner {
     streams: [Kept; 2],
     sinks: [Sink; 2],
     runs: Vec<u64>,
+    /// Both streams go to the same place.
+    joint: bool,
+    mode: Mode,
+    /// Delivers what is durable, if that is exactly once.
+    courier: Option<Courier>,
     keep: u64,
     /// Set when much is pending; taken back by whoever takes the snapshot.
     full: Arc<AtomicBool>,
@@ -105,203 +60,27 @@ struct Kept {
     tail: Vec<u8>,
     at: u64,
     written: u64,
+    /// So much of it is durable.
+    durable: u64,
 }
 
 impl Kept {
     fn kept(&self) -> u64 {
         self.at + self.tail.len() as u64
     }
-}
 
-/// The section's bytes.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    written: [u64; 2],
-    runs: Vec<u64>,
-}
-
-/// Reads chunks.
-type Fetch<'a> = dyn FnMut(ChunkId) -> Result<Vec<u8>> + 'a;
-
-impl Printed {
-    /// What had been printed at a snapshot.
-    ///
-    /// # Errors
-    /// The state's section and blobs contradict each other.
-    pub fn of_state(state: &State) -> Result<Self> {
-        let mut printed = Self::default();
-        let Some(section) = state.sections.iter().find(|s| s.name == SECTION) else {
-            return Ok(printed);
-        };
-        let version = section.version;
-        ensure!(
-            version == SECTION_VERSION,
-            "output of version {version}; this build reads {SECTION_VERSION}"
-        );
-        let (saved, rest): (Saved, _) =
-            postcard::take_from_bytes(&section.bytes).context("the state's output cannot be decoded")?;
-        ensure!(rest.is_empty() && saved.runs.len() <= RUNS_MAX, "the state's output is malformed");
-        printed.runs = saved.runs;
-        for (index, stream) in printed.streams.iter_mut().enumerate() {
-            stream.written = saved.written[index];
-            if let Some(blob) = state.blobs.iter().find(|blob| blob.name == BLOBS[index]) {
-                (stream.kept, stream.root) = (blob.len, blob.root);
-            }
-            ensure!(stream.kept <= stream.written, "more output is kept than was printed");
-        }
-        Ok(printed)
+    /// Lets go of the whole pages at the beginning of the tail, which are stored.
+    fn forget_pages(&mut self) {
+        let whole = self.tail.len() - self.tail.len() % PAGE;
+        self.tail.drain(..whole);
+        self.at += whole as u64;
     }
 
-    /// Adds it to a state.
-    fn add_to(&self, state: &mut State) -> Result<()> {
-        if self.runs.is_empty() {
-            return Ok(());
-        }
-        let written = self.streams.map(|s| s.written);
-        let bytes = postcard::to_stdvec(&Saved { written, runs: self.runs.clone() })?;
-        state.sections.push(Section { name: SECTION.to_string(), version: SECTION_VERSION, bytes });
-        state.sections.sort_by(|a, b| a.name.cmp(&b.name));
-        for (name, stream) in BLOBS.iter().zip(self.streams) {
-            if stream.kept > 0 {
-                state.blobs.push(Blob { name: name.to_string(), len: stream.kept, root: stream.root });
-            }
-        }
-        state.blobs.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(())
+    /// Bytes that are held in memory.
+    fn slice(&self, part: Part) -> Option<&[u8]> {
+        let from = usize::try_from(part.at.checked_sub(self.at)?).ok()?;
+        self.tail.get(from..from.checked_add(usize::try_from(part.len).ok()?)?)
     }
-
-    /// Gives all that is kept of the stream (0 for output, 1 for error) to `take`, in order.
-    ///
-    /// # Errors
-    /// A chunk is missing or corrupt, or `take` failed.
-    pub fn read(
-        &self,
-        stream: usize,
-        fetch: &mut dyn FnMut(ChunkId) -> Result<Vec<u8>>,
-        take: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        load(&self.streams[stream], fetch, take).map(drop)
-    }
-
-    /// How many bytes were printed and not kept.
-    pub fn lost(&self) -> u64 {
-        self.streams.iter().map(|s| s.written - s.kept).sum()
-    }
-}
-
-/// Reads what is kept of a stream in order, zeros included, and gives its tree.
-fn load(
-    stream: &PrintedStream,
-    fetch: &mut Fetch<'_>,
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<Tree> {
-    let zeros = [0; PAGE];
-    let mut at = 0;
-    let fill = |at: &mut u64, to: u64, take: &mut dyn FnMut(&[u8]) -> Result<()>| {
-        while *at < to {
-            let n = (to - *at).min(PAGE as u64);
-            take(&zeros[..n as usize])?;
-            *at += n;
-        }
-        anyhow::Ok(())
-    };
-    let tree = Tree::load(stream.root, stream.kept, fetch, &mut |offset, page| {
-        fill(&mut at, offset, take)?;
-        at += page.len() as u64;
-        take(page)
-    })
-    .context("the output that was kept cannot be read")?;
-    fill(&mut at, stream.kept, take)?;
-    Ok(tree)
-}
-
-/// How the guest's streams go on. Made before anything is changed, carried out when the claim is durable.
-pub(super) struct Plan {
-    /// For the claim.
-    pub sinks: [Option<SinkFile>; 2],
-    steps: [Step; 2],
-    /// Both streams go to the same place.
-    joint: bool,
-}
-
-/// What is known of the run before.
-pub(super) struct Former<'a> {
-    /// Where its output went.
-    pub sinks: [Option<SinkFile>; 2],
-    /// It has left in good order: all that it printed is covered.
-    pub clean: bool,
-    /// What is covered.
-    pub printed: &'a Printed,
-}
-
-impl Plan {
-    /// Looks at the sinks and decides.
-    pub fn new(sinks: &[Sink; 2], former: &Former<'_>) -> Result<Self> {
-        let places = [place(&sinks[0])?, place(&sinks[1])?];
-        let joint = places[0].is_some() && places[0] == places[1];
-        let was_joint = |a: &Option<SinkFile>, b: &Option<SinkFile>| matches!((a, b), (Some(a), Some(b)) if (a.dev, a.ino) == (b.dev, b.ino));
-        let written = former.printed.streams.map(|s| s.written);
-        let mut plan = Self { sinks: [None; 2], steps: [Step::Replay { cut: None }; 2], joint };
-        for index in 0..2 {
-            let Sink::File(file) = &sinks[index] else { continue };
-            let covered = if joint { written.iter().sum() } else { written[index] };
-            let alike = joint == was_joint(&former.sinks[0], &former.sinks[1]);
-            let was = former.sinks[index].filter(|_| alike);
-            if let Some((sink, step)) = plan_file(file, was, covered, former.clean)? {
-                (plan.sinks[index], plan.steps[index]) = (Some(sink), step);
-            }
-        }
-        Ok(plan)
-    }
-}
-
-impl Plan {
-    /// Something that was kept is printed again.
-    pub fn replays(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Replay { .. }))
-    }
-}
-
-fn place(sink: &Sink) -> io::Result<Option<Place>> {
-    let Sink::File(file) = sink else { return Ok(None) };
-    let meta = file.metadata()?;
-    let kind = meta.file_type();
-    // A device such as /dev/null has no order to keep; a terminal is one.
-    let ordered = kind.is_file() || kind.is_fifo() || kind.is_socket() || Output::is_terminal(file);
-    Ok(ordered.then(|| Place { dev: meta.dev(), ino: meta.ino() }))
-}
-
-/// What to do with a regular file; nothing for others.
-fn plan_file(
-    file: &File,
-    was: Option<SinkFile>,
-    covered: u64,
-    clean: bool,
-) -> Result<Option<(SinkFile, Step)>> {
-    let meta = file.metadata().context("an output file cannot be examined")?;
-    if !meta.is_file() {
-        return Ok(None);
-    }
-    let (dev, ino, len) = (meta.dev(), meta.ino(), meta.len());
-    let since_1970 = meta.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
-    let born = since_1970.map_or(0, |time| time.as_nanos() as u64);
-    let sink = |base| SinkFile { dev, ino, born, base };
-    let same = was.filter(|was| sink(was.base) == *was && len >= was.base);
-    Ok(Some(match same {
-        Some(SinkFile { base, .. }) => {
-            let end = base.saturating_add(covered);
-            match len {
-                _ if len < end => (sink(base), Step::Replay { cut: Some(base) }),
-                _ if clean => (sink(len - covered), Step::Continue { at: len, cut: false }),
-                _ => (sink(base), Step::Continue { at: end, cut: true }),
-            }
-        }
-        None => {
-            let appends = rustix::fs::fcntl_getfl(file)?.contains(rustix::fs::OFlags::APPEND);
-            let base = if appends { len } else { rustix::fs::tell(file)? };
-            (sink(base), Step::Replay { cut: None })
-        }
-    }))
 }
 
 impl Ledger {
@@ -330,9 +109,18 @@ impl Ledger {
                 offset += bytes.len() as u64;
                 Ok(())
             })?;
-            (kept.at, kept.tail, kept.written) = (at, tail, stream.written);
+            (kept.at, kept.tail, kept.written, kept.durable) = (at, tail, stream.written, stream.written);
         }
-        Ok(Self(Arc::new(Mutex::new(Inner { streams, sinks, runs: printed.runs.clone(), keep, full }))))
+        let (runs, mode) = (printed.runs.clone(), Mode::AtOnce);
+        let inner = Inner { streams, sinks, runs, joint: false, mode, courier: None, keep, full };
+        Ok(Self(Arc::new(Mutex::new(inner))))
+    }
+
+    /// A ledger of a job that has ended, whose output is only to be delivered.
+    pub fn of_ended(sinks: [Sink; 2]) -> Self {
+        let (streams, mode, full) = ([Kept::default(), Kept::default()], Mode::AtOnce, Arc::default());
+        let inner = Inner { streams, sinks, runs: vec![], joint: false, mode, courier: None, keep: 0, full };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// What the guest writes to: 0 for standard output, 1 for standard error.
@@ -340,38 +128,47 @@ impl Ledger {
         Box::new(Stream { ledger: self.clone(), stream })
     }
 
-    /// Looks at the sinks and decides how to go on.
-    pub fn plan(&self, former: &Former<'_>) -> Result<Plan> {
-        Plan::new(&self.lock().sinks, former)
+    /// Looks at the sinks and decides how to go on. `counter` says what was delivered, if that is to be exactly
+    /// once.
+    pub fn plan(&self, former: Former<'_>, delivery: Delivery, counter: &Counter) -> Result<Plan> {
+        let exact = delivery.mode == Mode::ExactlyOnce;
+        let delivered = if exact { counter.read() } else { None };
+        let lost = former.printed.lost();
+        ensure!(!exact || lost == 0, "{lost} bytes of its output are not kept, so it cannot be exactly once");
+        Plan::new(&self.lock().sinks, &Former { delivered, ..former }, delivery)
     }
 
     /// Brings the sinks to where the guest goes on.
-    pub fn carry_out(&self, plan: &Plan, printed: &Printed, fetch: &mut Fetch<'_>) -> Result<()> {
+    pub fn carry_out(
+        &self,
+        plan: &Plan,
+        mode: Mode,
+        counter: &Counter,
+        printed: &Printed,
+        fetch: &mut Fetch<'_>,
+    ) -> Result<()> {
         let explain = || "the output of the run before cannot be continued";
-        let mut inner = self.lock();
-        for (sink, step) in inner.sinks.iter_mut().zip(plan.steps) {
-            let Sink::File(file) = sink else { continue };
-            let (at, cut) = match step {
-                Step::Continue { at, cut } => (at, cut),
-                Step::Replay { cut: Some(at) } => (at, true),
-                Step::Replay { cut: None } => continue,
-            };
-            if cut {
-                file.set_len(at).with_context(explain)?;
+        let inner = &mut *self.lock();
+        (inner.mode, inner.joint) = (mode, plan.joint);
+        for (sink, position) in inner.sinks.iter_mut().zip(plan.positions) {
+            let (Sink::File(file), Some(position)) = (sink, position) else { continue };
+            if position.cut {
+                file.set_len(position.at).with_context(explain)?;
             }
             // Shared with whoever gave us the file, who will write behind us.
-            file.seek(SeekFrom::Start(at)).with_context(explain)?;
+            file.seek(SeekFrom::Start(position.at)).with_context(explain)?;
         }
-        if plan.joint && matches!(plan.steps[0], Step::Replay { .. }) {
-            return replay_joint(&mut inner.sinks[0], printed, fetch).with_context(explain);
-        }
-        for index in 0..2 {
-            if matches!(plan.steps[index], Step::Replay { .. }) && !plan.joint {
-                let sink = &mut inner.sinks[index];
-                printed.read(index, fetch, &mut |bytes| Ok(sink.write(bytes)?)).with_context(explain)?;
+        match mode {
+            Mode::AtOnce => counter.forget(),
+            Mode::ExactlyOnce => {
+                let courier = counter.start(plan.places, plan.there);
+                inner.courier = Some(courier.context("what is delivered cannot be counted")?);
             }
         }
-        Ok(())
+        let parts = in_order(inner.order(&printed.runs), plan.there, printed.kept());
+        printed
+            .read_parts(parts, fetch, &mut |stream, bytes| Ok(inner.put(stream, bytes)?))
+            .with_context(explain)
     }
 
     /// Writes a line of ours to standard error, now that it stands where the guest goes on. Where that is a
@@ -410,15 +207,34 @@ impl Ledger {
         self.capture(emit)?.add_to(state)
     }
 
-    /// What was captured is durable: it need not be held in memory any more.
+    /// What was captured is durable: it can be delivered, and need not be held in memory for long.
     pub fn settle(&self) {
         let mut inner = self.lock();
+        let held = inner.courier.is_some();
         for kept in &mut inner.streams {
-            kept.before = None;
-            let whole = kept.tail.len() - kept.tail.len() % PAGE;
-            kept.tail.drain(..whole);
-            kept.at += whole as u64;
+            (kept.before, kept.durable) = (None, kept.written);
+            if !held {
+                kept.forget_pages();
+            }
         }
+    }
+
+    /// Delivers what is durable and was held back.
+    ///
+    /// # Errors
+    /// A sink does not take it. What has arrived is known, and the rest can be delivered later.
+    pub fn deliver(&self) -> io::Result<()> {
+        let inner = &mut *self.lock();
+        let Some(courier) = &mut inner.courier else { return Ok(()) };
+        let to = [0, 1].map(|n: usize| inner.streams[n].durable);
+        let runs = if inner.joint { inner.runs.as_slice() } else { &[] };
+        for part in in_order(runs, courier.done(), to) {
+            let bytes = inner.streams[part.stream].slice(part);
+            let bytes = bytes.ok_or_else(|| io::Error::other("output that is due is not held any more"))?;
+            courier.put(&mut inner.sinks[part.stream], part.stream, bytes)?;
+        }
+        inner.streams.iter_mut().for_each(Kept::forget_pages);
+        Ok(())
     }
 
     /// What was captured could not be stored.
@@ -447,29 +263,41 @@ impl Ledger {
     }
 }
 
-/// Prints both streams into one sink, in the order in which they were written.
-fn replay_joint(sink: &mut Sink, printed: &Printed, fetch: &mut Fetch<'_>) -> Result<()> {
-    let mut texts = [vec![], vec![]];
-    for (index, text) in texts.iter_mut().enumerate() {
-        printed.read(index, fetch, &mut |bytes| {
-            text.extend_from_slice(bytes);
-            Ok(())
-        })?;
-    }
-    let mut rest = [texts[0].as_slice(), texts[1].as_slice()];
-    for (nth, run) in printed.runs.iter().enumerate() {
-        let rest = &mut rest[nth % 2];
-        let (now, later) = rest.split_at(usize::try_from(*run).unwrap_or(usize::MAX).min(rest.len()));
-        sink.write(now)?;
-        *rest = later;
-    }
-    for rest in rest {
-        sink.write(rest)?;
-    }
-    Ok(())
-}
-
 impl Inner {
+    /// The order in which both streams go to their sinks: one after the other, unless these are the same.
+    fn order<'a>(&self, runs: &'a [u64]) -> &'a [u64] {
+        if self.joint { runs } else { &[] }
+    }
+
+    /// Writes what is durable.
+    fn put(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.courier {
+            Some(courier) => courier.put(&mut self.sinks[stream], stream, bytes),
+            None => self.sinks[stream].write(bytes),
+        }
+    }
+
+    /// What the guest prints.
+    fn print(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
+        match self.mode {
+            Mode::AtOnce => self.sinks[stream].write(bytes)?,
+            // Only what is kept can be delivered by another process.
+            Mode::ExactlyOnce => {
+                let room = self.keep.saturating_sub(self.streams[stream].kept());
+                if bytes.len() as u64 > room {
+                    let (keep, name) = (self.keep, ["output", "error"][stream]);
+                    let why = format!(
+                        "over {keep} bytes of standard {name} are printed, and no more are kept, so the rest \
+                         cannot be delivered exactly once; go on with a larger `--keep-output`"
+                    );
+                    return Err(io::Error::other(why));
+                }
+            }
+        }
+        self.record(stream, bytes);
+        Ok(())
+    }
+
     fn record(&mut self, stream: usize, bytes: &[u8]) {
         let room = self.keep.saturating_sub(self.streams[stream].kept());
         let kept = &mut self.streams[stream];
@@ -504,10 +332,7 @@ struct Stream {
 
 impl Output for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut inner = self.ledger.lock();
-        inner.sinks[self.stream].write(bytes)?;
-        inner.record(self.stream, bytes);
-        Ok(())
+        self.ledger.lock().print(self.stream, bytes)
     }
 
     fn is_terminal(&self) -> bool {

@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
-use super::ledger::{Former, Ledger, Sink};
+use super::delivery::Counter;
+use super::ledger::Ledger;
 use super::log::{Printed, SinkFile};
+use super::sinks::{Delivery, Former, Sink};
 use crate::digest::ChunkId;
+use crate::store::Memory;
 use crate::wasi::OutputBuffer;
 
 /// Chunks that are stored.
@@ -139,9 +142,20 @@ fn open(path: &Path) -> File {
 
 /// Goes on with what was printed, in these sinks.
 fn go_on(sinks: [Sink; 2], former: Former<'_>, chunks: &Chunks) -> (Ledger, [Option<SinkFile>; 2]) {
+    go_on_with(sinks, former, chunks, Delivery::default())
+}
+
+/// The same, delivered in this way.
+fn go_on_with(
+    sinks: [Sink; 2],
+    former: Former<'_>,
+    chunks: &Chunks,
+    delivery: Delivery,
+) -> (Ledger, [Option<SinkFile>; 2]) {
     let ledger = Ledger::open(sinks, former.printed, u64::MAX, Arc::default(), &mut fetch(chunks)).unwrap();
-    let plan = ledger.plan(&former).unwrap();
-    ledger.carry_out(&plan, former.printed, &mut fetch(chunks)).unwrap();
+    let counter = Counter::of(&Memory::new(), &"ledger-tests".parse().unwrap(), 0);
+    let plan = ledger.plan(former, delivery, &counter).unwrap();
+    ledger.carry_out(&plan, delivery.mode, &counter, former.printed, &mut fetch(chunks)).unwrap();
     (ledger, plan.sinks)
 }
 
@@ -154,7 +168,7 @@ fn one_file_for_both_streams_keeps_their_order() {
         [Sink::File(file.try_clone().unwrap()), Sink::File(file)]
     };
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
     let (ledger, files) = go_on(sinks(&path), former, &chunks);
     let mut expected = String::new();
     for n in 0..500_u32 {
@@ -168,13 +182,13 @@ fn one_file_for_both_streams_keeps_their_order() {
     // The same file is continued; another one gets all of it, in order.
     let other = dir.path().join("other");
     for (path, sinks_before) in [(&path, files), (&other, files)] {
-        let former = Former { sinks: sinks_before, clean: false, printed: &printed };
+        let former = Former { sinks: sinks_before, clean: false, printed: &printed, delivered: None };
         let (ledger, _) = go_on(sinks(path), former, &chunks);
         ledger.output(1).write(b"end").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), format!("{expected}end"));
     }
     // A file that was for both and is now for one is another file.
-    let former = Former { sinks: files, clean: false, printed: &printed };
+    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
     std::fs::write(&path, "").unwrap();
     go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     let out: String = (0..500).filter(|n| n % 3 != 1).map(|n| format!("{n}\n")).collect();
@@ -188,7 +202,7 @@ fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path
     let path = dir.path().join("out");
     std::fs::write(&path, before).unwrap();
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
     let (ledger, files) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     ledger.output(0).write(&b"0123456789"[..covered]).unwrap();
     let printed = capture(&ledger, &mut chunks);
@@ -196,7 +210,7 @@ fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path
         ledger.output(0).write(&b"0123456789"[covered..]).unwrap();
     }
     meanwhile(&path);
-    let former = Former { sinks: files, clean, printed: &printed };
+    let former = Former { sinks: files, clean, printed: &printed, delivered: None };
     let (ledger, _) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     ledger.output(0).write(&b"0123456789"[covered..]).unwrap();
     std::fs::read_to_string(&path).unwrap()
@@ -231,13 +245,13 @@ fn without_append_the_offset_is_what_the_next_writer_shares() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"head ").unwrap();
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
     let sinks = |file: &File| [Sink::File(file.try_clone().unwrap()), Sink::Null];
     let (ledger, files) = go_on(sinks(&file), former, &chunks);
     ledger.output(0).write(b"01234").unwrap();
     let printed = capture(&ledger, &mut chunks);
     ledger.output(0).write(b"567").unwrap();
-    let former = Former { sinks: files, clean: false, printed: &printed };
+    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
     let (ledger, _) = go_on(sinks(&file), former, &chunks);
     ledger.output(0).write(b"56789").unwrap();
     file.write_all(b" tail").unwrap();
@@ -250,12 +264,12 @@ fn without_append_the_offset_is_what_the_next_writer_shares() {
 #[test]
 fn other_sinks_get_everything_from_the_start() {
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none };
+    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
     let (ledger, files) = go_on([Sink::Null, Sink::Null], former, &chunks);
     ledger.output(0).write(&text(10_000, 9)).unwrap();
     let printed = capture(&ledger, &mut chunks);
     let buffer = OutputBuffer::default();
-    let former = Former { sinks: files, clean: false, printed: &printed };
+    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
     let (ledger, _) = go_on([Sink::Other(Box::new(buffer.clone())), Sink::Null], former, &chunks);
     ledger.output(0).write(b"end").unwrap();
     assert_eq!(buffer.contents(), [text(10_000, 9), b"end".to_vec()].concat());

@@ -130,8 +130,11 @@ pub struct SinkFile {
     pub ino: u64,
     /// When it was made, in ns since 1970, since inode numbers are used again; 0 if that is not known.
     pub born: u64,
-    /// Offset of the job's first byte in it.
+    /// Offset in it of the first byte of the job that is there.
     pub base: u64,
+    /// Which byte of the job's output that is: 0 unless what was printed before was left out.
+    #[serde(default)]
+    pub first: u64,
 }
 
 /// A snapshot of the job.
@@ -355,6 +358,16 @@ impl Writer {
         let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
         let (next, stand) = last.map_or((0, Stand::default()), |last| (last.seq + 1, last.stand));
         Ok(Self { job: job.clone(), nonce, next, stand })
+    }
+
+    /// Number of the next entry.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Where the job stands with the last entry.
+    pub fn stand(&self) -> Stand {
+        self.stand
     }
 
     /// Appends an entry durably; fails with [`JobError::Fenced`] if another has written on.

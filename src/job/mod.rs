@@ -4,12 +4,18 @@
 //!
 //! - `spec`: what a job runs; `name`: what it is called;
 //! - `log`: what happened to it, and the fence between runners;
-//! - `ledger`: what it printed; `policy`: when a snapshot is taken;
+//! - `ledger`: what it printed, with `sinks`: where that goes, `delivery`: exactly once, `printed`: how it is kept,
+//!   `follow`: reading it from outside; `policy`: when a snapshot is taken;
+//! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
 //! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs.
 
+mod delivery;
 mod disks;
 mod error;
+mod follow;
+mod intake;
 mod jobs;
+mod journal;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -18,21 +24,26 @@ mod log;
 mod log_tests;
 mod name;
 mod policy;
+mod printed;
 mod run;
+mod sinks;
 mod spec;
 mod sweep;
 mod transfer;
+mod working;
 
 pub use disks::{DISK_LIMIT, FinalDisk, StoredDisks, SyncOut};
 pub use error::JobError;
-pub use jobs::{Job, Jobs, Lineage, Snapshot};
-pub use ledger::Sink;
+pub use follow::{Follow, Standing};
+pub use jobs::{Job, Jobs, Lineage, Replayed, Snapshot};
+pub use journal::InputFrom;
 pub use log::{
     Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Stand, Status,
 };
 pub use name::{JobName, NAME_MAX};
 pub use policy::{Every, ParseEveryError};
 pub use run::{Notice, Options, Outcome, Pause, Run};
+pub use sinks::{Delivery, From, Mode, Sink};
 pub use spec::{START, Spec, SpecDir, SpecDisk, shown_value};
 pub use sweep::Freed;
 pub use transfer::Imported;

@@ -20,10 +20,11 @@ use anyhow::{Context, Result};
 
 use super::disks::{FOREIGN_MAX, FinalDisk, SyncOut};
 use super::jobs::Snapshot;
-use super::ledger::{Former, Ledger, Sink};
+use super::ledger::Ledger;
 use super::log::{Claim, Commit, Done, Ending, Event, Printed, Status};
 use super::policy::Every;
-use super::{Job, JobError, KEEP_OUTPUT, Spec};
+use super::sinks::{Delivery, Former, Mode, Sink};
+use super::{InputFrom, Job, JobError, KEEP_OUTPUT, Spec, journal};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::{Functions, Instance, MemoryTrees, Module, Slice, Until};
 use crate::snapshot::{self, Difference, IdentityMismatch, State, Value};
@@ -72,8 +73,13 @@ pub struct Options {
     pub pause: Option<Pause>,
     /// Standard input.
     pub stdin: Stdin,
+    /// Where a pipe on standard input goes on, if the job has read from it before: from the start unless told,
+    /// a terminal from now.
+    pub input_from: Option<InputFrom>,
     /// Standard output and error.
     pub sinks: [Sink; 2],
+    /// How output gets there.
+    pub delivery: Delivery,
     /// At most so many bytes of each stream are kept.
     pub keep_output: u64,
     /// Where directories are, instead of where they were, by the guest's names.
@@ -100,7 +106,9 @@ impl Default for Options {
             pause_after: None,
             pause: None,
             stdin: Stdin::Null,
+            input_from: None,
             sinks: [Sink::Null, Sink::Null],
+            delivery: Delivery::default(),
             keep_output: KEEP_OUTPUT,
             dirs: vec![],
             accept_changed: false,
@@ -126,6 +134,9 @@ pub enum Notice<'a> {
     SyncedOut(&'a str, &'a Exported),
     /// So many bytes that were printed before are not kept any more, and cannot be printed again.
     OutputLost(u64),
+    /// A process died while it delivered so many bytes, and it cannot be known whether they have arrived: they
+    /// were delivered again.
+    PerhapsTwice(u64),
 }
 
 /// What a run ended with.
@@ -148,6 +159,8 @@ pub struct Run {
     instance: Instance,
     trees: MemoryTrees,
     ledger: Ledger,
+    /// Output is held back until it is durable.
+    exact: bool,
     every: Every,
     pause_after: Option<u64>,
     pause: Pause,
@@ -173,13 +186,16 @@ impl Job {
         same_module(&status.begin.spec, module)?;
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
-        let Options { every, pause_after, pause, stdin, sinks, keep_output, dirs, .. } = options;
+        let Options { every, pause_after, pause, stdin, sinks, delivery, keep_output, dirs, .. } = options;
         let (functions, hash_inputs, sync_out) = (options.functions, options.hash_inputs, options.sync_out);
         let scratch = jobs.store().working_dir();
         let pause = pause.map_or_else(Pause::new, Ok)?;
         let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
         let printed =
             snapshot.as_ref().map(|s| Printed::of_state(s.state())).transpose()?.unwrap_or_default();
+        let streams = snapshot.as_ref().map(|s| super::wasi_state(s.state())).transpose()?.flatten();
+        let streams = streams.map(|wasi| wasi.streams).unwrap_or_default();
+        let stdin = journal::journalled(&self, stdin, options.input_from, &streams)?;
         let ledger = Ledger::open(sinks, &printed, keep_output, pause.flag.clone(), &mut fetch)?;
         let host = Host {
             stdin,
@@ -217,22 +233,40 @@ impl Job {
             sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
             clean: status.stopped,
             printed: &printed,
+            delivered: None,
         };
-        let mut plan = ledger.plan(&former)?;
+        let counter = self.counter();
+        let mut plan = ledger.plan(former, delivery, &counter)?;
         let pid = std::process::id();
         self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
-        ledger.carry_out(&plan, &printed, &mut fetch)?;
+        ledger.carry_out(&plan, delivery.mode, &counter, &printed, &mut fetch)?;
         if let Some(line) = &options.greeting
             && ledger.say(&mut plan, line).context("standard error cannot be written")?
         {
             self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
         }
         let mut observe = options.observe;
-        if printed.lost() > 0 && plan.replays() {
+        if printed.lost() > 0 && plan.is_behind(&printed) {
             observe(Notice::OutputLost(printed.lost()));
         }
+        if plan.doubtful != [0; 2] {
+            observe(Notice::PerhapsTwice(plan.doubtful.iter().sum()));
+        }
         let covered = snapshot.map(|s| s.state().fuel);
-        Ok(Run { job: self, instance, trees, ledger, every, pause_after, pause, sync_out, observe, covered })
+        let exact = delivery.mode == Mode::ExactlyOnce;
+        Ok(Run {
+            job: self,
+            instance,
+            trees,
+            ledger,
+            exact,
+            every,
+            pause_after,
+            pause,
+            sync_out,
+            observe,
+            covered,
+        })
     }
 }
 
@@ -377,11 +411,22 @@ impl Run {
         if spent || self.pause.is_requested() { Stop::Pause } else { Stop::Due }
     }
 
-    /// Stores the state, and names it in the job's log.
+    /// Stores the state, and names it in the job's log. Output that was held back for that is delivered.
     ///
     /// # Errors
-    /// What the store reports; the guest is unharmed then, and the snapshot before stays the job's head.
+    /// What the store reports; the guest is unharmed then, and the snapshot before stays the job's head. Or a
+    /// sink takes no more.
     pub fn snapshot(&mut self) -> Result<Commit> {
+        let commit = self.commit()?;
+        self.deliver()?;
+        Ok(commit)
+    }
+
+    fn deliver(&self) -> Result<()> {
+        self.ledger.deliver().context("what was printed cannot be delivered")
+    }
+
+    fn commit(&mut self) -> Result<Commit> {
         let stored = self.store_snapshot();
         match &stored {
             Ok(commit) => {
@@ -433,18 +478,19 @@ impl Run {
 
     /// A snapshot that is due. A store that is full or away for a while does not stop the program.
     fn snapshot_or_go_on(&mut self) -> Result<()> {
-        match self.snapshot() {
+        match self.commit() {
             Err(error) if !is_fenced(&error) => (self.observe)(Notice::SnapshotFailed(&error)),
             other => {
                 other?;
             }
         }
-        Ok(())
+        self.deliver()
     }
 
     /// A snapshot, and the job is left in good order.
     fn stop(&mut self) -> Result<Outcome> {
-        let commit = self.snapshot().context("the run cannot be paused: its snapshot cannot be stored")?;
+        let commit = self.commit().context("the run cannot be paused: its snapshot cannot be stored")?;
+        self.deliver()?;
         self.job.append(Event::Stop)?;
         Ok(Outcome::Paused { snapshot: commit.snapshot, fuel: commit.fuel })
     }
@@ -460,9 +506,12 @@ impl Run {
         self.write_out(&ending)?;
         match self.store_end(&ending) {
             // All is computed and printed: that is worth more than the record of it.
-            Err(error) if !is_fenced(&error) => (self.observe)(Notice::ResultNotStored(&error)),
-            other => other?,
+            Err(error) if !is_fenced(&error) && !self.exact => {
+                (self.observe)(Notice::ResultNotStored(&error))
+            }
+            other => other.context("the program has ended, but its result cannot be stored")?,
         }
+        self.deliver()?;
         Ok(Outcome::Ended(ending))
     }
 

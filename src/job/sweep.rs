@@ -3,13 +3,13 @@
 //! A job that has not ended needs the snapshot that it began with and all since; one that has ended needs its
 //! output and its private disks. Snapshots of earlier beginnings are needed by nobody.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 
-use super::Jobs;
 use super::disks::FinalDisk;
-use super::log::{Event, Printed};
+use super::log::{self, Event, Printed};
+use super::{Jobs, journal};
 use crate::digest::{ChunkId, ModuleId, SnapshotId};
 use crate::snapshot::Walk;
 use crate::store::{StoreError, objects};
@@ -64,9 +64,32 @@ impl Jobs {
                 freed.modules += 1;
             }
         }
+        self.sweep_journals()?;
         let swept = sweep.remove_unreferenced(&chunks)?;
         (freed.packs, freed.bytes) = (swept.removed.len() as u64, swept.bytes);
         Ok(freed)
+    }
+
+    /// Removes what was read from standard input by jobs that have ended, that have been begun anew, or that are
+    /// removed.
+    fn sweep_journals(&self) -> Result<()> {
+        let mut needed = HashMap::new();
+        for key in self.store().list(log::JOBS)? {
+            let Some((job, begin)) = journal::of_key(&key) else { continue };
+            let live = match needed.get(&job) {
+                Some(live) => *live,
+                None => {
+                    let found = log::status(&**self.store(), &job)?;
+                    let open = found.filter(|(status, _)| status.done.is_none());
+                    *needed.entry(job).or_insert(open.map(|(_, last)| last.stand.begin))
+                }
+            };
+            // One of a later beginning is of a job that was begun since we looked.
+            if live.is_none_or(|live| begin < live) {
+                self.store().delete(&key)?;
+            }
+        }
+        Ok(())
     }
 
     fn live(&self) -> Result<Live> {

@@ -14,7 +14,7 @@
 //! | `pack-epoch` | a number that changes before packs are removed | [`Chunks`], [`Sweep`] |
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
-//! | `jobs/…` | logs of jobs | the job room |
+//! | `jobs/…` | logs of jobs, and what they have read from pipes | the job room |
 
 mod cache;
 mod chunks;

@@ -19,7 +19,7 @@ pub(super) const INPUTS_MAX: usize = 1 << 18;
 
 /// A file that the guest has opened in a read-only directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Input {
+pub struct InputFile {
     /// Where it is.
     pub place: Place,
     /// Its content, as it was when it was opened last.
@@ -76,20 +76,21 @@ impl Inputs {
     }
 
     /// By ascending place.
-    pub fn saved(&self) -> Vec<Input> {
-        let input = |(place, content): (&Place, &Content)| Input { place: place.clone(), content: *content };
+    pub fn saved(&self) -> Vec<InputFile> {
+        let input =
+            |(place, content): (&Place, &Content)| InputFile { place: place.clone(), content: *content };
         self.files.iter().map(input).collect()
     }
 
     /// The inputs of a state, each of which must be what it was unless `accept_changed`.
     pub fn restore(
-        saved: Vec<Input>,
+        saved: Vec<InputFile>,
         hash: bool,
         roots: &[RootDir],
         accept_changed: bool,
     ) -> Result<Self, FileProblem> {
         let mut inputs = Self::new(hash);
-        for Input { place, content } in saved {
+        for InputFile { place, content } in saved {
             let found = match check(roots, &place, content) {
                 Ok(found) => found,
                 Err(_) if accept_changed => continue,

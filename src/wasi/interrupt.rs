@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 /// A request that a waiting call stop waiting. Clones share the request.
 ///
 /// A flag and a pipe: the flag is the truth, the pipe wakes `poll(2)`.
@@ -78,6 +81,31 @@ impl Interrupt {
     pub(super) fn left(&self) -> Option<Duration> {
         let deadline = *self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         deadline.map(|time| time.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits until the descriptor can be read, which may mean its end. False if it cannot be, and a request is
+    /// made or was made before.
+    ///
+    /// # Errors
+    /// What `poll(2)` reports.
+    pub fn wait_for(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        loop {
+            let wake = self.as_fd();
+            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
+            let may = if self.is_requested() { Some(Duration::ZERO) } else { self.left() };
+            let may = may.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut fds, may.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !fds[0].revents().is_empty() {
+                return Ok(true);
+            }
+            if self.is_requested() {
+                return Ok(false);
+            }
+            self.drain();
+        }
     }
 
     /// Becomes readable when a request is made.

@@ -59,8 +59,9 @@
 //!
 //! - Standard output and error: bytes are counted ([`StreamState`]); [`Output`] decides what is done with
 //!   them, and an [`Output`] that drops what it was given before makes them exactly-once.
-//! - Standard input: a file is checked and read on from where the guest was. What was read from a pipe
-//!   or terminal is gone, except for what the guest's memory holds of it.
+//! - Standard input: a file is checked and read on from where the guest was, an [`Input`] is asked for the
+//!   bytes from there on. What was read from a pipe or terminal itself is gone, except for what the guest's
+//!   memory holds of it.
 //! - Monotonic time goes on from where it was at the snapshot and stands still in between; it is not
 //!   part of the state until the guest has looked at it. Wall time is the host's. With
 //!   [`ClockMode::Fixed`] or [`ClockMode::Virtual`] and a seed, a run is a function of its inputs alone.
@@ -138,7 +139,7 @@ pub use disks::{Contents, DISKS_MAX, DiskConfig, DiskState, blob_names, images};
 pub use errno::{Errno, Stop};
 pub(crate) use functions::wasi_functions;
 pub use functions::{FUNCTIONS, Function, MODULE, Param};
-pub use inputs::{Content, Input};
+pub use inputs::{Content, InputFile};
 pub use interrupt::Interrupt;
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
@@ -146,7 +147,7 @@ pub use state::{
     Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
     Root, State, VERSION, Wait, Written,
 };
-pub use stdio::{Host, Output, OutputBuffer, Stdin, Stream, StreamState};
+pub use stdio::{Host, Input, Output, OutputBuffer, Stdin, Stream, StreamState};
 pub use types::Filetype;
 
 /// The WASI side of a running guest: its state, and the handles of this host.

@@ -132,14 +132,15 @@ impl Wasi {
         loop {
             let wants_stdin = wanted.iter().any(|s| matches!(s.until, Until::Stdin));
             let left = wanted.iter().map(|s| self.left(s.until)).min().unwrap_or(0);
-            let stdin = self.streams.stdin_waits_for().filter(|_| wants_stdin);
+            let interrupt = self.streams.interrupt.clone();
+            let requested = interrupt.is_requested();
+            let passes = left < u64::MAX && self.clock.pass(0);
+            let stdin = if wants_stdin { self.streams.stdin_waits_for()? } else { None };
             if wants_stdin && stdin.is_none() {
                 return Ok(true);
             }
-            let interrupt = &self.streams.interrupt;
-            let requested = interrupt.is_requested();
-            let passes = left < u64::MAX && self.clock.pass(0);
-            let stdin_ready = wait_once(stdin, interrupt, if requested || passes { 0 } else { left })?;
+            let some = wait_once(stdin, &interrupt, if requested || passes { 0 } else { left })?;
+            let stdin_ready = some && self.streams.stdin_has_come()?;
             if stdin_ready || left == 0 {
                 return Ok(stdin_ready);
             }

@@ -15,7 +15,7 @@ use super::{
     disk::ROOT,
     disks::{DISKS_MAX, DiskState},
     fdtable::DESCRIPTORS_MAX,
-    inputs::{INPUTS_MAX, Input},
+    inputs::{INPUTS_MAX, InputFile},
     random::Random,
     stdio::{Stream, StreamState},
     types::{Attributes, Filetype},
@@ -58,7 +58,7 @@ pub struct State {
     /// The code that the guest gave to `proc_exit`.
     pub exit_code: Option<u32>,
     /// The files of read-only directories that it has opened, by ascending place.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<InputFile>,
     /// The files that it has appended to and closed, by ascending place.
     pub appended: Vec<Appended>,
     /// The private disks.

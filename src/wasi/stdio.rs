@@ -7,7 +7,6 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::FileExt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -79,6 +78,32 @@ impl Output for OutputBuffer {
     }
 }
 
+/// Input that an embedder gives, by offset: asked for the same bytes again, it gives the same.
+///
+/// An error with a number of the system is given to the guest; any other stops it as [`Stop::Fail`].
+pub trait Input: Send + fmt::Debug {
+    /// Reads the bytes from offset `at` on, waiting for the first; 0 is the end. `None`: a request came while it
+    /// waited.
+    ///
+    /// # Errors
+    /// They cannot be had; nothing was read.
+    fn read(&mut self, at: u64, buffer: &mut [u8], interrupt: &Interrupt) -> Result<Option<usize>>;
+
+    /// Whether a read at this offset would not wait. Does what can be done for that without waiting.
+    ///
+    /// # Errors
+    /// As [`Input::read`].
+    fn is_ready(&mut self, at: u64) -> Result<bool>;
+
+    /// What to wait for before [`Input::is_ready`] is worth asking again.
+    fn as_fd(&self) -> BorrowedFd<'_>;
+
+    /// The guest is to see a terminal, which can go on after its end.
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
 /// Where the guest's input comes from.
 #[derive(Debug)]
 pub enum Stdin {
@@ -93,9 +118,11 @@ pub enum Stdin {
         /// Offset of the guest's first byte.
         base: u64,
     },
-    /// A pipe, terminal or anything else that can only be read forwards. What was read from it is
-    /// gone with the process, but for what the guest's own memory holds.
+    /// A pipe, terminal or anything else that can only be read forwards. A job keeps a journal of it. Without one,
+    /// what was read from it is gone with the process, but for what the guest's own memory holds.
     Stream(OwnedFd),
+    /// What an embedder makes of it.
+    Other(Box<dyn Input>),
 }
 
 impl Stdin {
@@ -127,7 +154,11 @@ impl Stdin {
     }
 
     fn is_terminal(&self) -> bool {
-        matches!(self, Self::Stream(fd) if fd.is_terminal())
+        match self {
+            Self::Stream(fd) => fd.is_terminal(),
+            Self::Other(input) => input.is_terminal(),
+            Self::Null | Self::Bytes(_) | Self::File { .. } => false,
+        }
     }
 }
 
@@ -266,7 +297,7 @@ impl Streams {
             return Ok(0);
         }
         let state = &mut self.state;
-        let n = match &self.stdin {
+        let n = match &mut self.stdin {
             Stdin::Null => 0,
             Stdin::Bytes(bytes) => {
                 let from = usize::try_from(state.stdin_read).unwrap_or(usize::MAX).min(bytes.len());
@@ -287,37 +318,55 @@ impl Streams {
                 state.stdin_ended = n == 0 && !fd.is_terminal();
                 n
             }
+            Stdin::Other(input) => {
+                let read = input.read(state.stdin_read, buffer, &self.interrupt).map_err(failure)?;
+                let n = read.ok_or(Failure::Stop(Stop::Suspend))?;
+                state.stdin_ended = n == 0 && !input.is_terminal();
+                n
+            }
         };
         state.stdin_read += n as u64;
         Ok(n as u32)
     }
 
-    /// The descriptor to wait for before standard input can be read; none if it never waits.
-    pub fn stdin_waits_for(&self) -> Option<BorrowedFd<'_>> {
-        match &self.stdin {
-            Stdin::Stream(fd) if !self.state.stdin_ended => Some(fd.as_fd()),
-            _ => None,
+    /// The descriptor to wait for before standard input can be read; none if that would not wait.
+    pub fn stdin_waits_for(&mut self) -> Outcome<Option<BorrowedFd<'_>>> {
+        if self.state.stdin_ended {
+            return Ok(None);
         }
+        match &mut self.stdin {
+            Stdin::Stream(fd) => Ok(Some((*fd).as_fd())),
+            Stdin::Other(input) => {
+                let ready = input.is_ready(self.state.stdin_read).map_err(failure)?;
+                Ok((!ready).then(|| input.as_fd()))
+            }
+            Stdin::Null | Stdin::Bytes(_) | Stdin::File { .. } => Ok(None),
+        }
+    }
+
+    /// Whether standard input can be read, now that something has come on what it waits for.
+    pub fn stdin_has_come(&mut self) -> Outcome<bool> {
+        match &self.stdin {
+            Stdin::Stream(_) => Ok(true),
+            _ => Ok(self.stdin_waits_for()?.is_none()),
+        }
+    }
+}
+
+/// What an embedder's error is to the guest.
+fn failure(error: anyhow::Error) -> Failure {
+    match error.downcast::<io::Error>() {
+        Ok(error) if error.raw_os_error().is_some() => error.into(),
+        Ok(error) => Failure::Stop(Stop::Fail(error.into())),
+        Err(error) => Failure::Stop(Stop::Fail(error)),
     }
 }
 
 /// Reads a pipe or terminal; suspends if there is nothing yet and a request comes.
 fn read_stream(fd: &OwnedFd, interrupt: &Interrupt, buffer: &mut [u8]) -> Outcome<usize> {
     loop {
-        let wake = interrupt.as_fd();
-        let mut fds = [PollFd::new(fd, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
-        let may = if interrupt.is_requested() { Some(Duration::ZERO) } else { interrupt.left() };
-        let may = may.and_then(|left| rustix::event::Timespec::try_from(left).ok());
-        match poll(&mut fds, may.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-        if fds[0].revents().is_empty() {
-            if interrupt.is_requested() {
-                return Err(Failure::Stop(Stop::Suspend));
-            }
-            interrupt.drain();
-            continue;
+        if !interrupt.wait_for(fd.as_fd())? {
+            return Err(Failure::Stop(Stop::Suspend));
         }
         match rustix::io::read(fd, &mut *buffer) {
             Ok(n) => return Ok(n),

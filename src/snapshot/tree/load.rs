@@ -1,6 +1,7 @@
 //! Reading a page tree back from its chunks, each checked before it is used.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::{FANOUT, LEN_MAX, NODE, PAGE, Tree, ZERO_PAGE, depth, pages};
 use crate::digest::ChunkId;
@@ -103,6 +104,21 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Reads a part of the content named `root` of `len` bytes: gives every page that reaches into `range` and
+    /// is not all zeros to `page`, with its offset in bytes, by ascending offset. Fetches only what leads there.
+    ///
+    /// # Errors
+    /// As of [`Tree::load`].
+    pub fn read(
+        root: ChunkId,
+        len: u64,
+        range: Range<u64>,
+        fetch: &mut Fetch<'_>,
+        page: &mut dyn FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        Place::root(root, len)?.read(&range, fetch, page)
+    }
+
     fn load_at(
         &mut self,
         place: Place,
@@ -141,7 +157,12 @@ pub fn read_range(
         return Err(TreeError::Beyond { offset: end, len });
     }
     out.fill(0);
-    Place::root(root, len)?.read(offset, out, fetch)
+    Tree::read(root, len, offset..end, fetch, &mut |at, page| {
+        let (from, to) = (at.max(offset), end.min(at + page.len() as u64));
+        let part = &page[(from - at) as usize..(to - at) as usize];
+        out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(part);
+        Ok(())
+    })
 }
 
 /// A walk over the chunks of many trees, which passes over what it has seen: its work follows the number of
@@ -243,6 +264,25 @@ impl Place {
         self.len.min(self.start() + self.span() * PAGE as u64)
     }
 
+    /// Gives the pages below this place that reach into the range.
+    fn read(
+        self,
+        range: &Range<u64>,
+        fetch: &mut Fetch<'_>,
+        page: &mut dyn FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> Result<(), TreeError> {
+        let apart = self.end() <= range.start || range.end <= self.start();
+        if self.id == ChunkId::ZERO || apart {
+            return Ok(());
+        }
+        if self.level > 0 {
+            return self.children(fetch)?.into_iter().try_for_each(|child| child.read(range, fetch, page));
+        }
+        let bytes = self.fetch(fetch)?;
+        let content = self.check_page(&bytes)?;
+        page(self.start(), content).map_err(|cause| TreeError::Taker { start: self.start(), cause })
+    }
+
     fn corrupt(&self, problem: impl Into<String>) -> TreeError {
         let (id, start, end) = (self.id, self.start(), self.end());
         TreeError::Corrupt { id, start, end, problem: problem.into() }
@@ -272,22 +312,6 @@ impl Place {
         }
         let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
         Ok((0..count).zip(ids).map(place).collect())
-    }
-
-    /// Copies what this place holds of the bytes from `offset` on to `out`, which is all zeros.
-    fn read(self, offset: u64, out: &mut [u8], fetch: &mut Fetch<'_>) -> Result<(), TreeError> {
-        let (start, end) = (self.start().max(offset), self.end().min(offset + out.len() as u64));
-        if self.id == ChunkId::ZERO || start >= end {
-            return Ok(());
-        }
-        if self.level > 0 {
-            return self.children(fetch)?.into_iter().try_for_each(|child| child.read(offset, out, fetch));
-        }
-        let page = self.fetch(fetch)?;
-        let content = self.check_page(&page)?;
-        let from = &content[(start - self.start()) as usize..(end - self.start()) as usize];
-        out[(start - offset) as usize..(end - offset) as usize].copy_from_slice(from);
-        Ok(())
     }
 
     /// The part of this page that is content; what fills it up must be zeros.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::wasi::{
     Access, Appended, ClockState, Content, Descriptor, DirectoryState, DiskState, FUNCTIONS, FileIdentity,
-    FileState, Filetype, Input, Listed, Nameless, Place, Random, Root, State, Stream, StreamState, VERSION,
-    Wait, Written, wasi_functions,
+    FileState, Filetype, InputFile, Listed, Nameless, Place, Random, Root, State, Stream, StreamState,
+    VERSION, Wait, Written, wasi_functions,
 };
 
 /// A generator of test values (splitmix64).
@@ -248,7 +248,7 @@ fn the_encoding_is_frozen() {
     let at = |path: &str| Place { root: 0, path: path.to_string() };
     let content = Content { size: 3, mtime: (4, 5), hash: Some([6; 32]) };
     let state = State {
-        inputs: vec![Input { place: at("in"), content }],
+        inputs: vec![InputFile { place: at("in"), content }],
         appended: vec![Appended { place: at("log"), identity, born: 7 }],
         disks: vec![DiskState { guest: "/d".to_string() }],
         numbers: 6,

@@ -1,0 +1,104 @@
+//! What a job prints, seen from outside: of any job, while another process runs it or nobody does.
+
+use anyhow::Result;
+
+use super::log::{self, Entry, Event, Printed, Status};
+use super::{JobName, Jobs};
+use crate::store::StoreError;
+
+/// Looks at what is kept of a job's output, again and again.
+pub struct Follow {
+    jobs: Jobs,
+    name: JobName,
+    /// Number of the last entry that was seen.
+    seen: u64,
+    printed: Printed,
+    standing: Standing,
+}
+
+/// Where a followed job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not ended: a process runs it, or died.
+    Open,
+    /// Its process has paused it.
+    Paused,
+    /// It has ended, and its output is whole.
+    Ended,
+    /// It was begun anew: this is another run.
+    BegunAnew,
+}
+
+impl Jobs {
+    /// Looks at the output of a job. Takes nothing, so it may be running.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`](super::JobError::NotFound), and as [`Jobs::status`].
+    pub fn follow(&self, name: &JobName) -> Result<Follow> {
+        let found = log::status(&**self.store(), name)?;
+        let (status, last) = found.ok_or_else(|| self.not_found("job", name.as_str()))?;
+        let Status { done, stopped, .. } = &status;
+        let standing = match (done, stopped) {
+            (Some(_), _) => Standing::Ended,
+            (None, true) => Standing::Paused,
+            (None, false) => Standing::Open,
+        };
+        let printed = match (&status.done, status.snapshot()) {
+            (Some(done), _) => done.output.clone(),
+            (None, Some(id)) => Printed::of_state(self.snapshot(id)?.state())?,
+            (None, None) => Printed::default(),
+        };
+        Ok(Follow { jobs: self.clone(), name: name.clone(), seen: last.seq, printed, standing })
+    }
+}
+
+impl Follow {
+    /// What is kept now.
+    pub fn printed(&self) -> &Printed {
+        &self.printed
+    }
+
+    /// Where the job stands.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Looks for what has happened since; whether anything has. Costs one small read of the store if not.
+    ///
+    /// # Errors
+    /// As [`Jobs::status`].
+    pub fn look(&mut self) -> Result<bool> {
+        let before = self.seen;
+        let mut snapshot = None;
+        // The job has ended for good with a beginning that is not ours.
+        while self.standing != Standing::BegunAnew
+            && let Some(entry) = self.next()?
+        {
+            self.seen += 1;
+            match entry.event {
+                Event::Begin(_) => self.standing = Standing::BegunAnew,
+                Event::Claim(_) => self.standing = Standing::Open,
+                // Only the last one is read.
+                Event::Commit(commit) => snapshot = Some(commit.snapshot),
+                Event::Stop => self.standing = Standing::Paused,
+                Event::Done(done) => {
+                    (self.standing, snapshot) = (Standing::Ended, None);
+                    self.printed = done.output;
+                }
+            }
+        }
+        if let Some(id) = snapshot.filter(|_| self.standing != Standing::BegunAnew) {
+            self.printed = Printed::of_state(self.jobs.snapshot(id)?.state())?;
+        }
+        Ok(self.seen != before)
+    }
+
+    /// The entry behind the last one.
+    fn next(&self) -> Result<Option<Entry>> {
+        match log::read(&**self.jobs.store(), &self.name, self.seen + 1) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(error) if matches!(error.downcast_ref(), Some(StoreError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
