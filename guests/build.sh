@@ -26,6 +26,8 @@ sha256      src/sha256.c     -O2
 ackermann   src/ackermann.c  -O2 -fno-optimize-sibling-calls
 words       src/words.c      -Os
 lines       src/lines.c      -O2
+chance      src/chance.c     -O2
+filer       src/filer.c      -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST

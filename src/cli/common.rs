@@ -14,10 +14,10 @@ use clap::Args;
 use super::exit::{Exit, failure};
 use super::names::Names;
 use super::signals;
-use wasm_ckpt::job::{Done, Ending, JobName, KEEP_OUTPUT, Notice, Printed, Sink, SpecDir};
+use wasm_ckpt::job::{Done, Ending, JobName, KEEP_OUTPUT, Notice, Printed, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::Progress;
 use wasm_ckpt::store::{Local, StoreError};
-use wasm_ckpt::wasi::{Preopen, Stdin};
+use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
 use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
 
 /// Where jobs and snapshots are kept.
@@ -108,6 +108,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "BYTES", default_value_t = KEEP_OUTPUT)]
     pub keep_output: u64,
 
+    /// Hash (blake3) each file of a read-only directory that the program opens, so that going on notices any
+    /// change of it, and takes a copy of it for the same; without it, size and time of change decide
+    #[arg(long)]
+    pub hash_inputs: bool,
+
+    /// When the program ends by itself, write the files that have changed on its private disk to this directory,
+    /// each of which appears when it is complete; `DISK=DIR` says which disk, by the program's name for it
+    #[arg(long, value_name = "[DISK=]DIR", value_parser = parse_sync_out)]
+    pub sync_out: Vec<SyncOut>,
+
     /// Instruction set to compile for: `pulley64` is the portable interpreter [default: this machine's]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
@@ -178,6 +188,8 @@ impl RunArgs {
             keep_output: self.keep_output,
             dirs: how.dirs,
             accept_changed: how.accept_changed,
+            hash_inputs: self.hash_inputs,
+            sync_out: self.sync_out.iter().map(resolve_sync_out).collect::<Result<_>>()?,
             greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
             observe: self.observer(&held),
             ..Options::default()
@@ -236,6 +248,11 @@ impl RunArgs {
             }
             Notice::ResultNotStored(error) => {
                 say(format!("the program has ended, but its result is not stored: {error:#}"));
+            }
+            // In the way of nobody who asked for it.
+            Notice::SyncedOut(disk, done) => {
+                let Exported { files, bytes, .. } = done;
+                say(format!("disk `{disk}`: {files} changed files, {bytes} bytes, are written out"));
             }
             Notice::OutputLost(bytes) => {
                 say(format!("{bytes} bytes that were printed before are not kept and are missing here"));
@@ -328,6 +345,41 @@ pub fn parse_dir(text: &str) -> Result<SpecDir, String> {
         return Err("give HOST, HOST::GUEST, HOST:ro or HOST::GUEST:ro".to_string());
     }
     Ok(SpecDir { host: host.to_string(), guest: guest.to_string(), read_only })
+}
+
+/// `DIR` or `DISK=DIR`
+fn parse_sync_out(text: &str) -> Result<SyncOut, String> {
+    let (guest, to) = match text.split_once('=') {
+        Some((guest, to)) => (Some(guest.to_string()), to),
+        None => (None, text),
+    };
+    if to.is_empty() || guest.as_deref() == Some("") {
+        return Err("give DIR, or DISK=DIR".to_string());
+    }
+    Ok(SyncOut { guest, to: to.into() })
+}
+
+/// Makes the directory now: after a week is too late to find out that it cannot be made.
+fn resolve_sync_out(sync_out: &SyncOut) -> Result<SyncOut> {
+    let made = std::fs::create_dir_all(&sync_out.to).and_then(|()| sync_out.to.canonicalize());
+    let to = made.with_context(|| format!("the directory `{}` cannot be made", sync_out.to.display()))?;
+    Ok(SyncOut { to, ..sync_out.clone() })
+}
+
+/// A size in bytes: a whole number, and K, M, G or T for powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || "give a number of bytes, such as 4096, 64K, 512M or 16G".to_string();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)).ok_or_else(wrong)
 }
 
 /// The directory with its absolute path, which must exist.

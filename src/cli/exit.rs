@@ -140,7 +140,10 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
         JobError::BadName { .. } | JobError::Ambiguous { .. } => Exit::Usage,
         JobError::Held { .. } | JobError::Fenced { .. } => Exit::Held,
         JobError::OtherCommand { .. } => Exit::OtherCommand,
-        JobError::NotFound { .. } | JobError::NoSnapshot { .. } | JobError::Ended { .. } => Exit::NotFound,
+        JobError::NotFound { .. }
+        | JobError::NoSnapshot { .. }
+        | JobError::NoFile { .. }
+        | JobError::Ended { .. } => Exit::NotFound,
         JobError::DamagedLog { .. } => Exit::Damaged,
         JobError::NewerLog { .. } => Exit::Newer,
         JobError::ForeignDirectories { .. } => Exit::Mismatch,
@@ -191,10 +194,7 @@ fn of_snapshot(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Optio
         ));
     }
     if cause.is::<FileProblem>() {
-        return Some((
-            Exit::Mismatch,
-            hint("put the file back, or take it as it is with `--accept-changed`"),
-        ));
+        return Some((Exit::Mismatch, hint("put the file back, or take it as it is with `--force`")));
     }
     match cause.downcast_ref::<SnapshotError>() {
         Some(SnapshotError::NewerFormat { .. }) => return Some((Exit::Newer, hint("use the newer program"))),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use super::common::{self, StoreArgs};
-use wasm_ckpt::job::Imported;
+use wasm_ckpt::job::{Imported, Lineage};
 use wasm_ckpt::{Job, JobName, Jobs};
 
 /// Take an exported file into the store, as a job that can be resumed
@@ -64,7 +64,7 @@ pub fn job_of(jobs: &Jobs, imported: Imported, name: Option<&JobName>) -> Result
         return Err(wasm_ckpt::JobError::OtherCommand { job: name, differences }.into());
     }
     if !same || ended {
-        job.begin_from(*snapshot, true)?;
+        job.begin_from(*snapshot, Lineage::Moved)?;
     }
     drop(imported);
     Ok(job)

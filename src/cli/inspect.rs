@@ -275,16 +275,25 @@ fn typed(value: &Value) -> String {
 
 /// An open file or directory in words; nothing for the three streams.
 fn shown_descriptor(wasi: &wasi::State, descriptor: &Descriptor) -> Option<String> {
+    let access = |access: &wasi::Access| match (access.readable, access.writable) {
+        (_, false) => "read",
+        (false, true) => "write",
+        (true, true) => "read and write",
+    };
+    let disk = |disk: u32| wasi.disks.get(disk as usize).map_or("?", |disk| disk.guest.as_str());
     Some(match descriptor {
         Descriptor::Stream(_) => return None,
+        Descriptor::DiskDirectory { disk: on, preopen: true, .. } => {
+            format!("{}/ (private disk)", disk(*on).trim_end_matches('/'))
+        }
+        Descriptor::DiskDirectory { disk: on, ino, .. } => format!("directory {ino} of disk {}", disk(*on)),
+        Descriptor::DiskFile { disk: on, ino, access: how, position } => {
+            format!("file {ino} of disk {} at byte {position} ({})", disk(*on), access(how))
+        }
         Descriptor::Directory(dir) => format!("{}/", wasi.guest_path(&dir.place).trim_end_matches('/')),
         Descriptor::File(file) => {
             let path = wasi.guest_path(&file.place);
-            let how = match (file.access.readable, file.access.writable) {
-                (_, false) => "read",
-                (false, true) => "write",
-                (true, true) => "read and write",
-            };
+            let how = access(&file.access);
             let gone = if file.gone { ", removed" } else { "" };
             format!("{path} at byte {} of {} ({how}{gone})", file.position, file.identity.size)
         }

@@ -2,8 +2,10 @@
 //! tool has to say there goes to standard error.
 
 mod common;
+mod cp;
 mod exit;
 mod export;
+mod files;
 mod import;
 mod inspect;
 mod ls;
@@ -33,6 +35,8 @@ enum Command {
     Resume(resume::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
+    Files(files::Args),
+    Cp(cp::Args),
     Verify(verify::Args),
     Export(export::Args),
     Import(import::Args),
@@ -59,6 +63,8 @@ pub fn main() -> u8 {
         Command::Resume(args) => resume::main(args),
         Command::Ls(args) => ls::main(args).map(|()| 0),
         Command::Inspect(args) => inspect::main(args).map(|()| 0),
+        Command::Files(args) => files::main(args).map(|()| 0),
+        Command::Cp(args) => cp::main(args).map(|()| 0),
         Command::Verify(args) => verify::main(args).map(|()| 0),
         Command::Export(args) => export::main(args).map(|()| 0),
         Command::Import(args) => import::main(args).map(|()| 0),

@@ -10,7 +10,7 @@ use super::common::{self, How, RunArgs};
 use super::exit::{Exit, failure};
 use super::import;
 use wasm_ckpt::digest::SnapshotId;
-use wasm_ckpt::job::SpecDir;
+use wasm_ckpt::job::{Lineage, SpecDir};
 use wasm_ckpt::wasi::{Preopen, Stdin};
 use wasm_ckpt::{Job, JobName, Jobs};
 
@@ -41,8 +41,13 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = common::parse_name)]
     job: Option<JobName>,
 
-    /// Go on even if files that the program had open have changed in a way that cannot be mended
-    #[arg(long)]
+    /// Seed of the random numbers of a job that an earlier snapshot begins: a whole number, or 64 hex digits
+    /// [default: from the system]
+    #[arg(long, value_name = "SEED", value_parser = super::run::parse_seed)]
+    seed: Option<[u8; 32]>,
+
+    /// Go on even if files that the program had read or open have changed in a way that cannot be mended
+    #[arg(long, visible_alias = "force")]
     accept_changed: bool,
 
     /// A job, a snapshot id, @FILE, an exported file, or -
@@ -55,7 +60,7 @@ pub fn main(args: Args) -> Result<u8> {
     let mut stdin = Stdin::inherit().context("standard input cannot be used")?;
     let mut job = match find(&jobs, args.what.as_deref())? {
         Found::Stored(Stored::Job(name)) => jobs.hold(&name)?,
-        Found::Stored(Stored::Snapshot(id)) => of_snapshot(&jobs, id, args.job.as_ref(), &args.common)?,
+        Found::Stored(Stored::Snapshot(id)) => of_snapshot(&jobs, id, &args)?,
         Found::File(None) => {
             stdin = Stdin::Null;
             let imported = import::import(&jobs, io::stdin().lock())?;
@@ -69,6 +74,11 @@ pub fn main(args: Args) -> Result<u8> {
     };
     let name = job.name().clone();
     let status = job.status().with_context(|| format!("there is no job `{name}`"))?.clone();
+    let forks = status.head.is_none() && status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
+    if args.seed.is_some() && !forks {
+        let message = format!("job `{name}` goes on with the random numbers that it has");
+        return Err(failure(Exit::Usage, message, "`--seed` is for a job that an earlier snapshot begins"));
+    }
     if status.done.is_some() {
         args.common.say(&format!("job `{name}` has ended: this is its stored output"));
         return args.common.replay(&mut job);
@@ -160,7 +170,8 @@ fn only_job(jobs: &Jobs) -> Result<Stored> {
 }
 
 /// The job that stands at the snapshot, or a new one that begins there.
-fn of_snapshot(jobs: &Jobs, id: SnapshotId, name: Option<&JobName>, common: &RunArgs) -> Result<Job> {
+fn of_snapshot(jobs: &Jobs, id: SnapshotId, args: &Args) -> Result<Job> {
+    let Args { common, job: name, seed, .. } = args;
     let owners = jobs.owners(id)?;
     if name.is_none()
         && let Some((owner, _)) = owners.iter().find(|(_, stands)| *stands)
@@ -182,7 +193,8 @@ fn of_snapshot(jobs: &Jobs, id: SnapshotId, name: Option<&JobName>, common: &Run
         return Err(failure(Exit::OtherCommand, message, "give another `--job`"));
     }
     // A snapshot that no job has made here came from elsewhere, and so do its directories.
-    job.begin_from(id, owners.is_empty())?;
+    let how = if owners.is_empty() { Lineage::Moved } else { Lineage::Fork { seed: *seed } };
+    job.begin_from(id, how)?;
     common.say(&format!("snapshot {} begins the new job `{name}`", id.short()));
     Ok(job)
 }

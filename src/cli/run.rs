@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use super::common::{self, How, RunArgs};
 use super::exit::{Exit, failure};
 use super::value;
-use wasm_ckpt::job::{JobError, START, SpecDir};
+use wasm_ckpt::job::{JobError, START, SpecDir, SpecDisk};
 use wasm_ckpt::machine::NoFunction;
-use wasm_ckpt::wasi::Stdin;
+use wasm_ckpt::wasi::{ClockMode, Stdin};
 use wasm_ckpt::{Functions, JobName, Module, Spec};
 
 /// Run a program; the same command again goes on where it was interrupted
@@ -36,6 +36,16 @@ pub struct Args {
     #[arg(long, value_name = "HOST[::GUEST][:ro]", value_parser = common::parse_dir)]
     dir: Vec<SpecDir>,
 
+    /// Give the program a private disk: a directory that is part of the snapshot and goes back with it, whatever
+    /// becomes of this host's files; empty, or filled at the start from a directory or a tar archive; can be
+    /// repeated. `wasm-ckpt files` and `cp` look into it, `--sync-out` writes it out
+    #[arg(long, value_name = "GUEST[=SOURCE]", value_parser = parse_disk)]
+    disk: Vec<(String, Option<String>)>,
+
+    /// Room on each private disk
+    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = common::parse_size)]
+    disk_limit: u64,
+
     /// Give the program an environment variable; without a value, that of this environment; can be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -56,8 +66,14 @@ pub struct Args {
     #[arg(long, value_name = "SEED", value_parser = parse_seed)]
     seed: Option<[u8; 32]>,
 
-    /// Go on even if files that the program had open have changed in a way that cannot be mended
-    #[arg(long)]
+    /// Which time the program is given: `host`; `virtual`, which follows the fuel (1 ns a unit) and waits for
+    /// nothing; or `fixed`, which stands but for 1 us a look. The last two make a run a function of its inputs,
+    /// and begin at 2000-01-01, unless told (`virtual=SECONDS`, since 1970)
+    #[arg(long, value_name = "CLOCK", default_value = "host", value_parser = parse_clock)]
+    clock: ClockMode,
+
+    /// Go on even if files that the program had read or open have changed in a way that cannot be mended
+    #[arg(long, visible_alias = "force")]
     accept_changed: bool,
 
     /// The program, and its arguments
@@ -129,6 +145,12 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let mut spec = Spec::program(module.id(), &name);
     spec.seed = args.seed;
+    spec.clock = args.clock;
+    let disk = |(guest, source): &(String, Option<String>)| {
+        let source = source.as_deref().map(resolve_source).transpose()?;
+        Ok(SpecDisk { guest: guest.clone(), source, limit: args.disk_limit })
+    };
+    spec.disks = args.disk.iter().map(disk).collect::<Result<_>>()?;
     spec.dirs = args.dir.iter().map(common::resolve_dir).collect::<Result<_>>()?;
     spec.env = args.env.iter().map(|text| variable(text)).collect::<Result<_>>()?;
     let function = args.invoke.as_deref().unwrap_or(START);
@@ -142,6 +164,32 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
         spec.args = given;
     }
     Ok(spec)
+}
+
+/// `GUEST` or `GUEST=SOURCE`
+fn parse_disk(text: &str) -> Result<(String, Option<String>), String> {
+    let (guest, source) = match text.split_once('=') {
+        Some((guest, source)) => (guest, Some(source.to_string())),
+        None => (text, None),
+    };
+    if guest.is_empty() || source.as_deref() == Some("") {
+        return Err("give GUEST, or GUEST=SOURCE".to_string());
+    }
+    Ok((guest.to_string(), source))
+}
+
+/// The absolute path of what a disk is filled from, which must exist.
+fn resolve_source(source: &str) -> Result<String> {
+    let failed = |why: String| {
+        let message = format!("a disk cannot be filled from `{source}`: {why}");
+        failure(
+            Exit::NotFound,
+            message,
+            "`--disk GUEST=SOURCE` takes a directory or a tar archive that exists",
+        )
+    };
+    let path = Path::new(source).canonicalize().map_err(|error| failed(error.to_string()))?;
+    path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_string()))
 }
 
 fn variable(text: &str) -> Result<(String, String)> {
@@ -162,7 +210,7 @@ fn variable(text: &str) -> Result<(String, String)> {
     }
 }
 
-fn parse_seed(text: &str) -> Result<[u8; 32], String> {
+pub fn parse_seed(text: &str) -> Result<[u8; 32], String> {
     let mut seed = [0; 32];
     match text.parse::<u64>() {
         Ok(number) => seed[..8].copy_from_slice(&number.to_le_bytes()),
@@ -173,6 +221,24 @@ fn parse_seed(text: &str) -> Result<[u8; 32], String> {
         }
     }
     Ok(seed)
+}
+
+/// Wall time at which the clocks that are not the host's begin, in seconds since 1970: 2000-01-01.
+const BEGINNING: u64 = 946_684_800;
+
+fn parse_clock(text: &str) -> Result<ClockMode, String> {
+    let wrong = || "give `host`, `fixed`, `virtual`, or `fixed=SECONDS` or `virtual=SECONDS`".to_string();
+    let (kind, seconds) = match text.split_once('=') {
+        Some((kind, seconds)) => (kind, seconds.parse().map_err(|_| wrong())?),
+        None => (text, BEGINNING),
+    };
+    let realtime = seconds.checked_mul(1_000_000_000).ok_or("so far the clock does not go".to_string())?;
+    match kind {
+        "host" if kind == text => Ok(ClockMode::Host),
+        "fixed" => Ok(ClockMode::Fixed { realtime }),
+        "virtual" => Ok(ClockMode::Virtual { realtime }),
+        _ => Err(wrong()),
+    }
 }
 
 /// The name of a job without a name: what is run, and where.

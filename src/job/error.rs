@@ -70,6 +70,12 @@ pub enum JobError {
         /// The job.
         job: JobName,
     },
+    /// The private disks of a job have no such file.
+    #[error("there is no file `{path}` on the job's private disks")]
+    NoFile {
+        /// The path, as it was asked for.
+        path: String,
+    },
     /// A log entry that is none.
     #[error("the log of job `{job}` is damaged at entry {seq}: {problem}")]
     DamagedLog {
@@ -120,6 +126,7 @@ impl JobError {
             Self::NotFound { .. } => "`wasm-ckpt ls` lists the jobs, `ls --snapshots JOB` a job's snapshots",
             Self::Ambiguous { .. } => "give more of the id",
             Self::NoSnapshot { .. } => "run its command again: it begins anew",
+            Self::NoFile { .. } => "`wasm-ckpt files JOB` lists them",
             Self::NewerLog { .. } => "use the newer program, or another store",
             Self::DamagedLog { .. } => "`wasm-ckpt rm` removes the job",
             Self::ForeignDirectories { .. } => "say where they are here: `--dir HOST::GUEST` for each",

@@ -242,6 +242,24 @@ fn is_damaged(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(JobError::DamagedLog { .. } | JobError::NewerLog { .. }))
 }
 
+/// What it means for a job to begin with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lineage {
+    /// A job of another host moves here: it goes on as it would have there. Paths of that host mean nothing.
+    Moved,
+    /// A second job goes its own way from a snapshot of the first.
+    Fork {
+        /// Of its random numbers, which are not to be those of the first; chosen by the system if not given.
+        seed: Option<[u8; 32]>,
+    },
+}
+
+fn system_seed() -> Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
+    Ok(seed)
+}
+
 /// The lease of a job.
 fn lease_key(name: &JobName) -> Result<Key, StoreError> {
     Key::new(format!("{}{name}", log::JOBS))
@@ -269,13 +287,8 @@ impl Job {
     /// # Errors
     /// What the store reports.
     pub fn begin(&mut self, module: &[u8], spec: Spec) -> Result<()> {
-        let mut seed = [0; 32];
-        match spec.seed {
-            Some(given) => seed = given,
-            // Chosen now and kept, so that a start that is repeated after a crash is the same.
-            None => getrandom::fill(&mut seed)
-                .map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?,
-        }
+        // Chosen now and kept, so that a start that is repeated after a crash is the same.
+        let seed = spec.seed.map_or_else(system_seed, Ok)?;
         let guard = self.jobs.chunks.guard()?;
         objects::put_module(&**self.jobs.store(), module)?;
         self.begin_with(Begin { spec, seed, origin: None })?;
@@ -283,17 +296,21 @@ impl Job {
         Ok(())
     }
 
-    /// Begins the job with a snapshot of the store. `foreign`: it was made on another host.
+    /// Begins the job with a snapshot of the store.
     ///
     /// # Errors
     /// The snapshot cannot be read, or what the store reports.
-    pub fn begin_from(&mut self, snapshot: SnapshotId, foreign: bool) -> Result<()> {
+    pub fn begin_from(&mut self, snapshot: SnapshotId, how: Lineage) -> Result<()> {
         let guard = self.jobs.chunks.guard()?;
         let found = self.jobs.snapshot(snapshot)?;
         let spec = Spec::of_state(found.state())?;
-        let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign });
-        // The snapshot has the generator's state, so the seed is of no meaning.
-        self.begin_with(Begin { spec, seed: [0; 32], origin })?;
+        let (foreign, fork, seed) = match how {
+            // The snapshot has the generator's state, so the seed is of no meaning.
+            Lineage::Moved => (true, false, [0; 32]),
+            Lineage::Fork { seed } => (false, true, seed.map_or_else(system_seed, Ok)?),
+        };
+        let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign, fork });
+        self.begin_with(Begin { spec, seed, origin })?;
         drop(guard);
         Ok(())
     }
@@ -312,6 +329,14 @@ impl Job {
             done: None,
         });
         Ok(())
+    }
+
+    /// It begins with private disks that were filled from elsewhere.
+    pub(super) fn is_filled(&self) -> bool {
+        let begin = self.status.as_ref().map(|status| &status.begin);
+        begin.is_some_and(|begin| {
+            begin.origin.is_none() && begin.spec.disks.iter().any(|d| d.source.is_some())
+        })
     }
 
     /// The bytes of the job's module.

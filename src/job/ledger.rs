@@ -161,11 +161,12 @@ impl Printed {
         let bytes = postcard::to_stdvec(&Saved { written, runs: self.runs.clone() })?;
         state.sections.push(Section { name: SECTION.to_string(), version: SECTION_VERSION, bytes });
         state.sections.sort_by(|a, b| a.name.cmp(&b.name));
-        for (name, stream) in BLOBS.iter().zip(self.streams).rev() {
+        for (name, stream) in BLOBS.iter().zip(self.streams) {
             if stream.kept > 0 {
                 state.blobs.push(Blob { name: name.to_string(), len: stream.kept, root: stream.root });
             }
         }
+        state.blobs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(())
     }
 

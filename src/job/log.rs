@@ -21,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::disks::FinalDisk;
 use super::{JobError, JobName, Spec};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::snapshot::Value;
@@ -106,6 +107,9 @@ pub struct Origin {
     pub fuel: u64,
     /// It was made on another host, whose paths mean nothing here.
     pub foreign: bool,
+    /// Another job goes on from it as well: this one gets random numbers of its own.
+    #[serde(default)]
+    pub fork: bool,
 }
 
 /// A runner.
@@ -160,6 +164,9 @@ pub struct Done {
     pub fuel: u64,
     /// What it printed.
     pub output: Printed,
+    /// Its private disks.
+    #[serde(default)]
+    pub disks: Vec<FinalDisk>,
 }
 
 /// How a program ends.

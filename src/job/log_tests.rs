@@ -31,7 +31,7 @@ fn done() -> Event {
     let streams = [PrintedStream::default(), PrintedStream { written: 2, kept: 1, root: ChunkId::of(b"p") }];
     let output = Printed { streams, runs: vec![0, 2] };
     let ending = Ending::Trapped { message: "m".into(), frames: vec![(1, None), (2, Some(3))] };
-    Event::Done(Done { ending, fuel: 9, output })
+    Event::Done(Done { ending, fuel: 9, output, disks: vec![] })
 }
 
 /// What counts of a status.

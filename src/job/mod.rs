@@ -7,6 +7,7 @@
 //! - `ledger`: what it printed; `policy`: when a snapshot is taken;
 //! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs.
 
+mod disks;
 mod error;
 mod jobs;
 mod ledger;
@@ -22,8 +23,9 @@ mod spec;
 mod sweep;
 mod transfer;
 
+pub use disks::{DISK_LIMIT, FinalDisk, StoredDisks, SyncOut};
 pub use error::JobError;
-pub use jobs::{Job, Jobs, Snapshot};
+pub use jobs::{Job, Jobs, Lineage, Snapshot};
 pub use ledger::Sink;
 pub use log::{
     Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Stand, Status,
@@ -31,7 +33,7 @@ pub use log::{
 pub use name::{JobName, NAME_MAX};
 pub use policy::{Every, ParseEveryError};
 pub use run::{Notice, Options, Outcome, Pause, Run};
-pub use spec::{START, Spec, SpecDir, shown_value};
+pub use spec::{START, Spec, SpecDir, SpecDisk, shown_value};
 pub use sweep::Freed;
 pub use transfer::Imported;
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::disks::{FOREIGN_MAX, FinalDisk, SyncOut};
 use super::jobs::Snapshot;
 use super::ledger::{Former, Ledger, Sink};
 use super::log::{Claim, Commit, Done, Ending, Event, Printed, Status};
@@ -27,7 +28,7 @@ use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::{Functions, Instance, MemoryTrees, Module, Slice, Until};
 use crate::snapshot::{self, Difference, IdentityMismatch, State, Value};
 use crate::store::objects;
-use crate::wasi::{self, Host, Interrupt, Preopen, Stdin, Wasi};
+use crate::wasi::{self, Exported, Host, Interrupt, Preopen, Stdin, Wasi};
 
 /// Asks a run to take a snapshot and stop. Clones share the request.
 #[derive(Clone)]
@@ -79,6 +80,10 @@ pub struct Options {
     pub dirs: Vec<Preopen>,
     /// Take open files as they are, that have changed in a way that cannot be mended.
     pub accept_changed: bool,
+    /// Hash the files of read-only directories that the guest opens.
+    pub hash_inputs: bool,
+    /// Where to write the changed files of private disks when the program ends by itself.
+    pub sync_out: Vec<SyncOut>,
     /// Functions of the embedder.
     pub functions: Functions,
     /// A line for standard error, written between what was printed before and what will be.
@@ -99,6 +104,8 @@ impl Default for Options {
             keep_output: KEEP_OUTPUT,
             dirs: vec![],
             accept_changed: false,
+            hash_inputs: false,
+            sync_out: vec![],
             functions: Functions::new(),
             greeting: None,
             observe: Box::new(|_| {}),
@@ -115,6 +122,8 @@ pub enum Notice<'a> {
     SnapshotFailed(&'a anyhow::Error),
     /// The program has ended, and that could not be stored: the job counts as unfinished.
     ResultNotStored(&'a anyhow::Error),
+    /// The changed files of a private disk, the guest's name of which this is, are written out.
+    SyncedOut(&'a str, &'a Exported),
     /// So many bytes that were printed before are not kept any more, and cannot be printed again.
     OutputLost(u64),
 }
@@ -142,6 +151,7 @@ pub struct Run {
     every: Every,
     pause_after: Option<u64>,
     pause: Pause,
+    sync_out: Vec<SyncOut>,
     observe: Box<dyn FnMut(Notice<'_>)>,
     /// Fuel at the last snapshot.
     covered: Option<u64>,
@@ -164,6 +174,8 @@ impl Job {
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
         let Options { every, pause_after, pause, stdin, sinks, keep_output, dirs, .. } = options;
+        let (functions, hash_inputs, sync_out) = (options.functions, options.hash_inputs, options.sync_out);
+        let scratch = jobs.store().working_dir();
         let pause = pause.map_or_else(Pause::new, Ok)?;
         let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
         let printed =
@@ -175,15 +187,32 @@ impl Job {
             stderr: ledger.output(1),
             interrupt: pause.interrupt.clone(),
         };
-        let (instance, trees) = match &snapshot {
+        let (mut instance, trees) = match &snapshot {
             Some(snapshot) => {
                 let dirs = where_dirs_are(&status, snapshot, dirs)?;
-                let restore = wasi::Restore { dirs, accept_changed: options.accept_changed };
-                restored(module, snapshot.state(), &options.functions, host, restore, &mut fetch)
-                    .with_context(|| format!("cannot resume snapshot `{}`", snapshot.id().short()))?
+                let restore =
+                    wasi::Restore { dirs, accept_changed: options.accept_changed, hash_inputs, scratch };
+                let foreign = status.begin.origin.as_ref().is_some_and(|origin| origin.foreign);
+                let most = if foreign { FOREIGN_MAX } else { u64::MAX };
+                let explain = || format!("cannot resume snapshot `{}`", snapshot.id().short());
+                let (mut instance, trees) =
+                    restored(module, snapshot.state(), &functions, host, (restore, most), &mut fetch)
+                        .with_context(explain)?;
+                let forks = status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
+                if let (None, true, Some(wasi)) = (&status.head, forks, instance.wasi()) {
+                    wasi.reseed(status.begin.seed);
+                }
+                (instance, trees)
             }
-            None => (fresh(module, &status, &options.functions, host)?, MemoryTrees::default()),
+            None => {
+                (fresh(module, &status, (hash_inputs, scratch), &functions, host)?, MemoryTrees::default())
+            }
         };
+        let disks: Vec<String> =
+            instance.wasi().into_iter().flat_map(|wasi| wasi.disks().map(str::to_string)).collect();
+        for sync_out in &sync_out {
+            sync_out.disk(&disks)?;
+        }
         let former = Former {
             sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
             clean: status.stopped,
@@ -203,7 +232,7 @@ impl Job {
             observe(Notice::OutputLost(printed.lost()));
         }
         let covered = snapshot.map(|s| s.state().fuel);
-        Ok(Run { job: self, instance, trees, ledger, every, pause_after, pause, observe, covered })
+        Ok(Run { job: self, instance, trees, ledger, every, pause_after, pause, sync_out, observe, covered })
     }
 }
 
@@ -217,9 +246,16 @@ fn same_module(spec: &Spec, module: &Module) -> Result<(), IdentityMismatch> {
 }
 
 /// The job's program before its first instruction.
-fn fresh(module: &Module, status: &Status, functions: &Functions, host: Host) -> Result<Instance> {
+fn fresh(
+    module: &Module,
+    status: &Status,
+    (hash_inputs, scratch): (bool, Option<PathBuf>),
+    functions: &Functions,
+    host: Host,
+) -> Result<Instance> {
     let spec = &status.begin.spec;
-    let wasi = Wasi::new(spec.wasi_config(status.begin.seed), host)?;
+    let config = wasi::Config { hash_inputs, scratch, ..spec.wasi_config(status.begin.seed) };
+    let wasi = Wasi::new(config, host)?;
     Instance::new(module, Some(wasi), functions, &spec.call.0, spec.call.1.clone())
 }
 
@@ -229,13 +265,17 @@ fn restored(
     state: &State,
     functions: &Functions,
     host: Host,
-    how: wasi::Restore,
+    (how, most): (wasi::Restore, u64),
     fetch: &mut dyn FnMut(ChunkId) -> Result<Vec<u8>>,
 ) -> Result<(Instance, MemoryTrees)> {
     // Before WASI looks for files of another program.
     state.identity.require(&module.identity())?;
     let section = state.sections.iter().find(|s| s.name == crate::machine::WASI_SECTION);
-    let wasi = section.map(|s| Wasi::restore(s.version, &s.bytes, host, how)).transpose()?;
+    let wasi = section.map(|s| {
+        let contents = wasi::Contents { blobs: &state.blobs, fetch: &mut *fetch, most };
+        Wasi::restore_with(s.version, &s.bytes, host, how, contents)
+    });
+    let wasi = wasi.transpose()?;
     Instance::restore(module, wasi, functions, state, fetch)
 }
 
@@ -291,6 +331,10 @@ impl Run {
     /// snapshot could not be stored. The job can be resumed from its last snapshot.
     pub fn advance(&mut self) -> Result<Outcome> {
         let mut patience = 1;
+        if self.covered.is_none() && self.job.is_filled() {
+            // From here on it does not depend on what its disks were filled with.
+            self.snapshot_or_go_on()?;
+        }
         loop {
             let before = self.instance.fuel();
             let slice = self.instance.run(&self.until(patience))?;
@@ -305,6 +349,8 @@ impl Run {
             // With snapshots in quick succession on a busy machine, the time may be over before the guest
             // has run at all.
             let stands = self.instance.fuel() == before && self.covered == Some(before);
+            // What it has slept is worth a snapshot all the same.
+            let stands = stands && !self.instance.wasi().is_some_and(|wasi| wasi.is_waiting());
             patience = if stands { patience * 2 } else { 1 };
             match stop {
                 Stop::Pause => return self.stop(),
@@ -411,6 +457,7 @@ impl Run {
             let text = values.iter().map(|v| super::shown_value(v) + "\n").collect::<String>();
             self.ledger.output(0).write(text.as_bytes()).context("the results cannot be printed")?;
         }
+        self.write_out(&ending)?;
         match self.store_end(&ending) {
             // All is computed and printed: that is worth more than the record of it.
             Err(error) if !is_fenced(&error) => (self.observe)(Notice::ResultNotStored(&error)),
@@ -419,16 +466,41 @@ impl Run {
         Ok(Outcome::Ended(ending))
     }
 
+    /// Writes out what has changed on the private disks. Before the end is recorded, so that a crash in between
+    /// makes the job come by here again.
+    fn write_out(&mut self, ending: &Ending) -> Result<()> {
+        if matches!(ending, Ending::Trapped { .. }) {
+            return Ok(());
+        }
+        let Some(wasi) = self.instance.wasi() else { return Ok(()) };
+        let disks: Vec<String> = wasi.disks().map(str::to_string).collect();
+        for sync_out in &self.sync_out {
+            let disk = sync_out.disk(&disks)?;
+            let explain = || format!("the disk `{disk}` cannot be written out to {}", sync_out.to.display());
+            let done = wasi.sync_out(&disk, &sync_out.to).with_context(explain)?;
+            (self.observe)(Notice::SyncedOut(&disk, &done));
+        }
+        Ok(())
+    }
+
     fn store_end(&mut self, ending: &Ending) -> Result<()> {
         let jobs = self.job.jobs().clone();
         let mut chunks = jobs.chunks().writer()?;
-        let output = self.ledger.capture(&mut |id, bytes| {
+        let mut emit = |id: ChunkId, bytes: &[u8]| {
             chunks.add(id, bytes)?;
             Ok(())
-        })?;
+        };
+        let output = self.ledger.capture(&mut emit)?;
+        let disks = match self.instance.wasi() {
+            Some(wasi) => {
+                let blobs = wasi.capture_disks(&mut emit)?;
+                FinalDisk::of(wasi.disks(), &blobs)
+            }
+            None => vec![],
+        };
         self.ledger.sync().context("what was printed cannot be made durable")?;
         let (_, guard) = chunks.finish()?;
-        let done = Done { ending: ending.clone(), fuel: self.instance.fuel(), output };
+        let done = Done { ending: ending.clone(), fuel: self.instance.fuel(), output, disks };
         self.job.append(Event::Done(done))?;
         drop(guard);
         self.ledger.settle();

@@ -1,11 +1,12 @@
 //! What a job runs: all that makes one run another one.
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ModuleId;
 use crate::machine::{Functions, Instance, Module};
 use crate::snapshot::{State, Value};
-use crate::wasi;
+use crate::wasi::{self, ClockMode, ClockState};
 
 /// What a job runs. Two runs of the same `Spec` are the same job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,29 @@ pub struct Spec {
     pub call: (String, Vec<Value>),
     /// Seed of the guest's random generator; chosen by the system if not given.
     pub seed: Option<[u8; 32]>,
+    /// Which time the guest is given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub clock: ClockMode,
+    /// The private disks that it is given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disks: Vec<SpecDisk>,
+}
+
+/// A private disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecDisk {
+    /// The guest's name for its root directory.
+    pub guest: String,
+    /// What it is filled with at the start: the absolute path of a directory or tar archive.
+    pub source: Option<String>,
+    /// Most bytes that its files may take up.
+    pub limit: u64,
+}
+
+/// What is not said in a log or in the hash of a command, so that those from before it could be said stay
+/// what they are.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A host directory that the guest sees.
@@ -51,6 +75,8 @@ impl Spec {
             dirs: vec![],
             call: (START.to_string(), vec![]),
             seed: None,
+            clock: ClockMode::default(),
+            disks: vec![],
         }
     }
 
@@ -81,6 +107,17 @@ impl Spec {
                 read_only: root.read_only,
             };
             spec.dirs = wasi.roots.into_iter().map(dir).collect();
+            let disk = |disk: wasi::DiskState| SpecDisk {
+                guest: disk.guest,
+                source: None,
+                limit: super::DISK_LIMIT,
+            };
+            spec.disks = wasi.disks.into_iter().map(disk).collect();
+            spec.clock = match wasi.clock {
+                ClockState::Host { .. } => ClockMode::Host,
+                ClockState::Fixed { realtime, .. } => ClockMode::Fixed { realtime },
+                ClockState::Virtual { realtime, .. } => ClockMode::Virtual { realtime },
+            };
         }
         Ok(spec)
     }
@@ -88,7 +125,7 @@ impl Spec {
     /// What differs from `given`, each as one phrase; nothing if they are the same.
     pub fn differences(&self, given: &Self) -> Vec<String> {
         // Named one by one, so that a new field does not compile before it is compared.
-        let Self { module, program, args, env, dirs, call, seed } = self;
+        let Self { module, program, args, env, dirs, call, seed, clock, disks } = self;
         let shown_dirs = |dirs: &[SpecDir]| {
             let shown =
                 |d: &SpecDir| format!("{}::{}{}", d.host, d.guest, if d.read_only { ":ro" } else { "" });
@@ -109,6 +146,8 @@ impl Spec {
             ("directories", *dirs == given.dirs, quoted(&shown_dirs(dirs)), quoted(&shown_dirs(&given.dirs))),
             ("function", *call == given.call, shown_call(call), shown_call(&given.call)),
             ("seed", *seed == given.seed, "another".to_string(), "this one".to_string()),
+            ("disks", *disks == given.disks, shown_disks(disks), shown_disks(&given.disks)),
+            ("clock", *clock == given.clock, format!("{clock:?}"), format!("{:?}", given.clock)),
         ];
         list.into_iter()
             .filter(|(_, same, ..)| !same)
@@ -135,7 +174,15 @@ impl Spec {
         let null = || Box::new(wasi::OutputBuffer::default());
         let interrupt = wasi::Interrupt::new()?;
         let host = wasi::Host { stdin: wasi::Stdin::Null, stdout: null(), stderr: null(), interrupt };
-        let wasi = wasi::Wasi::new(self.wasi_config([0; 32]), host)?;
+        let mut config = self.wasi_config([0; 32]);
+        for disk in &mut config.disks {
+            // Only looked at: filling it takes its time.
+            if let Some(source) = disk.source.take() {
+                let explain = || format!("`{}`, of which a disk is filled", source.display());
+                std::fs::File::open(&source).with_context(explain)?;
+            }
+        }
+        let wasi = wasi::Wasi::new(config, host)?;
         Instance::new(module, Some(wasi), functions, &self.call.0, self.call.1.clone()).map(drop)
     }
 
@@ -146,14 +193,30 @@ impl Spec {
             guest: dir.guest.clone(),
             read_only: dir.read_only,
         };
+        let disk = |disk: &SpecDisk| wasi::DiskConfig {
+            guest: disk.guest.clone(),
+            source: disk.source.clone().map(Into::into),
+            limit: disk.limit,
+        };
         wasi::Config {
             args: std::iter::once(self.program.clone()).chain(self.args.iter().cloned()).collect(),
             env: self.env.clone(),
             dirs: self.dirs.iter().map(preopen).collect(),
-            clock: wasi::ClockMode::default(),
+            disks: self.disks.iter().map(disk).collect(),
+            scratch: None,
+            clock: self.clock,
+            hash_inputs: false,
             seed: Some(seed),
         }
     }
+}
+
+fn shown_disks(disks: &[SpecDisk]) -> String {
+    let shown = |d: &SpecDisk| match &d.source {
+        Some(source) => format!("{}={source} of {} bytes", d.guest, d.limit),
+        None => format!("{} of {} bytes", d.guest, d.limit),
+    };
+    format!("{:?}", disks.iter().map(shown).collect::<Vec<_>>())
 }
 
 /// A call in words: `fib(24)`.
@@ -192,9 +255,21 @@ mod tests {
             dirs: vec![SpecDir { host: "/h".into(), guest: "/g".into(), read_only: true }],
             call: ("fib".into(), vec![Value::I32(7)]),
             seed: Some([1; 32]),
+            clock: ClockMode::Fixed { realtime: 7 },
+            disks: vec![SpecDisk { guest: "/w".into(), source: None, limit: 1 }],
         };
         let found = one.differences(&other).join("\n");
-        for what in ["module", "program", "arguments", "environment", "directories", "function", "seed"] {
+        for what in [
+            "module",
+            "program",
+            "arguments",
+            "environment",
+            "directories",
+            "function",
+            "seed",
+            "clock",
+            "disks",
+        ] {
             assert!(found.contains(&format!("{what}: it has")), "{what} in {found}");
         }
         assert!(found.contains("/h::/g:ro") && found.contains("fib(7)") && !found.contains("secret"));

@@ -1,13 +1,14 @@
 //! Removing what no job needs.
 //!
 //! A job that has not ended needs the snapshot that it began with and all since; one that has ended needs its
-//! output. Snapshots of earlier beginnings are needed by nobody.
+//! output and its private disks. Snapshots of earlier beginnings are needed by nobody.
 
 use std::collections::HashSet;
 
 use anyhow::Result;
 
 use super::Jobs;
+use super::disks::FinalDisk;
 use super::log::{Event, Printed};
 use crate::digest::{ChunkId, ModuleId, SnapshotId};
 use crate::snapshot::Walk;
@@ -32,6 +33,7 @@ struct Live {
     modules: HashSet<ModuleId>,
     snapshots: HashSet<SnapshotId>,
     outputs: Vec<Printed>,
+    disks: Vec<FinalDisk>,
 }
 
 impl Jobs {
@@ -89,6 +91,7 @@ impl Jobs {
                 }
             }
             live.outputs.extend(done.map(|done| done.output.clone()));
+            live.disks.extend(done.into_iter().flat_map(|done| done.disks.clone()));
         }
         Ok(live)
     }
@@ -113,6 +116,9 @@ impl Jobs {
         }
         for stream in live.outputs.iter().flat_map(|output| output.streams) {
             walk.tree(stream.root, stream.kept, &mut fetch, &mut visit)?;
+        }
+        for (len, root) in live.disks.iter().flat_map(|disk| [disk.data, disk.meta]) {
+            walk.tree(root, len, &mut fetch, &mut visit)?;
         }
         Ok(chunks)
     }

@@ -23,7 +23,7 @@ pub struct MemoryTrees(pub(super) Vec<Tree>);
 type FunctionIndexes = HashMap<usize, u32>;
 
 impl Instance {
-    /// The state of the paused guest, without blobs. Chunks of its memories that `trees` did not have are
+    /// The state of the paused guest, with the blobs of its private disks. Chunks of its memories that `trees` did not have are
     /// given to `emit`; if they cannot all be stored, drop `trees`.
     ///
     /// # Errors
@@ -31,12 +31,21 @@ impl Instance {
     pub fn capture(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<State> {
         ensure!(self.stage != Stage::Over, "the guest has ended: there is nothing to capture");
         let mut state = self.capture_without_memory()?;
+        if trees.0.is_empty()
+            && let Some(wasi) = self.wasi()
+        {
+            // Who knows nothing of the memories knows nothing of the disks either.
+            wasi.forget_stored();
+        }
         trees.0.resize_with(self.module.meta.memories as usize, Tree::new);
         for (index, tree) in trees.0.iter_mut().enumerate() {
             let memory = self.memory(index as u32)?;
             let bytes = memory.data(&self.store);
             let root = tree.update(bytes, Dirty::All, emit)?;
             state.memories.push(Memory { len: bytes.len() as u64, root });
+        }
+        if let Some(wasi) = self.wasi() {
+            state.blobs = wasi.capture_disks(emit)?;
         }
         Ok(state)
     }

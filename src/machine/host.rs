@@ -73,6 +73,8 @@ pub(super) struct Host {
     pub(super) swap_fuel: Option<TypedFunc<i64, i64>>,
     /// What was left when a host function suspended the guest.
     pub(super) held_fuel: Option<i64>,
+    /// Fuel that the guest will have consumed when what it was given is spent.
+    pub(super) fuel_end: u64,
     /// No guest may become what no snapshot may hold.
     pub(super) limits: wasmtime::StoreLimits,
 }
@@ -97,11 +99,25 @@ fn suspend(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// Tells WASI how much fuel the guest has consumed up to this call.
+fn tell_fuel(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
+    let swap = caller.data().swap_fuel.clone().expect("set when the instance was made");
+    let left = swap.call(&mut *caller, 0)?;
+    swap.call(&mut *caller, left)?;
+    let host = caller.data_mut();
+    let consumed = host.fuel_end.saturating_add_signed(left.saturating_neg());
+    host.wasi.as_mut().expect("linked only with WASI").set_fuel(consumed);
+    Ok(())
+}
+
 macro_rules! link_all {
     ($($name:ident($($arg:ident: $kind:ty),*);)*) => {
         fn link_wasi(linker: &mut Linker<Host>) -> Result<()> {
             $(linker.func_wrap(wasi::MODULE, stringify!($name),
                 |mut caller: Caller<'_, Host>, $($arg: $kind),*| -> wasmtime::Result<u32> {
+                    if caller.data().wasi.as_ref().is_some_and(Wasi::follows_fuel) {
+                        tell_fuel(&mut caller)?;
+                    }
                     let memory = caller.data().memory;
                     let (bytes, host) = match memory {
                         Some(memory) => memory.data_and_store_mut(&mut caller),

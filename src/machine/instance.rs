@@ -144,7 +144,8 @@ impl Instance {
     ) -> Result<Self> {
         check_call(module, &call)?;
         let linker = linker(module, functions, wasi.is_some())?;
-        let host = Host { wasi, memory: None, swap_fuel: None, held_fuel: None, limits: limits() };
+        let host =
+            Host { wasi, memory: None, swap_fuel: None, held_fuel: None, fuel_end: 0, limits: limits() };
         let mut store = Store::new(&module.engine.inner, host);
         store.limiter(|host| &mut host.limits);
         let inner =
@@ -211,6 +212,9 @@ impl Instance {
     }
 
     fn run_here(&mut self, until: &Until) -> Result<Slice> {
+        if let Some(wasi) = &self.store.data().wasi {
+            wasi.interrupt().set_deadline(until.deadline);
+        }
         loop {
             let asked = until.request.as_ref().is_some_and(|r| r.load(Ordering::SeqCst))
                 || until.deadline.is_some_and(|d| Instant::now() >= d);
@@ -266,6 +270,7 @@ impl Instance {
     /// Gives the guest so much fuel and lets it run until that is spent, or it ends.
     fn enter(&mut self, grant: u64) -> Result<Entered> {
         let granted = i64::try_from(grant).context("fuel")?;
+        self.store.data_mut().fuel_end = self.consumed + grant;
         let (func, args) = match self.stage {
             Stage::Before => {
                 self.controls.begin.call(&mut self.store, granted)?;

@@ -23,4 +23,7 @@ pub use encode::{FORMAT, MAGIC, encode};
 pub use error::SnapshotError;
 pub use identity::{Difference, IdentityMismatch};
 pub use state::{Blob, Call, Exn, Frame, FrameKind, Identity, Memory, Section, State, Table, Value};
-pub use tree::{Dirty, Emit, FANOUT, Kind, NODE, PAGE, Tree, TreeError, Walk, check_chunk, pages};
+pub use tree::{
+    Dirty, Emit, FANOUT, Fetch, Kind, NODE, PAGE, ReadPages, Tree, TreeError, Walk, check_chunk, pages,
+    read_range,
+};

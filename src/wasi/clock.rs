@@ -18,7 +18,7 @@ const CPUTIME: [u32; 2] = [2, 3];
 const LOOK: u64 = 1000;
 
 /// Which time the guest is given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClockMode {
     /// The host's.
     #[default]
@@ -26,6 +26,13 @@ pub enum ClockMode {
     /// One that depends on the guest alone: a look takes 1 us, a wait takes its length, and nothing else
     /// takes any time. Waits for time do not wait.
     Fixed {
+        /// Wall time at the start, in ns since 1970.
+        realtime: u64,
+    },
+    /// One that follows the fuel that the guest has consumed, a unit being 1 ns: its own speed does not
+    /// depend on the machine's, and a run is a function of its inputs. A wait takes its length in guest's
+    /// time, and none of the host's.
+    Virtual {
         /// Wall time at the start, in ns since 1970.
         realtime: u64,
     },
@@ -47,6 +54,13 @@ pub enum ClockState {
         /// The guest's monotonic time in ns.
         monotonic: u64,
     },
+    /// Clocks that follow the fuel.
+    Virtual {
+        /// Wall time at the start, in ns since 1970.
+        realtime: u64,
+        /// What the guest has waited, in ns.
+        waited: u64,
+    },
 }
 
 /// The guest's clocks. The monotonic one is 0 when the guest begins, and stands while it is not running.
@@ -55,6 +69,8 @@ pub(super) struct Clock {
     /// As it was at `since`.
     state: ClockState,
     since: Instant,
+    /// Fuel that the guest has consumed; kept up to date for virtual clocks only.
+    fuel: u64,
 }
 
 impl Clock {
@@ -63,12 +79,13 @@ impl Clock {
         Self::restore(match mode {
             ClockMode::Host => ClockState::Host { monotonic: None },
             ClockMode::Fixed { realtime } => ClockState::Fixed { realtime, monotonic: 0 },
+            ClockMode::Virtual { realtime } => ClockState::Virtual { realtime, waited: 0 },
         })
     }
 
     /// A clock that goes on.
     pub fn restore(state: ClockState) -> Self {
-        Self { state, since: Instant::now() }
+        Self { state, since: Instant::now(), fuel: 0 }
     }
 
     /// What has to be saved.
@@ -79,12 +96,30 @@ impl Clock {
         }
     }
 
-    /// The guest looks at a clock, or begins to wait.
+    /// The guest looks at the monotonic clock, or begins to wait.
     pub fn look(&mut self) {
         match &mut self.state {
             ClockState::Host { monotonic } => drop(monotonic.get_or_insert(0)),
             ClockState::Fixed { monotonic, .. } => *monotonic = monotonic.saturating_add(LOOK),
+            ClockState::Virtual { .. } => {}
         }
+    }
+
+    /// The guest looks at the wall clock. The host's is nothing that a resume would have to go on with.
+    fn look_at_wall(&mut self) {
+        if !matches!(self.state, ClockState::Host { .. }) {
+            self.look();
+        }
+    }
+
+    /// The clock follows the fuel.
+    pub fn is_virtual(&self) -> bool {
+        matches!(self.state, ClockState::Virtual { .. })
+    }
+
+    /// Tells how much fuel the guest has consumed.
+    pub fn set_fuel(&mut self, fuel: u64) {
+        self.fuel = fuel;
     }
 
     /// Guest's monotonic time in ns.
@@ -95,6 +130,7 @@ impl Clock {
                 monotonic.unwrap_or(0).saturating_add(elapsed)
             }
             ClockState::Fixed { monotonic, .. } => monotonic,
+            ClockState::Virtual { waited, .. } => self.fuel.saturating_add(waited),
         }
     }
 
@@ -102,16 +138,18 @@ impl Clock {
     pub fn realtime(&self) -> u64 {
         match self.state {
             ClockState::Host { .. } => to_nanos(clock_gettime(ClockId::Realtime)),
-            ClockState::Fixed { realtime, monotonic } => realtime.saturating_add(monotonic),
+            ClockState::Fixed { realtime, .. } | ClockState::Virtual { realtime, .. } => {
+                realtime.saturating_add(self.monotonic())
+            }
         }
     }
 
-    /// Lets so many ns pass without waiting, if the clock is a fixed one; tells whether it is.
+    /// Lets so many ns pass without waiting, unless the clock is the host's; tells whether it did.
     pub fn pass(&mut self, nanos: u64) -> bool {
         match &mut self.state {
             ClockState::Host { .. } => false,
-            ClockState::Fixed { monotonic, .. } => {
-                *monotonic = monotonic.saturating_add(nanos);
+            ClockState::Fixed { monotonic: time, .. } | ClockState::Virtual { waited: time, .. } => {
+                *time = time.saturating_add(nanos);
                 true
             }
         }
@@ -121,6 +159,7 @@ impl Clock {
         match self.state {
             ClockState::Host { .. } => to_nanos(clock_getres(id)),
             ClockState::Fixed { .. } => LOOK,
+            ClockState::Virtual { .. } => 1,
         }
     }
 }
@@ -153,8 +192,10 @@ impl Wasi {
     ) -> Result<Errno, Stop> {
         done(|| {
             let value = match id {
-                // Wall time is nothing that a resume would have to go on with.
-                REALTIME => self.clock.realtime(),
+                REALTIME => {
+                    self.clock.look_at_wall();
+                    self.clock.realtime()
+                }
                 MONOTONIC => {
                     self.clock.look();
                     self.clock.monotonic()

@@ -1,10 +1,13 @@
 //! What the guest is given at its start: arguments, environment, directories, clocks, chance.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use anyhow::{Result, ensure};
 
-use super::clock::ClockMode;
+use super::{
+    clock::ClockMode,
+    disks::{DISKS_MAX, DiskConfig},
+};
 
 /// Most bytes of arguments, and of environment, that a guest can be given.
 const STRINGS_LEN_MAX: usize = 16 << 20;
@@ -20,8 +23,15 @@ pub struct Config {
     pub env: Vec<(String, String)>,
     /// Host directories, in the order of their descriptors (the first is 3).
     pub dirs: Vec<Preopen>,
+    /// Private disks, whose descriptors come after those of `dirs`.
+    pub disks: Vec<DiskConfig>,
+    /// Directory for the private disks while they are in use; the system's for temporary files unless told.
+    pub scratch: Option<PathBuf>,
     /// Which time it is given.
     pub clock: ClockMode,
+    /// Hash the files of read-only directories that the guest opens, so that a resume can tell their contents
+    /// from others by more than size and time.
+    pub hash_inputs: bool,
     /// Seed of `random_get`; unless given, the system's generator is asked for one.
     pub seed: Option<[u8; 32]>,
 }
@@ -55,11 +65,18 @@ impl Config {
         ensure!(args <= STRINGS_LEN_MAX, "the arguments take {args} bytes; the limit is {STRINGS_LEN_MAX}");
         ensure!(env <= STRINGS_LEN_MAX, "the environment takes {env} bytes; the limit is {STRINGS_LEN_MAX}");
         ensure!(self.dirs.len() <= PREOPENS_MAX, "more than {PREOPENS_MAX} directories");
-        for dir in &self.dirs {
+        ensure!(self.disks.len() <= DISKS_MAX, "more than {DISKS_MAX} private disks");
+        let mut names = HashSet::new();
+        let disks = self.disks.iter().map(|disk| (&disk.guest, true));
+        for (name, is_disk) in self.dirs.iter().map(|dir| (&dir.guest, false)).chain(disks) {
             ensure!(
-                !dir.guest.is_empty() && !dir.guest.contains('\0'),
+                !name.is_empty() && !name.contains('\0'),
                 "`{}` cannot be the guest's name of a directory",
-                dir.guest.escape_debug()
+                name.escape_debug()
+            );
+            ensure!(
+                names.insert(name) || !is_disk,
+                "there is another directory with the name of the disk `{name}`"
             );
         }
         Ok(())

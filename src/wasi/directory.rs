@@ -4,7 +4,7 @@ use super::{
     Wasi,
     errno::{Errno, Outcome, Stop, done},
     fdtable::OpenDirectory,
-    host, memory,
+    memory,
     types::{self, DIRENT_LEN, Filetype},
 };
 
@@ -35,9 +35,9 @@ impl Wasi {
 fn read_directory(open: &mut OpenDirectory, out: &mut [u8], cookie: u64) -> Outcome<u32> {
     let listing = match &mut open.listing {
         Some(listing) if cookie != 0 => listing,
-        other => other.insert(host::list(&open.dir)?),
+        other => other.insert(open.dir.list()?),
     };
-    let own_ino = host::attributes(&*open.dir)?.ino;
+    let own_ino = open.dir.attributes()?.ino;
     let dots = [".", ".."].into_iter().map(|name| (name, own_ino, Filetype::Directory));
     let entries = dots.chain(listing.iter().map(|entry| (entry.name.as_str(), entry.ino, entry.kind)));
     let mut used = 0;

@@ -1,13 +1,14 @@
 //! Functions about a descriptor itself, not its content.
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, futimens};
+use rustix::fs::Advice;
 
 use super::{
     Wasi,
     errno::{Errno, Stop, done},
     fdtable::Open,
-    host, memory,
-    types::{self, Filetype, fdflags, fstflags, rights},
+    host::Times,
+    memory,
+    types::{self, Filetype, fdflags, rights},
 };
 
 impl Wasi {
@@ -30,7 +31,7 @@ impl Wasi {
                 5 => Advice::NoReuse,
                 _ => return Err(Errno::Inval.into()),
             };
-            Ok(fadvise(&self.fds.file(fd)?.file, offset, std::num::NonZeroU64::new(len), advice)?)
+            self.fds.file(fd)?.file.advise(offset, len, advice)
         })
     }
 
@@ -41,25 +42,27 @@ impl Wasi {
             if open.read_only {
                 return Err(Errno::Perm.into());
             }
-            fallocate(&open.file, FallocateFlags::empty(), offset, len)?;
-            open.written.note_size(host::attributes(&open.file)?.size);
-            Ok(())
+            open.file.allocate(offset, len, &self.clock)
         })
     }
 
     /// Closes a descriptor.
     pub fn fd_close(&mut self, _mem: &mut [u8], fd: u32) -> Result<Errno, Stop> {
-        done(|| Ok(self.fds.remove(fd).map(drop)?))
+        done(|| {
+            let open = self.fds.remove(fd)?;
+            self.note_closed(open);
+            Ok(())
+        })
     }
 
     /// Waits until a file's data is on its disk.
     pub fn fd_datasync(&mut self, _mem: &mut [u8], fd: u32) -> Result<Errno, Stop> {
-        done(|| Ok(self.fds.file(fd)?.file.sync_data()?))
+        done(|| self.fds.file(fd)?.file.sync(true))
     }
 
     /// Waits until a file's data and attributes are on its disk.
     pub fn fd_sync(&mut self, _mem: &mut [u8], fd: u32) -> Result<Errno, Stop> {
-        done(|| Ok(self.fds.file(fd)?.file.sync_all()?))
+        done(|| self.fds.file(fd)?.file.sync(false))
     }
 
     /// Type, flags and rights of a descriptor.
@@ -143,8 +146,8 @@ impl Wasi {
                 Open::Stream(stream) => {
                     types::stream_filestat(stream_type(self.streams.is_terminal(*stream)))
                 }
-                Open::Directory(dir) => host::attributes(&*dir.dir)?.filestat(),
-                Open::File(file) => host::attributes(&file.file)?.filestat(),
+                Open::Directory(open) => open.dir.attributes()?.filestat(),
+                Open::File(open) => open.file.attributes()?.filestat(),
             };
             Ok(memory::write(mem, stat, &bytes)?)
         })
@@ -157,9 +160,7 @@ impl Wasi {
             if open.read_only {
                 return Err(Errno::Perm.into());
             }
-            open.file.set_len(size)?;
-            open.written.note_size(size);
-            Ok(())
+            open.file.set_len(size, &self.clock)
         })
     }
 
@@ -173,13 +174,13 @@ impl Wasi {
         flags: u32,
     ) -> Result<Errno, Stop> {
         done(|| {
-            let times = host::times(atim, mtim, types::flags(flags, fstflags::ALL)?)?;
+            let times = Times::new(atim, mtim, flags)?;
             match self.fds.get(fd)? {
                 Open::Stream(_) => Err(Errno::Badf.into()),
                 Open::Directory(dir) if dir.read_only => Err(Errno::Perm.into()),
                 Open::File(file) if file.read_only => Err(Errno::Perm.into()),
-                Open::Directory(dir) => Ok(futimens(&*dir.dir, &times)?),
-                Open::File(file) => Ok(futimens(&file.file, &times)?),
+                Open::Directory(open) => open.dir.set_times(times, &self.clock),
+                Open::File(open) => open.file.set_times(times, &self.clock),
             }
         })
     }
@@ -188,7 +189,7 @@ impl Wasi {
     pub fn fd_prestat_get(&mut self, mem: &mut [u8], fd: u32, stat: u32) -> Result<Errno, Stop> {
         done(|| match self.fds.get(fd)? {
             Open::Directory(dir) if dir.preopen => {
-                let name = &self.roots[dir.place.root as usize].guest;
+                let name = self.name_of(&dir.dir);
                 let len = u32::try_from(name.len()).map_err(|_| Errno::Overflow)?;
                 Ok(memory::write_u64(mem, stat, u64::from(len) << 32)?)
             }
@@ -206,7 +207,7 @@ impl Wasi {
     ) -> Result<Errno, Stop> {
         done(|| match self.fds.get(fd)? {
             Open::Directory(dir) if dir.preopen => {
-                let name = &self.roots[dir.place.root as usize].guest;
+                let name = self.name_of(&dir.dir);
                 if name.len() > path_len as usize {
                     return Err(Errno::Nametoolong.into());
                 }
@@ -218,7 +219,18 @@ impl Wasi {
 
     /// Gives a descriptor the number of another, which is closed.
     pub fn fd_renumber(&mut self, _mem: &mut [u8], from: u32, to: u32) -> Result<Errno, Stop> {
-        done(|| Ok(self.fds.renumber(from, to)?))
+        done(|| {
+            if let Some(replaced) = self.fds.renumber(from, to)? {
+                self.note_closed(replaced);
+            }
+            Ok(())
+        })
+    }
+
+    fn note_closed(&mut self, open: Open) {
+        if let Open::File(file) = open {
+            self.appended.closed(&file);
+        }
     }
 
     /// Moves a file's offset; writes the new one.
@@ -236,7 +248,7 @@ impl Wasi {
             let base = match whence {
                 0 => 0,
                 1 => open.position,
-                2 => host::attributes(&open.file)?.size,
+                2 => open.file.size()?,
                 _ => return Err(Errno::Inval.into()),
             };
             open.position = base.checked_add_signed(offset).ok_or(Errno::Inval)?;

@@ -1,12 +1,11 @@
 //! The table of open descriptors.
 
-use std::{collections::BTreeSet, fs::File, sync::Arc};
-
-use cap_std::fs::Dir;
+use std::collections::BTreeSet;
 
 use super::{
     errno::Errno,
-    state::{Access, Listed, Place, Written},
+    handle::{DirHandle, FileHandle},
+    state::{Access, Listed},
     stdio::Stream,
     types::Filetype,
 };
@@ -25,8 +24,7 @@ pub(super) enum Open {
 /// An open directory.
 #[derive(Debug)]
 pub(super) struct OpenDirectory {
-    pub dir: Arc<Dir>,
-    pub place: Place,
+    pub dir: DirHandle,
     /// The guest finds it by `fd_prestat_get`.
     pub preopen: bool,
     pub read_only: bool,
@@ -34,16 +32,14 @@ pub(super) struct OpenDirectory {
     pub listing: Option<Vec<Listed>>,
 }
 
-/// An open file. Its offset is ours, the host's is never used.
+/// An open file.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    pub file: File,
-    pub place: Place,
+    pub file: FileHandle,
     pub kind: Filetype,
     pub read_only: bool,
     pub access: Access,
     pub position: u64,
-    pub written: Written,
 }
 
 /// Descriptors by number. Numbers are given out as the reference does: the highest of those that were
@@ -128,14 +124,15 @@ impl FdTable {
         Ok(open)
     }
 
-    /// Gives descriptor `from` the number `to`, closing what was there.
-    pub fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
+    /// Gives descriptor `from` the number `to`; gives what was there, which is to be closed.
+    pub fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Open>, Errno> {
         self.get(from)?;
         self.get(to)?;
-        if from != to {
-            self.slots[to as usize] = Some(self.remove(from)?);
+        if from == to {
+            return Ok(None);
         }
-        Ok(())
+        let moved = self.remove(from)?;
+        Ok(self.slots[to as usize].replace(moved))
     }
 
     /// The open descriptors, by ascending number.
@@ -178,7 +175,7 @@ mod tests {
         assert_eq!(table.remove(4).err(), Some(Errno::Badf));
         assert_eq!(table.push(stream()), Ok(4));
         table.renumber(5, 0).unwrap();
-        assert_eq!(table.renumber(5, 0), Err(Errno::Badf));
+        assert_eq!(table.renumber(5, 0).err(), Some(Errno::Badf));
         assert_eq!(table.push(stream()), Ok(5));
         assert_eq!(table.push(stream()), Ok(2));
         assert_eq!(table.push(stream()), Ok(6));

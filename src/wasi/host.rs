@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps, UTIME_NOW, UTIME
 use super::{
     errno::Errno,
     state::Listed,
-    types::{Attributes, fstflags},
+    types::{self, Attributes, fstflags},
 };
 
 /// How to open something.
@@ -80,6 +80,13 @@ pub(super) fn attributes(open: impl AsFd) -> rustix::io::Result<Attributes> {
     Ok(fstat(open)?.into())
 }
 
+/// When an open file was made, in ns since 1970; 0 if the file system does not say.
+pub(super) fn born(file: &File) -> u64 {
+    let made = file.metadata().and_then(|meta| meta.created()).ok();
+    let since_1970 = made.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since_1970.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0)
+}
+
 /// Attributes of what is at a path inside `dir`.
 pub(super) fn attributes_at(dir: &Dir, path: &str, follow: bool) -> io::Result<Attributes> {
     Ok(if follow { dir.metadata(path)? } else { dir.symlink_metadata(path)? }.into())
@@ -119,38 +126,65 @@ fn type_of(dir: &Dir, name: &CStr) -> rustix::io::Result<FileType> {
     Ok(FileType::from_raw_mode(stat.st_mode))
 }
 
-/// New times of a file, from what the guest gave.
-///
-/// # Errors
-/// `Inval` if a time is to be both now and another.
-pub(super) fn times(atim: u64, mtim: u64, flags: u32) -> Result<Timestamps, Errno> {
-    let time = |nanos: u64, set: u32, now: u32| match (flags & set != 0, flags & now != 0) {
-        (true, true) => Err(Errno::Inval),
-        (true, false) => {
-            Ok(Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ })
-        }
-        (false, true) => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }),
-        (false, false) => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }),
-    };
-    Ok(Timestamps {
-        last_access: time(atim, fstflags::ATIM, fstflags::ATIM_NOW)?,
-        last_modification: time(mtim, fstflags::MTIM, fstflags::MTIM_NOW)?,
-    })
+/// A time that a file is to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Time {
+    Now,
+    /// In ns since 1970.
+    At(u64),
+}
+
+/// New times of a file; none: it stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub access: Option<Time>,
+    pub modification: Option<Time>,
+}
+
+impl Times {
+    /// New times from what the guest gave.
+    ///
+    /// # Errors
+    /// `Inval` if a time is to be both now and another.
+    pub fn new(atim: u64, mtim: u64, flags: u32) -> Result<Self, Errno> {
+        let flags = types::flags(flags, fstflags::ALL)?;
+        let time = |nanos: u64, set: u32, now: u32| match (flags & set != 0, flags & now != 0) {
+            (true, true) => Err(Errno::Inval),
+            (true, false) => Ok(Some(Time::At(nanos))),
+            (false, true) => Ok(Some(Time::Now)),
+            (false, false) => Ok(None),
+        };
+        Ok(Self {
+            access: time(atim, fstflags::ATIM, fstflags::ATIM_NOW)?,
+            modification: time(mtim, fstflags::MTIM, fstflags::MTIM_NOW)?,
+        })
+    }
+
+    /// For `futimens`.
+    pub fn timestamps(self) -> Timestamps {
+        let time = |time| match time {
+            Some(Time::At(nanos)) => {
+                Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ }
+            }
+            Some(Time::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+            None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        };
+        Timestamps { last_access: time(self.access), last_modification: time(self.modification) }
+    }
 }
 
 /// Sets the times of what is at a path inside `dir`.
-pub(super) fn set_times(dir: &Dir, path: &str, times: &Timestamps, follow: bool) -> io::Result<()> {
+pub(super) fn set_times(dir: &Dir, path: &str, times: Times, follow: bool) -> io::Result<()> {
     use cap_fs_ext::SystemTimeSpec;
     use cap_std::time::{Duration, SystemTime};
-    let spec = |time: &Timespec| match time.tv_nsec {
-        UTIME_OMIT => None,
-        UTIME_NOW => Some(SystemTimeSpec::SymbolicNow),
-        nanos => {
-            let since = Duration::new(time.tv_sec as u64, nanos as u32);
-            Some(SystemTimeSpec::Absolute(SystemTime::from_std(std::time::UNIX_EPOCH + since)))
+    let spec = |time| match time {
+        Time::Now => SystemTimeSpec::SymbolicNow,
+        Time::At(nanos) => {
+            let since = Duration::from_nanos(nanos);
+            SystemTimeSpec::Absolute(SystemTime::from_std(std::time::UNIX_EPOCH + since))
         }
     };
-    let (atime, mtime) = (spec(&times.last_access), spec(&times.last_modification));
+    let (atime, mtime) = (times.access.map(spec), times.modification.map(spec));
     if follow { dir.set_times(path, atime, mtime) } else { dir.set_symlink_times(path, atime, mtime) }
 }
 
@@ -167,6 +201,25 @@ pub(super) fn path_of(root: &Dir, open: &impl AsFd) -> Option<String> {
     };
     let (root, open) = (link(root.as_fd())?, link(open.as_fd())?);
     Some(open.strip_prefix(root).ok()?.to_str()?.to_string())
+}
+
+/// An empty file without a name in a directory, gone when it is closed.
+pub(super) fn scratch(dir: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    #[cfg(target_os = "linux")]
+    match rustix::fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => return Ok(file.into()),
+        // Not every file system has such files.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+    let path = dir.join(format!("scratch-{:016x}", u64::from_le_bytes(random)));
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
+    std::fs::remove_file(&path)?;
+    Ok(file.into())
 }
 
 /// The first `size` bytes of an open file, however it was opened.

@@ -4,9 +4,10 @@ use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, BorrowedFd},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 /// A request that a waiting call stop waiting. Clones share the request.
@@ -18,6 +19,8 @@ pub struct Interrupt(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     requested: AtomicBool,
+    /// When waiting calls stop waiting by themselves.
+    deadline: Mutex<Option<Instant>>,
     wake: PipeWriter,
     woken: PipeReader,
 }
@@ -32,7 +35,12 @@ impl Interrupt {
         // Neither end may ever block: a full pipe wakes just as well.
         rustix::io::ioctl_fionbio(&woken, true)?;
         rustix::io::ioctl_fionbio(&wake, true)?;
-        Ok(Self(Arc::new(Shared { requested: AtomicBool::new(false), wake, woken })))
+        Ok(Self(Arc::new(Shared {
+            requested: AtomicBool::new(false),
+            deadline: Mutex::default(),
+            wake,
+            woken,
+        })))
     }
 
     /// Asks a waiting call, or the next one that would wait, to suspend. Allocates nothing and takes
@@ -56,9 +64,20 @@ impl Interrupt {
         while matches!((&self.0.woken).read(&mut drained), Ok(n) if n == drained.len()) {}
     }
 
-    /// A request was made and not taken back.
+    /// From this time on waiting calls suspend, as if it had been requested then.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        *self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+
+    /// A request was made and not taken back, or it is the time.
     pub fn is_requested(&self) -> bool {
-        self.0.requested.load(Ordering::SeqCst)
+        self.0.requested.load(Ordering::SeqCst) || self.left().is_some_and(|left| left.is_zero())
+    }
+
+    /// How long a call may wait.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let deadline = *self.0.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.map(|time| time.saturating_duration_since(Instant::now()))
     }
 
     /// Becomes readable when a request is made.

@@ -1,17 +1,10 @@
-//! Reading and writing: straight between the guest's memory and the host, without a copy.
-
-use std::{
-    fs::File,
-    io::{IoSlice, IoSliceMut},
-};
-
-use rustix::io::{pread, preadv, pwrite, pwritev, retry_on_intr};
+//! Reading and writing.
 
 use super::{
     Wasi,
+    clock::Clock,
     errno::{Errno, Outcome, Stop, done},
     fdtable::{Open, OpenFile},
-    host,
     memory::{self, BUFFERS_MAX, Buffers},
     stdio::Stream,
 };
@@ -83,7 +76,7 @@ impl Wasi {
             let buffers = Buffers::read(mem, iovs, iovs_len)?;
             let n = match self.fds.get_mut(fd)? {
                 Open::File(open) => {
-                    let (n, end) = write_at(open, mem, &buffers, open.position)?;
+                    let (n, end) = write_at(open, mem, &buffers, open.position, &self.clock)?;
                     open.position = end;
                     n
                 }
@@ -114,7 +107,7 @@ impl Wasi {
             memory::check(mem, nwritten, 1, 4)?;
             let buffers = Buffers::read(mem, iovs, iovs_len)?;
             let n = match self.fds.get_mut(fd)? {
-                Open::File(open) => write_at(open, mem, &buffers, offset)?.0,
+                Open::File(open) => write_at(open, mem, &buffers, offset, &self.clock)?.0,
                 Open::Stream(Stream::Stdin) | Open::Directory(_) => return Err(Errno::Badf.into()),
                 Open::Stream(_) => return Err(Errno::Spipe.into()),
             };
@@ -134,71 +127,23 @@ fn read_at(open: &OpenFile, mem: &mut [u8], buffers: &Buffers, offset: u64) -> O
     if !open.access.readable {
         return Err(Errno::Badf.into());
     }
-    let file = &open.file;
-    if let [first, second] = *buffers.list()
-        && let Some((first, second)) = memory::two_mut(mem, first, second)
-    {
-        let mut slices = [IoSliceMut::new(first), IoSliceMut::new(second)];
-        return Ok(retry_on_intr(|| preadv(file, &mut slices, offset))? as u32);
-    }
-    let mut total = 0u32;
-    for (at, len) in buffers.list() {
-        let Some(end) = total.checked_add(*len) else { break };
-        let from = offset.saturating_add(u64::from(total));
-        let buffer = memory::bytes_mut(mem, *at, *len)?;
-        match retry_on_intr(|| pread(file, &mut *buffer, from)) {
-            Ok(n) => total += n as u32,
-            // What was read before the error counts; the next call meets the error again.
-            Err(_) if total > 0 => break,
-            Err(e) => return Err(e.into()),
-        }
-        if total < end {
-            break;
-        }
-    }
-    Ok(total)
+    open.file.read(mem, buffers, offset)
 }
 
 /// Writes the buffers at `offset`, or at the end for a file that is appended to; gives the number of
 /// bytes, and the offset after them.
-fn write_at(open: &mut OpenFile, mem: &[u8], buffers: &Buffers, offset: u64) -> Outcome<(u32, u64)> {
+fn write_at(
+    open: &mut OpenFile,
+    mem: &[u8],
+    buffers: &Buffers,
+    offset: u64,
+    clock: &Clock,
+) -> Outcome<(u32, u64)> {
     if !open.access.append {
         check_offset(offset)?;
     }
     if !open.access.writable {
         return Err(Errno::Badf.into());
     }
-    if open.written.end.is_none() {
-        open.written.end = Some(host::attributes(&open.file)?.size);
-    }
-    let mut slices = [IoSlice::new(&[]); BUFFERS_MAX];
-    for (slice, (at, len)) in slices.iter_mut().zip(buffers.list()) {
-        *slice = IoSlice::new(memory::bytes(mem, *at, *len)?);
-    }
-    let slices = &slices[..buffers.list().len()];
-    if open.access.append {
-        let n = append(&open.file, slices)? as u32;
-        let end = host::attributes(&open.file)?.size;
-        open.written.note(end.saturating_sub(u64::from(n)), u64::from(n));
-        return Ok((n, end));
-    }
-    let n = match slices {
-        [one] => retry_on_intr(|| pwrite(&open.file, one, offset))?,
-        many => retry_on_intr(|| pwritev(&open.file, many, offset))?,
-    };
-    open.written.note(offset, n as u64);
-    Ok((n as u32, offset.saturating_add(n as u64)))
-}
-
-#[cfg(target_os = "linux")]
-fn append(file: &File, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
-    use rustix::io::{ReadWriteFlags, pwritev2};
-    retry_on_intr(|| pwritev2(file, slices, 0, ReadWriteFlags::APPEND))
-}
-
-/// Without `RWF_APPEND`: other processes could write in between.
-#[cfg(not(target_os = "linux"))]
-fn append(file: &File, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
-    let end = host::attributes(file)?.size;
-    retry_on_intr(|| pwritev(file, slices, end))
+    open.file.write(mem, buffers, offset, open.access.append, clock)
 }

@@ -15,7 +15,9 @@
 //! | `fd` `io` `directory` `path` `poll` `clock` `random` `process` | the functions |
 //! | `errno` `types` `memory` | numbers and layouts of the standard; checked guest pointers |
 //! | `fdtable` | open descriptors, their state beside their handles |
-//! | `host` | host directories: the only file that gives the host a path |
+//! | `handle` | what is behind a descriptor: a file or directory of the host or of a private disk |
+//! | `host` `hostfile` | host directories: the only file that gives the host a path; open files of the host |
+//! | `inputs` `appended` | files of the host that were closed, and matter all the same at a resume |
 //! | `config` `stdio` `interrupt` | what the embedder gives |
 //! | `state` `save` `restore` | the state as a value and as bytes; taking it out and going on from it |
 //!
@@ -46,8 +48,13 @@
 //! restore says so. A file that was renamed while open is found under its new name, if that was before
 //! the snapshot.
 //!
+//! Of the files that are not open, these are remembered: those that were opened in read-only directories (up to
+//! 2^18) must be what they were, by size and time of change or, where asked for, by blake3
+//! ([`Problem::Input`]); those that the guest has appended to and closed (up to 4,096) are cut off to the length
+//! that they had.
+//!
 //! What the guest does to *names* after the snapshot is done twice: a file that it opened, wrote and
-//! closed is written again from its start, one that it appended to and closed gets the lines again, and
+//! closed is written again from its start, one that it first appended to since gets the lines again, and
 //! a rename that was already made fails with `Noent` the second time.
 //!
 //! - Standard output and error: bytes are counted ([`StreamState`]); [`Output`] decides what is done with
@@ -56,7 +63,7 @@
 //!   or terminal is gone, except for what the guest's memory holds of it.
 //! - Monotonic time goes on from where it was at the snapshot and stands still in between; it is not
 //!   part of the state until the guest has looked at it. Wall time is the host's. With
-//!   [`ClockMode::Fixed`] and a seed, a run is a function of its inputs alone.
+//!   [`ClockMode::Fixed`] or [`ClockMode::Virtual`] and a seed, a run is a function of its inputs alone.
 //! - Random numbers go on where they were.
 //! - A wait that was cut short goes on for the rest of its time.
 //!
@@ -79,14 +86,21 @@
 //!   that no snapshot holds.
 //! - `proc_exit` takes any code; the reference traps from 126 on.
 
+mod appended;
 mod clock;
 mod config;
 mod directory;
+pub mod disk;
+mod disknode;
+mod disks;
 mod errno;
 mod fd;
 mod fdtable;
 mod functions;
+mod handle;
 mod host;
+mod hostfile;
+mod inputs;
 mod interrupt;
 mod io;
 mod memory;
@@ -108,15 +122,23 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use anyhow::{Context, Result};
 use cap_std::fs::Dir;
 
+use appended::AppendedFiles;
 use clock::Clock;
+use disks::PrivateDisk;
 use fdtable::{FdTable, Open, OpenDirectory};
+use handle::{DirHandle, HostDir};
+use inputs::Inputs;
 use stdio::Streams;
 
+pub use appended::Appended;
 pub use clock::{ClockMode, ClockState};
 pub use config::{Config, Preopen};
+pub use disk::{Exported, Image, Item, Listing};
+pub use disks::{Contents, DISKS_MAX, DiskConfig, DiskState, blob_names, images};
 pub use errno::{Errno, Stop};
 pub(crate) use functions::wasi_functions;
 pub use functions::{FUNCTIONS, Function, MODULE, Param};
+pub use inputs::{Content, Input};
 pub use interrupt::Interrupt;
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
@@ -142,6 +164,9 @@ pub struct Wasi {
     random: Random,
     wait: Option<Wait>,
     exit_code: Option<u32>,
+    inputs: Inputs,
+    appended: AppendedFiles,
+    disks: Vec<PrivateDisk>,
 }
 
 /// A preopened directory with its handle, which stays when the guest closes its descriptor.
@@ -162,6 +187,12 @@ impl RootDir {
         let host = host.canonicalize().with_context(explain)?;
         Ok(Self { guest, host, read_only, dir })
     }
+
+    /// The directory itself, as number `index` of the guest's.
+    fn handle(&self, index: u32) -> DirHandle {
+        let place = Place { root: index, path: String::new() };
+        DirHandle::Host(HostDir { dir: self.dir.clone(), place })
+    }
 }
 
 impl Wasi {
@@ -178,13 +209,18 @@ impl Wasi {
         let roots = config.dirs.into_iter().map(RootDir::open).collect::<Result<Vec<_>>>()?;
         for (index, root) in (0..).zip(&roots) {
             let open = OpenDirectory {
-                dir: root.dir.clone(),
-                place: Place { root: index, path: String::new() },
+                dir: root.handle(index),
                 preopen: true,
                 read_only: root.read_only,
                 listing: None,
             };
             push(&mut fds, Open::Directory(open))?;
+        }
+        let (clock, mut disks) = (Clock::new(config.clock), vec![]);
+        for (index, disk) in config.disks.into_iter().enumerate() {
+            let disk = PrivateDisk::new(index, disk, config.scratch.as_deref(), &clock)?;
+            push(&mut fds, disk.preopened(index)?)?;
+            disks.push(disk);
         }
         Ok(Self {
             args: config.args,
@@ -192,10 +228,13 @@ impl Wasi {
             roots,
             fds,
             streams: Streams::new(StreamState::default(), host)?,
-            clock: Clock::new(config.clock),
+            clock,
             random: Random::new(config.seed)?,
             wait: None,
             exit_code: None,
+            inputs: Inputs::new(config.hash_inputs),
+            appended: AppendedFiles::default(),
+            disks,
         })
     }
 
@@ -204,9 +243,39 @@ impl Wasi {
         &self.streams.state
     }
 
+    /// The guest's name for the preopened directory that this one is in.
+    fn name_of(&self, dir: &DirHandle) -> &str {
+        match dir {
+            DirHandle::Host(HostDir { place, .. }) => {
+                self.roots.get(place.root as usize).map_or("", |root| &root.guest)
+            }
+            DirHandle::Disk(node) => self.disks.get(node.index as usize).map_or("", |disk| &disk.guest),
+        }
+    }
+
     /// The code that the guest gave to `proc_exit`.
     pub fn exit_code(&self) -> Option<u32> {
         self.exit_code
+    }
+
+    /// The guest was suspended while it waited for time or input: though it does not run, its time passes.
+    pub fn is_waiting(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// The guest's clocks follow its fuel: tell it by [`Wasi::set_fuel`] before each call.
+    pub fn follows_fuel(&self) -> bool {
+        self.clock.is_virtual()
+    }
+
+    /// Tells how much fuel the guest has consumed since it began.
+    pub fn set_fuel(&mut self, fuel: u64) {
+        self.clock.set_fuel(fuel);
+    }
+
+    /// Begins the random numbers anew with this seed: a copy of a guest is not to draw what the other draws.
+    pub fn reseed(&mut self, seed: [u8; 32]) {
+        self.random = Random { seed, position: 0 };
     }
 
     /// Wakes this guest's waiting calls.

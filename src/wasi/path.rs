@@ -4,15 +4,12 @@ use super::{
     Wasi,
     errno::{Errno, Outcome, Stop, done},
     fdtable::{Open, OpenDirectory, OpenFile},
-    host::{self, How, Opened},
+    handle::{FileHandle, Opened},
+    host::{How, Times},
     memory,
-    state::{Access, PATH_LEN_MAX, Place, Written},
-    types::{self, SYMLINK_FOLLOW, fdflags, fstflags, oflags, rights},
+    state::Access,
+    types::{self, SYMLINK_FOLLOW, fdflags, oflags, rights},
 };
-
-use std::sync::Arc;
-
-use cap_fs_ext::DirExt;
 
 impl Wasi {
     /// Makes a directory.
@@ -26,7 +23,7 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            Ok(writable(open)?.dir.create_dir(path)?)
+            writable(open)?.dir.create_dir(path, &self.clock)
         })
     }
 
@@ -43,7 +40,7 @@ impl Wasi {
         done(|| {
             let follow = follows(lookup)?;
             let open = self.fds.directory(fd)?;
-            let found = host::attributes_at(&open.dir, memory::path(mem, path, path_len)?, follow)?;
+            let found = open.dir.attributes_at(memory::path(mem, path, path_len)?, follow)?;
             Ok(memory::write(mem, stat, &found.filestat())?)
         })
     }
@@ -63,10 +60,10 @@ impl Wasi {
     ) -> Result<Errno, Stop> {
         done(|| {
             let follow = follows(lookup)?;
-            let times = host::times(atim, mtim, types::flags(flags, fstflags::ALL)?)?;
+            let times = Times::new(atim, mtim, flags)?;
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            Ok(host::set_times(&writable(open)?.dir, path, &times, follow)?)
+            writable(open)?.dir.set_times_at(path, times, follow, &self.clock)
         })
     }
 
@@ -92,7 +89,7 @@ impl Wasi {
             if follow {
                 return Err(Errno::Inval.into());
             }
-            Ok(old.dir.hard_link(old_path, &new.dir, new_path)?)
+            old.dir.hard_link(old_path, &new.dir, new_path, &self.clock)
         })
     }
 
@@ -116,6 +113,9 @@ impl Wasi {
             memory::check(mem, opened, 1, 4)?;
             let path = memory::path(mem, path, path_len)?;
             let found = self.open_at(fd, path, &request)?;
+            if let Open::File(OpenFile { file: FileHandle::Host(file), read_only: true, .. }) = &found {
+                self.inputs.opened(&self.roots, &file.place, &file.file)?;
+            }
             Ok(memory::write_u32(mem, opened, self.fds.push(found)?)?)
         })
     }
@@ -137,11 +137,9 @@ impl Wasi {
             return Err(Errno::Perm.into());
         }
         self.fds.check_room()?;
-        let place = join(&parent.place, path)?;
-        match host::open(&parent.dir, path, how)? {
+        match parent.dir.open(path, how, &self.clock)? {
             Opened::Directory(dir) => Ok(Open::Directory(OpenDirectory {
-                dir: Arc::new(dir),
-                place,
+                dir,
                 preopen: false,
                 read_only: parent.read_only,
                 listing: None,
@@ -149,13 +147,10 @@ impl Wasi {
             Opened::File { .. } if request.directory => Err(Errno::Notdir.into()),
             Opened::File { file, found } => Ok(Open::File(OpenFile {
                 file,
-                place,
                 kind: found.kind,
                 read_only: parent.read_only,
                 access: request.access,
                 position: 0,
-                // What is put into an empty file is all the guest's.
-                written: Written { end: (how.write && found.size == 0).then_some(0), in_place: false },
             })),
         }
     }
@@ -176,7 +171,6 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let link = open.dir.read_link(memory::path(mem, path, path_len)?)?;
-            let link = link.into_os_string().into_string().map_err(|_| Errno::Ilseq)?;
             let n = link.len().min(buf_len as usize);
             memory::write(mem, buf, &link.as_bytes()[..n])?;
             Ok(memory::write_u32(mem, used, n as u32)?)
@@ -194,7 +188,7 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            Ok(writable(open)?.dir.remove_dir(path)?)
+            writable(open)?.dir.remove_dir(path, &self.clock)
         })
     }
 
@@ -220,7 +214,7 @@ impl Wasi {
                 true => &format!("{old_path}/"),
                 false => old_path,
             };
-            Ok(old.dir.rename(old_path, &new.dir, new_path)?)
+            old.dir.rename(old_path, &new.dir, new_path, &self.clock)
         })
     }
 
@@ -238,7 +232,7 @@ impl Wasi {
             let open = self.fds.directory(fd)?;
             let target = memory::path(mem, target, target_len)?;
             let path = memory::path(mem, path, path_len)?;
-            Ok(cap_std::fs::Dir::symlink(&writable(open)?.dir, target, path)?)
+            writable(open)?.dir.symlink(target, path, &self.clock)
         })
     }
 
@@ -253,7 +247,7 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            Ok(writable(open)?.dir.remove_file_or_symlink(path)?)
+            writable(open)?.dir.unlink(path, &self.clock)
         })
     }
 }
@@ -307,37 +301,4 @@ fn follows(lookup: u32) -> Result<bool, Errno> {
 /// The directory, if something in it may be changed.
 fn writable(open: &OpenDirectory) -> Result<&OpenDirectory, Errno> {
     if open.read_only { Err(Errno::Perm) } else { Ok(open) }
-}
-
-/// The place of `path` as seen from `parent`, without `.` and `..`.
-///
-/// Symbolic links make this a guess, which is checked when a snapshot is taken.
-fn join(parent: &Place, path: &str) -> Result<Place, Errno> {
-    let mut parts: Vec<&str> = parent.path.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    let path = parts.join("/");
-    if path.len() > PATH_LEN_MAX {
-        return Err(Errno::Nametoolong);
-    }
-    Ok(Place { root: parent.root, path })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_joined_without_dots() {
-        let at = |path: &str| Place { root: 3, path: path.to_string() };
-        assert_eq!(join(&at(""), "a//b/./c/").unwrap(), at("a/b/c"));
-        assert_eq!(join(&at("a/b"), "../c").unwrap(), at("a/c"));
-        assert_eq!(join(&at("a"), "../../..").unwrap(), at(""));
-        assert_eq!(join(&at(&"x".repeat(PATH_LEN_MAX)), "y").err(), Some(Errno::Nametoolong));
-    }
 }

@@ -9,7 +9,6 @@ use super::{
     clock::{MONOTONIC, REALTIME},
     errno::{Errno, Failure, Outcome, Stop, done},
     fdtable::Open,
-    host,
     interrupt::Interrupt,
     memory::{self, field_u16, field_u32, field_u64},
     state::Wait,
@@ -96,7 +95,7 @@ impl Wasi {
     }
 
     /// Reads a subscription of a call that began at this guest time.
-    fn subscription(&self, record: &[u8], began: u64) -> Result<Subscription, Errno> {
+    fn subscription(&self, record: &[u8], began: u64) -> Outcome<Subscription> {
         let (userdata, kind) = (field_u64(record, 0), record[8]);
         let (until, flags) = match kind {
             0 => {
@@ -106,24 +105,24 @@ impl Wasi {
                     (MONOTONIC | REALTIME, false) => Until::Monotonic(began.saturating_add(timeout)),
                     (MONOTONIC, true) => Until::Monotonic(timeout),
                     (REALTIME, true) => Until::Realtime(timeout),
-                    _ => return Err(Errno::Inval),
+                    _ => return Err(Errno::Inval.into()),
                 };
                 (until, 0)
             }
             1 => match self.fds.get(field_u32(record, 16))? {
                 Open::Stream(Stream::Stdin) => (Until::Stdin, 0),
                 Open::File(open) => {
-                    let size = host::attributes(&open.file)?.size;
+                    let size = open.file.size()?;
                     (Until::Ready, if open.position >= size { HANGUP } else { 0 })
                 }
-                Open::Stream(_) | Open::Directory(_) => return Err(Errno::Badf),
+                Open::Stream(_) | Open::Directory(_) => return Err(Errno::Badf.into()),
             },
             2 => match self.fds.get(field_u32(record, 16))? {
-                Open::File(open) if open.read_only => return Err(Errno::Perm),
+                Open::File(open) if open.read_only => return Err(Errno::Perm.into()),
                 Open::Stream(Stream::Stdout | Stream::Stderr) | Open::File(_) => (Until::Ready, 0),
-                Open::Stream(Stream::Stdin) | Open::Directory(_) => return Err(Errno::Badf),
+                Open::Stream(Stream::Stdin) | Open::Directory(_) => return Err(Errno::Badf.into()),
             },
-            _ => return Err(Errno::Inval),
+            _ => return Err(Errno::Inval.into()),
         };
         Ok(Subscription { userdata, kind, until, flags })
     }
@@ -196,7 +195,8 @@ impl Wasi {
 
 /// Sleeps until standard input, a request, or so many ns; tells whether standard input is there.
 fn wait_once(stdin: Option<BorrowedFd<'_>>, interrupt: &Interrupt, nanos: u64) -> Outcome<bool> {
-    let nanos = nanos.min(WAIT_MAX);
+    let may = interrupt.left().map_or(u64::MAX, |left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+    let nanos = nanos.min(WAIT_MAX).min(may);
     let timeout = Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ };
     let wake = interrupt.as_fd();
     let mut fds =

@@ -6,10 +6,15 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Preopen, RootDir, Wasi,
+    appended::AppendedFiles,
     clock::Clock,
+    disks::{self, Contents},
     errno::Errno,
     fdtable::{FdTable, Open, OpenDirectory, OpenFile},
+    handle::{DirHandle, FileHandle, HostDir},
     host::{self, How, Opened},
+    hostfile::HostFile,
+    inputs::{Content, Inputs},
     save::or_dot,
     state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State, Written},
     stdio::{Host, Streams},
@@ -24,6 +29,10 @@ pub struct Restore {
     /// Take files as they are that have changed in a way that cannot be mended. The guest may then
     /// compute with what never was.
     pub accept_changed: bool,
+    /// Hash the files of read-only directories that the guest opens from now on.
+    pub hash_inputs: bool,
+    /// Directory for the private disks while they are in use; the system's for temporary files unless told.
+    pub scratch: Option<PathBuf>,
 }
 
 /// Where the preopened directories are.
@@ -39,7 +48,7 @@ pub enum Dirs {
 
 /// An open file or directory with which the guest cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the program's open file `{guest}` ({}): {problem}", host.display())]
+#[error("the program's file `{guest}` ({}): {problem}", host.display())]
 pub struct FileProblem {
     /// The guest's path of it.
     pub guest: String,
@@ -58,6 +67,16 @@ pub enum Problem {
          size, or because it still has another name), so it cannot be opened again"
     )]
     Nameless,
+    /// It was read before, from a read-only directory, and is another now.
+    #[error(
+        "the program has read it before the snapshot, and it has changed since: expected {expected}, found {found}"
+    )]
+    Input {
+        /// When it was read.
+        expected: Content,
+        /// Now.
+        found: Content,
+    },
     /// It cannot be opened.
     #[error("it cannot be opened again: {0:?}")]
     CannotOpen(Errno),
@@ -123,10 +142,25 @@ impl Wasi {
     /// The bytes are not a state; a directory cannot be opened; standard input is another; or
     /// [`FileProblem`], to be had by downcast.
     pub fn restore(version: u32, bytes: &[u8], host: Host, how: Restore) -> Result<Self> {
-        Self::from_state(State::decode(version, bytes)?, host, how)
+        Self::from_state(State::decode(version, bytes)?, host, how, None)
     }
 
-    fn from_state(state: State, host: Host, how: Restore) -> Result<Self> {
+    /// [`Wasi::restore`] of a guest that may have private disks.
+    ///
+    /// # Errors
+    /// As there; a disk cannot be read, or is not one.
+    pub fn restore_with(
+        version: u32,
+        bytes: &[u8],
+        host: Host,
+        how: Restore,
+        contents: Contents<'_>,
+    ) -> Result<Self> {
+        Self::from_state(State::decode(version, bytes)?, host, how, Some(contents))
+    }
+
+    fn from_state(state: State, host: Host, how: Restore, contents: Option<Contents<'_>>) -> Result<Self> {
+        let disks = disks::restore(&state, contents, how.scratch.as_deref())?;
         let roots = open_roots(&state, how.dirs)?;
         let streams = Streams::new(state.streams.clone(), host)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
@@ -135,12 +169,19 @@ impl Wasi {
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
-            let open = reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
-                .with_context(|| format!("descriptor {fd} cannot be restored"))?;
+            let explain = || format!("descriptor {fd} cannot be restored");
+            let open = match disks::reopen(&disks, descriptor).with_context(explain)? {
+                Some(open) => open,
+                None => reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
+                    .with_context(explain)?,
+            };
             opened.push((*fd, open));
         }
+        let inputs = Inputs::restore(state.inputs, how.hash_inputs, &roots, how.accept_changed)?;
         let fds = FdTable::from_parts(state.numbers, opened);
+        disks::check_reachable(&disks)?;
         cuts.make(&fds)?;
+        let appended = AppendedFiles::restore(state.appended, &roots)?;
         Ok(Self {
             args: state.args,
             env: state.env,
@@ -151,6 +192,9 @@ impl Wasi {
             random: state.random,
             wait: state.wait,
             exit_code: state.exit_code,
+            inputs,
+            appended,
+            disks,
         })
     }
 }
@@ -207,12 +251,13 @@ fn reopen(
         Descriptor::Stream(stream) => return Ok(Open::Stream(*stream)),
         Descriptor::Directory(dir) => &dir.place,
         Descriptor::File(file) => &file.place,
+        Descriptor::DiskDirectory { .. } | Descriptor::DiskFile { .. } => bail!("it is on a private disk"),
     };
     let root = roots.get(place.root as usize).context("its directory is missing")?;
     let opened = match descriptor {
-        Descriptor::Stream(stream) => Ok(Open::Stream(*stream)),
         Descriptor::Directory(dir) => reopen_directory(root, dir),
         Descriptor::File(file) => reopen_file(root, file, nameless, cuts, accept_changed),
+        _ => bail!("it has no place"),
     };
     opened.map_err(|problem| {
         let host = root.host.join(&place.path);
@@ -235,7 +280,8 @@ fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Prob
         }
     };
     let (place, listing) = (place.clone(), listing.clone());
-    Ok(Open::Directory(OpenDirectory { dir, place, preopen: *preopen, read_only: root.read_only, listing }))
+    let dir = DirHandle::Host(HostDir { dir, place });
+    Ok(Open::Directory(OpenDirectory { dir, preopen: *preopen, read_only: root.read_only, listing }))
 }
 
 fn reopen_file(
@@ -247,8 +293,9 @@ fn reopen_file(
 ) -> Result<Open, Problem> {
     let FileState { place, gone, kind: was, access, position, written, identity } = state;
     let open = |file| {
-        let (place, kind, access, position, written) = (place.clone(), *was, *access, *position, *written);
-        Open::File(OpenFile { file, place, kind, read_only: root.read_only, access, position, written })
+        let file = FileHandle::Host(HostFile { file, place: place.clone(), written: *written });
+        let (kind, access, position) = (*was, *access, *position);
+        Open::File(OpenFile { file, kind, read_only: root.read_only, access, position })
     };
     if *gone {
         let file = nameless.get(&(identity.dev, identity.ino)).ok_or(Problem::Nameless)?;
@@ -344,10 +391,11 @@ impl Cuts {
     /// Cuts the files off.
     fn make(self, fds: &FdTable) -> Result<()> {
         for (_, open) in fds.iter() {
-            let Open::File(OpenFile { file, place, access, .. }) = open else { continue };
+            let Open::File(OpenFile { file: FileHandle::Host(open), access, .. }) = open else { continue };
             if !access.writable {
                 continue;
             }
+            let HostFile { file, place, .. } = open;
             let explain = || format!("file `{}` cannot be cut off to its length at the snapshot", place.path);
             let Attributes { dev, ino, .. } = host::attributes(file).with_context(explain)?;
             if let Some(cut) = self.files.get(&(dev, ino)) {

@@ -6,11 +6,15 @@ use anyhow::{Context, Result};
 
 use super::{
     RootDir, Wasi,
+    disknode::DiskNode,
+    disks::DiskState,
     fdtable::{Open, OpenDirectory, OpenFile},
+    handle::{DirHandle, FileHandle, HostDir},
     host,
+    hostfile::HostFile,
     state::{
         Descriptor, DirectoryState, FileIdentity, FileState, NAMELESS_LEN_MAX, Nameless, Place, Root, State,
-        VERSION,
+        VERSION, guest_path,
     },
     types::{Attributes, Filetype},
 };
@@ -50,6 +54,9 @@ impl Wasi {
             random: self.random.clone(),
             wait: self.wait,
             exit_code: self.exit_code,
+            inputs: self.inputs.saved(),
+            appended: self.appended.saved(&self.roots),
+            disks: self.disks.iter().map(|disk| DiskState { guest: disk.guest.clone() }).collect(),
         })
     }
 
@@ -57,24 +64,38 @@ impl Wasi {
         Ok(match open {
             Open::Stream(stream) => Descriptor::Stream(*stream),
             Open::Directory(open) => {
-                let OpenDirectory { dir, place, preopen, read_only: _, listing } = open;
+                let OpenDirectory { dir, preopen, read_only: _, listing } = open;
+                let HostDir { dir, place } = match dir {
+                    DirHandle::Host(dir) => dir,
+                    DirHandle::Disk(DiskNode { index, ino, .. }) => {
+                        let (disk, ino, preopen, listing) = (*index, *ino, *preopen, listing.clone());
+                        return Ok(Descriptor::DiskDirectory { disk, ino, preopen, listing });
+                    }
+                };
                 let (place, gone) = if *preopen {
                     (place.clone(), false)
                 } else {
                     let found = host::attributes(&**dir)?;
-                    self.locate(place, &**dir, &(&found).into())
+                    locate(&self.roots, place, &**dir, &(&found).into())
                 };
                 let listing = listing.clone();
                 Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
             }
             Open::File(open) => {
-                let OpenFile { file, place, kind, read_only: _, access, position, written } = open;
+                let OpenFile { file, kind, read_only: _, access, position } = open;
+                let HostFile { file, place, written } = match file {
+                    FileHandle::Host(file) => file,
+                    FileHandle::Disk(DiskNode { index, ino, .. }) => {
+                        let (disk, ino, access, position) = (*index, *ino, *access, *position);
+                        return Ok(Descriptor::DiskFile { disk, ino, access, position });
+                    }
+                };
                 let found = host::attributes(file)?;
                 let mut identity = FileIdentity::from(&found);
                 let (place, gone) = if found.nlink == 0 {
                     (place.clone(), true)
                 } else {
-                    self.locate(place, file, &identity)
+                    locate(&self.roots, place, file, &identity)
                 };
                 if *kind == Filetype::CharacterDevice {
                     // The device is the same everywhere; its numbers and times are not.
@@ -90,35 +111,20 @@ impl Wasi {
     fn nameless(&self) -> Result<Vec<Nameless>> {
         let (mut kept, mut room) = (Vec::<Nameless>::new(), NAMELESS_LEN_MAX);
         for (fd, open) in self.fds.iter() {
-            let Open::File(open) = open else { continue };
-            let Attributes { dev, ino, size, nlink, .. } = host::attributes(&open.file)?;
+            let Open::File(OpenFile { file: FileHandle::Host(HostFile { file, .. }), .. }) = open else {
+                continue;
+            };
+            let Attributes { dev, ino, size, nlink, .. } = host::attributes(file)?;
             let known = kept.iter().any(|file| (file.dev, file.ino) == (dev, ino));
             if nlink > 0 || known || size > room {
                 continue;
             }
             room -= size;
-            let content = host::content(&open.file, size)
+            let content = host::content(file, size)
                 .with_context(|| format!("descriptor {fd}: a file without a name cannot be read"))?;
             kept.push(Nameless { dev, ino, content });
         }
         Ok(kept)
-    }
-
-    /// Where something open is to be found: where it was opened, or where the host says that it was
-    /// moved to. The second result tells that it is at neither.
-    fn locate(&self, place: &Place, open: &impl AsFd, identity: &FileIdentity) -> (Place, bool) {
-        let Some(root) = self.roots.get(place.root as usize) else { return (place.clone(), true) };
-        let is_at = |path: &str| {
-            host::attributes_at(&root.dir, or_dot(path), true)
-                .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
-        };
-        if is_at(&place.path) {
-            return (place.clone(), false);
-        }
-        match host::path_of(&root.dir, open) {
-            Some(path) if is_at(&path) => (Place { root: place.root, path }, false),
-            _ => (place.clone(), true),
-        }
     }
 
     /// Waits until what the guest has written to its open files is on their disks, so that a power cut
@@ -126,18 +132,40 @@ impl Wasi {
     ///
     /// # Errors
     /// A disk does not take the data.
-    pub fn sync_files(&self) -> Result<()> {
+    pub fn sync_files(&mut self) -> Result<()> {
+        self.appended.sync(&self.roots)?;
         for (_, open) in self.fds.iter() {
-            if let Open::File(open) = open
+            if let Open::File(OpenFile { file: FileHandle::Host(open), kind, .. }) = open
                 && open.written.end.is_some()
-                && open.kind == Filetype::RegularFile
+                && *kind == Filetype::RegularFile
             {
-                open.file
-                    .sync_data()
-                    .with_context(|| format!("file `{}` cannot be synced", open.place.path))?;
+                let explain = || format!("file `{}` cannot be synced", open.place.path);
+                open.file.sync_data().with_context(explain)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Where something open is to be found: where it was opened, or where the host says that it was moved to. The
+/// second result tells that it is at neither.
+pub(super) fn locate(
+    roots: &[RootDir],
+    place: &Place,
+    open: &impl AsFd,
+    identity: &FileIdentity,
+) -> (Place, bool) {
+    let Some(root) = roots.get(place.root as usize) else { return (place.clone(), true) };
+    let is_at = |path: &str| {
+        host::attributes_at(&root.dir, or_dot(path), true)
+            .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
+    };
+    if is_at(&place.path) {
+        return (place.clone(), false);
+    }
+    match host::path_of(&root.dir, open) {
+        Some(path) if is_at(&path) => (Place { root: place.root, path }, false),
+        _ => (place.clone(), true),
     }
 }
 
@@ -150,5 +178,10 @@ impl RootDir {
     fn state(&self) -> Root {
         let Self { guest, host, read_only, dir: _ } = self;
         Root { guest: guest.clone(), host: host.as_os_str().as_bytes().to_vec(), read_only: *read_only }
+    }
+
+    /// The guest's name for a place in this directory.
+    pub(super) fn guest_path(&self, place: &Place) -> String {
+        guest_path(&self.guest, &place.path)
     }
 }

@@ -9,16 +9,22 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    appended::{APPENDED_MAX, Appended},
     clock::ClockState,
     config::PREOPENS_MAX,
+    disk::ROOT,
+    disks::{DISKS_MAX, DiskState},
     fdtable::DESCRIPTORS_MAX,
+    inputs::{INPUTS_MAX, Input},
     random::Random,
     stdio::{Stream, StreamState},
     types::{Attributes, Filetype},
 };
 
 /// Version of the encoding of [`State`].
-pub const VERSION: u32 = 1;
+///
+/// Version 1 had not the last fields, from `inputs` on: they were empty.
+pub const VERSION: u32 = 2;
 /// Most bytes that a state may have.
 const LEN_MAX: usize = 256 << 20;
 /// Most bytes of nameless files that a state keeps.
@@ -51,7 +57,16 @@ pub struct State {
     pub wait: Option<Wait>,
     /// The code that the guest gave to `proc_exit`.
     pub exit_code: Option<u32>,
+    /// The files of read-only directories that it has opened, by ascending place.
+    pub inputs: Vec<Input>,
+    /// The files that it has appended to and closed, by ascending place.
+    pub appended: Vec<Appended>,
+    /// The private disks.
+    pub disks: Vec<DiskState>,
 }
+
+/// The fields that version 1 had not, when they are empty.
+const SINCE_VERSION_1: [u8; 3] = [0; 3];
 
 /// A preopened directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +88,32 @@ pub enum Descriptor {
     Directory(DirectoryState),
     /// A file.
     File(FileState),
+    /// A directory of a private disk.
+    DiskDirectory {
+        /// Number of the disk.
+        disk: u32,
+        /// Its inode number there.
+        ino: u64,
+        /// The guest finds it by `fd_prestat_get`.
+        preopen: bool,
+        /// As for a directory of the host.
+        listing: Option<Vec<Listed>>,
+    },
+    /// A file of a private disk.
+    DiskFile {
+        /// Number of the disk.
+        disk: u32,
+        /// Its inode number there.
+        ino: u64,
+        /// How it was opened.
+        access: Access,
+        /// Its offset, in bytes.
+        position: u64,
+    },
 }
 
 /// Where in which preopened directory something is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Index of the preopened directory.
     pub root: u32,
@@ -243,8 +280,15 @@ impl State {
     /// # Errors
     /// The bytes are of another version, or not those of a state; the error says what is wrong.
     pub fn decode(version: u32, bytes: &[u8]) -> Result<Self> {
-        ensure!(version == VERSION, "WASI state has version {version}; this build reads {VERSION}");
+        ensure!(
+            (1..=VERSION).contains(&version),
+            "WASI state has version {version}; this build reads {VERSION}"
+        );
         ensure!(bytes.len() <= LEN_MAX, "WASI state of {} bytes; the limit is {LEN_MAX}", bytes.len());
+        let bytes = &match version {
+            1 => [bytes, &SINCE_VERSION_1].concat(),
+            _ => bytes.to_vec(),
+        }[..];
         let (state, rest) =
             postcard::take_from_bytes::<Self>(bytes).context("WASI state cannot be decoded")?;
         ensure!(rest.is_empty(), "WASI state is followed by {} bytes that are not its own", rest.len());
@@ -264,10 +308,22 @@ impl State {
             ensure!(root.host.len() <= PATH_LEN_MAX, "the path of a preopened directory is too long");
             ensure!(!root.guest.is_empty(), "a preopened directory has no name");
         }
+        ensure!(self.disks.len() <= DISKS_MAX, "more than {DISKS_MAX} private disks");
+        for disk in &self.disks {
+            ensure!(!disk.guest.is_empty(), "a private disk has no name");
+        }
         ensure!(self.numbers as usize <= DESCRIPTORS_MAX, "more than {DESCRIPTORS_MAX} descriptors");
         let kept: u64 = self.nameless.iter().map(|file| file.content.len() as u64).sum();
         ensure!(kept <= NAMELESS_LEN_MAX, "{kept} bytes of nameless files; the limit is {NAMELESS_LEN_MAX}");
         ensure!(self.nameless.len() <= self.descriptors.len(), "more nameless files than descriptors");
+        ensure!(self.inputs.len() <= INPUTS_MAX, "more than {INPUTS_MAX} inputs");
+        ensure!(self.inputs.is_sorted_by(|a, b| a.place < b.place), "the inputs are out of order");
+        ensure!(self.appended.len() <= APPENDED_MAX, "more than {APPENDED_MAX} appended files");
+        ensure!(self.appended.is_sorted_by(|a, b| a.place < b.place), "the appended files are out of order");
+        let inputs = self.inputs.iter().map(|input| &input.place);
+        for place in inputs.chain(self.appended.iter().map(|file| &file.place)) {
+            self.check_place(place)?;
+        }
         let mut next = 0;
         for (fd, descriptor) in &self.descriptors {
             ensure!((next..self.numbers).contains(fd), "descriptor {fd} is out of range or order");
@@ -291,7 +347,21 @@ impl State {
                 );
                 &file.place
             }
+            Descriptor::DiskDirectory { disk, ino, preopen, .. } => {
+                ensure!(!preopen || *ino == ROOT, "a preopened directory is not the root of its disk");
+                return self.check_disk(*disk);
+            }
+            Descriptor::DiskFile { disk, .. } => return self.check_disk(*disk),
         };
+        self.check_place(place)
+    }
+
+    fn check_disk(&self, disk: u32) -> Result<()> {
+        ensure!((disk as usize) < self.disks.len(), "there is no disk number {disk}");
+        Ok(())
+    }
+
+    fn check_place(&self, place: &Place) -> Result<()> {
         ensure!((place.root as usize) < self.roots.len(), "there is no directory number {}", place.root);
         ensure!(place.path.len() <= PATH_LEN_MAX, "a path of {} bytes", place.path.len());
         Ok(())
@@ -300,9 +370,14 @@ impl State {
     /// The guest's own name for a place.
     pub fn guest_path(&self, place: &Place) -> String {
         let root = self.roots.get(place.root as usize).map_or("?", |root| root.guest.as_str());
-        if place.path.is_empty() {
-            return root.to_string();
-        }
-        format!("{}/{}", root.trim_end_matches('/'), place.path)
+        guest_path(root, &place.path)
+    }
+}
+
+/// The guest's name for a path inside a preopened directory.
+pub(super) fn guest_path(root: &str, path: &str) -> String {
+    match path {
+        "" => root.to_string(),
+        path => format!("{}/{path}", root.trim_end_matches('/')),
     }
 }

@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::FileExt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -305,9 +306,9 @@ fn read_stream(fd: &OwnedFd, interrupt: &Interrupt, buffer: &mut [u8]) -> Outcom
     loop {
         let wake = interrupt.as_fd();
         let mut fds = [PollFd::new(fd, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = if interrupt.is_requested() { Some(&now) } else { None };
-        match poll(&mut fds, timeout) {
+        let may = if interrupt.is_requested() { Some(Duration::ZERO) } else { interrupt.left() };
+        let may = may.and_then(|left| rustix::event::Timespec::try_from(left).ok());
+        match poll(&mut fds, may.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }

@@ -130,7 +130,7 @@ impl Place {
     pub fn resume(&self, module: &Module, moving: &Moving) -> Instance {
         let verified = snapshot::decode(&moving.manifest, Some(moving.id)).unwrap();
         let section = verified.state().sections.iter().find(|s| s.name == WASI_SECTION).unwrap();
-        let how = Restore { dirs: Dirs::AsRecorded, accept_changed: false };
+        let how = Restore { dirs: Dirs::AsRecorded, accept_changed: false, ..Restore::default() };
         let wasi = Wasi::restore(section.version, &section.bytes, self.host(), how).unwrap();
         let fetch = &mut |id| Ok(moving.chunks[&id].clone());
         Instance::restore(module, Some(wasi), &Functions::new(), verified.state(), fetch).unwrap().0

@@ -6,7 +6,7 @@ use super::{FANOUT, LEN_MAX, NODE, PAGE, Tree, ZERO_PAGE, depth, pages};
 use crate::digest::ChunkId;
 
 /// Gives the bytes of a chunk, from a store.
-type Fetch<'a> = dyn FnMut(ChunkId) -> anyhow::Result<Vec<u8>> + 'a;
+pub type Fetch<'a> = dyn FnMut(ChunkId) -> anyhow::Result<Vec<u8>> + 'a;
 
 /// Why a page tree cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,14 @@ pub enum TreeError {
     #[error("a content of {len} bytes is over the limit of {LEN_MAX} bytes")]
     TooLong {
         /// Its length in bytes.
+        len: u64,
+    },
+    /// What was asked for is beyond the end.
+    #[error("byte {offset} is beyond the end of a content of {len} bytes")]
+    Beyond {
+        /// Offset in bytes.
+        offset: u64,
+        /// Length of the content in bytes.
         len: u64,
     },
     /// The store does not give the chunk.
@@ -113,6 +121,27 @@ impl Tree {
         let content = place.check_page(&bytes)?;
         page(place.start(), content).map_err(|cause| TreeError::Taker { start: place.start(), cause })
     }
+}
+
+/// Fills `out` with the bytes from `offset` on of the content named `root` of `len` bytes. Fetches only the
+/// chunks that they are in, each checked.
+///
+/// # Errors
+/// A [`TreeError`], which names the chunk and the bytes that it should hold. What is beyond the end of the
+/// content is [`TreeError::Beyond`].
+pub fn read_range(
+    root: ChunkId,
+    len: u64,
+    offset: u64,
+    out: &mut [u8],
+    fetch: &mut Fetch<'_>,
+) -> Result<(), TreeError> {
+    let end = offset.saturating_add(out.len() as u64);
+    if end > len {
+        return Err(TreeError::Beyond { offset: end, len });
+    }
+    out.fill(0);
+    Place::root(root, len)?.read(offset, out, fetch)
 }
 
 /// A walk over the chunks of many trees, which passes over what it has seen: its work follows the number of
@@ -243,6 +272,22 @@ impl Place {
         }
         let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
         Ok((0..count).zip(ids).map(place).collect())
+    }
+
+    /// Copies what this place holds of the bytes from `offset` on to `out`, which is all zeros.
+    fn read(self, offset: u64, out: &mut [u8], fetch: &mut Fetch<'_>) -> Result<(), TreeError> {
+        let (start, end) = (self.start().max(offset), self.end().min(offset + out.len() as u64));
+        if self.id == ChunkId::ZERO || start >= end {
+            return Ok(());
+        }
+        if self.level > 0 {
+            return self.children(fetch)?.into_iter().try_for_each(|child| child.read(offset, out, fetch));
+        }
+        let page = self.fetch(fetch)?;
+        let content = self.check_page(&page)?;
+        let from = &content[(start - self.start()) as usize..(end - self.start()) as usize];
+        out[(start - offset) as usize..(end - offset) as usize].copy_from_slice(from);
+        Ok(())
     }
 
     /// The part of this page that is content; what fills it up must be zeros.

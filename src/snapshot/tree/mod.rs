@@ -29,7 +29,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-pub use load::{Kind, TreeError, Walk, check_chunk};
+pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
 
 use anyhow::ensure;
 use rayon::prelude::*;
@@ -64,6 +64,9 @@ pub enum Dirty<'a> {
 
 /// Takes the chunks that a tree gives out.
 pub type Emit<'a> = dyn FnMut(ChunkId, &[u8]) -> anyhow::Result<()> + 'a;
+
+/// Reads pages of a content: see [`Tree::update_pages`].
+pub type ReadPages<'a> = dyn FnMut(&[u64], &mut [u8]) -> anyhow::Result<()> + 'a;
 
 /// The ids of a page tree, kept from snapshot to snapshot so that the work follows what changed.
 /// Takes 37 bytes of memory per non-zero page.
@@ -132,6 +135,25 @@ impl Tree {
         })
     }
 
+    /// Like [`Tree::update`] for a content that is not in memory: `read` fills its second argument with the
+    /// pages that the first one names, one after the other. All pages but those in `dirty` are as before; a
+    /// new tree takes them for zeros, as it does what lay beyond the end.
+    ///
+    /// # Errors
+    /// As of [`Tree::update`]; also when `read` fails, or `len` is no multiple of [`PAGE`].
+    pub fn update_pages(
+        &mut self,
+        len: u64,
+        dirty: &[u64],
+        read: &mut ReadPages<'_>,
+        emit: &mut Emit<'_>,
+    ) -> anyhow::Result<ChunkId> {
+        self.or_forget(|tree| {
+            ensure!(len.is_multiple_of(PAGE as u64), "a volume of {len} bytes does not end with a page");
+            tree.change(len, emit, |tree, emit| tree.set_read(dirty, read, emit))
+        })
+    }
+
     /// Runs `change`; the tree forgets everything if that fails.
     fn or_forget(
         &mut self,
@@ -192,14 +214,42 @@ impl Tree {
         Ok(changed)
     }
 
-    /// Sets the pages with the given indexes; `bytes` is the whole content.
-    fn set_pages(&mut self, bytes: &[u8], indexes: &[u64], emit: &mut Emit<'_>) -> anyhow::Result<Vec<u64>> {
+    /// Sets the pages with the given indexes, whose content `read` gives.
+    fn set_read(
+        &mut self,
+        indexes: &[u64],
+        read: &mut ReadPages<'_>,
+        emit: &mut Emit<'_>,
+    ) -> anyhow::Result<Vec<u64>> {
+        self.check_indexes(indexes)?;
+        let mut changed = Vec::new();
+        let mut bytes = vec![0; indexes.len().min(BATCH) * PAGE];
+        for batch in indexes.chunks(BATCH) {
+            let bytes = &mut bytes[..batch.len() * PAGE];
+            read(batch, bytes)?;
+            let ids: Vec<ChunkId> = bytes.par_chunks(PAGE).map(page_id).collect();
+            for ((index, page), id) in batch.iter().zip(bytes.chunks(PAGE)).zip(ids) {
+                if self.set_page(*index, id, page, emit)? {
+                    changed.push(*index);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    fn check_indexes(&self, indexes: &[u64]) -> anyhow::Result<()> {
         let ascending = indexes.is_sorted_by(|a, b| a < b);
         ensure!(ascending, "the indexes of the dirty pages are not ascending");
         let end = pages(self.len);
         if let Some(last) = indexes.last() {
             ensure!(*last < end, "dirty page {last} is beyond the end, page {end}");
         }
+        Ok(())
+    }
+
+    /// Sets the pages with the given indexes; `bytes` is the whole content.
+    fn set_pages(&mut self, bytes: &[u8], indexes: &[u64], emit: &mut Emit<'_>) -> anyhow::Result<Vec<u64>> {
+        self.check_indexes(indexes)?;
         let page = |index: &u64| {
             let start = *index as usize * PAGE;
             &bytes[start..bytes.len().min(start + PAGE)]

@@ -1,5 +1,6 @@
 //! Tests of the room, through a guest that is only a memory.
 
+mod closed;
 mod files;
 mod hostile;
 mod paths;
@@ -275,5 +276,5 @@ pub fn error_of<T>(result: anyhow::Result<T>) -> String {
 }
 
 pub fn given(dirs: Vec<Preopen>) -> Restore {
-    Restore { dirs: Dirs::Given(dirs), accept_changed: false }
+    Restore { dirs: Dirs::Given(dirs), ..Restore::default() }
 }

@@ -1,0 +1,151 @@
+//! Going on: files that the guest has closed. Inputs must be what they were, appended ones are cut off.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use super::*;
+use crate::wasi::{FileProblem, Problem};
+
+/// A guest that has `dir` read-only as `/data`.
+fn reader(dir: &Path, hash_inputs: bool) -> Guest {
+    let dirs = vec![Preopen { read_only: true, ..preopen(dir) }];
+    Guest::new(Config { dirs, hash_inputs, ..Config::default() }, Stdin::Null)
+}
+
+fn read_all(g: &mut Guest, path: &str) {
+    let fd = g.open(path, 0, READ).unwrap();
+    g.read(fd, 100).unwrap();
+    g.close(fd).unwrap();
+}
+
+fn set_time(path: &Path, seconds: u64) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+}
+
+/// The guest's path of the file because of which it cannot go on, and what is wrong with it.
+fn refused(g: Guest, how: Restore) -> (String, Problem) {
+    let Err(error) = g.resumed_with(how) else { panic!("it was not refused") };
+    let found = error.downcast::<FileProblem>().unwrap_or_else(|e| panic!("another error: {e:#}"));
+    (found.guest, found.problem)
+}
+
+#[test]
+fn what_was_read_must_be_what_it_was() {
+    let dir = temp();
+    let path = dir.path().join("in");
+    let changes: [fn(&Path); 4] = [
+        |path| set_time(path, 2),
+        |path| fs::write(path, b"longer than before").unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+        |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        fs::write(&path, b"content").unwrap();
+        set_time(&path, 1);
+        let mut g = reader(dir.path(), false);
+        read_all(&mut g, "in");
+        // As it was: at once, and after a resume that has opened nothing.
+        let g = g.resumed().unwrap().resumed().unwrap();
+        let state = g.wasi.save().unwrap();
+        change(&path);
+        let (guest, problem) = refused(g, Restore::default());
+        assert_eq!(guest, "/data/in");
+        let right = match n {
+            0 | 1 => matches!(problem, Problem::Input { .. }),
+            2 => matches!(problem, Problem::CannotOpen(Errno::Noent)),
+            _ => matches!(problem, Problem::OtherKind { .. }),
+        };
+        assert!(right, "{n}: {problem}");
+        let accept = Restore { accept_changed: true, ..Restore::default() };
+        reader(dir.path(), false).with_state(state.0, &state.1, accept).unwrap();
+        let _ = fs::remove_dir(&path);
+    }
+}
+
+#[test]
+fn a_hash_tells_contents_from_times() {
+    let (dir, copy) = (temp(), temp());
+    for (at, time) in [(&dir, 1), (&copy, 2)] {
+        fs::write(at.path().join("in"), b"content").unwrap();
+        set_time(&at.path().join("in"), time);
+    }
+    let there = || {
+        let dirs = vec![Preopen { read_only: true, ..preopen(copy.path()) }];
+        Restore { hash_inputs: true, ..given(dirs) }
+    };
+    let mut plain = reader(dir.path(), false);
+    read_all(&mut plain, "in");
+    assert!(matches!(refused(plain, there()).1, Problem::Input { .. }), "another time");
+    let mut hashed = reader(dir.path(), true);
+    read_all(&mut hashed, "in");
+    // A copy, twice: what was found there is what is expected from then on.
+    let hashed = hashed.resumed_with(there()).unwrap().resumed_with(there()).unwrap();
+    fs::write(copy.path().join("in"), b"CONTENT").unwrap();
+    set_time(&copy.path().join("in"), 2);
+    assert!(matches!(refused(hashed, there()).1, Problem::Input { .. }), "the same time and size");
+}
+
+#[test]
+fn an_input_is_known_by_its_true_name() {
+    let dir = temp();
+    fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    fs::write(dir.path().join("a/in"), b"content").unwrap();
+    std::os::unix::fs::symlink("a/b", dir.path().join("link")).unwrap();
+    let mut g = reader(dir.path(), false);
+    // As text this is `in`, which is not there.
+    read_all(&mut g, "link/../in");
+    let g = g.resumed().unwrap();
+    fs::write(dir.path().join("a/in"), b"changed!").unwrap();
+    assert_eq!(refused(g, Restore::default()).0, "/data/a/in");
+}
+
+#[test]
+fn logs_are_cut_off_to_what_the_snapshot_has_seen() {
+    let dir = temp();
+    let path = |name: &str| dir.path().join(name);
+    let line = |g: &mut Guest, name: &str, text: &[u8]| {
+        let fd = g.open_at(3, name, CREAT, WRITE, APPEND).unwrap();
+        g.write(fd, text).unwrap();
+        g.close(fd).unwrap();
+    };
+    fs::write(path("old"), b"before\n").unwrap();
+    fs::write(path("shared"), b"").unwrap();
+    let mut g = Guest::with_dir(dir.path());
+    for n in 0..3 {
+        line(&mut g, "old", format!("{n}\n").as_bytes());
+        line(&mut g, "new", format!("{n}\n").as_bytes());
+        line(&mut g, "shared", b"ours\n");
+        g = g.resumed().unwrap();
+    }
+    // Somebody else has the last word in this one, so its end is not ours to cut.
+    OpenOptions::new().append(true).open(path("shared")).unwrap().write_all(b"theirs\n").unwrap();
+    let (version, state) = g.wasi.save().unwrap();
+    for name in ["old", "new", "shared"] {
+        line(&mut g, name, b"3\n");
+        line(&mut g, name, b"4\n");
+    }
+    let mut g = g.with_state(version, &state, Restore::default()).unwrap();
+    assert_eq!(fs::read(path("old")).unwrap(), b"before\n0\n1\n2\n");
+    assert_eq!(fs::read(path("new")).unwrap(), b"0\n1\n2\n");
+    assert_eq!(fs::read(path("shared")).unwrap(), b"ours\nours\nours\ntheirs\n3\n4\n");
+
+    // One that was written in place since, is gone, or replaced, is left alone.
+    let fd = g.open("old", 0, READ | WRITE).unwrap();
+    g.pwrite(fd, b"B", 0).unwrap();
+    g.close(fd).unwrap();
+    let (version, state) = g.wasi.save().unwrap();
+    line(&mut g, "old", b"3\n");
+    fs::remove_file(path("new")).unwrap();
+    fs::write(path("new"), b"another file, and longer").unwrap();
+    g.with_state(version, &state, Restore::default()).unwrap();
+    assert_eq!(fs::read(path("new")).unwrap(), b"another file, and longer");
+    assert_eq!(fs::read(path("old")).unwrap(), b"Before\n0\n1\n2\n");
+}

@@ -1,0 +1,273 @@
+//! Private disks, by the command: filled, killed, moved, looked into, written out; what they hold is of the same
+//! instant as the memory.
+
+mod tool;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tool::{Running, Tool};
+
+fn guest(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guests/wasm").join(name);
+    path.to_str().unwrap().to_string()
+}
+
+/// Exit code, output and errors, with all their digits.
+fn run(tool: &Tool, args: &[&str]) -> (i32, String, String) {
+    let output = tool.command(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn ok(tool: &Tool, args: &[&str]) -> String {
+    let (code, out, err) = run(tool, args);
+    assert_eq!(code, 0, "{args:?}: {out}{err}");
+    out
+}
+
+/// The directory's files, symbolic links and directories, with their content.
+fn tree(dir: &Path) -> String {
+    let script = "find . -mindepth 1 \\( -type f -printf '%P %s ' -exec sha256sum {} \\; \\) -o -printf '%P %y %l\\n' \
+                  | sed 's/  .*//' | LC_ALL=C sort";
+    let output = Command::new("sh").args(["-c", script]).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Something of everything.
+fn make_source(dir: &Path) {
+    fs::create_dir_all(dir.join("sub/empty")).unwrap();
+    fs::write(dir.join("a"), "hello\n").unwrap();
+    fs::write(dir.join("sub/b"), [b'x'; 10_000]).unwrap();
+    fs::write(dir.join("sub/zeros"), [0; 100_000]).unwrap();
+    fs::hard_link(dir.join("a"), dir.join("sub/a2")).unwrap();
+    std::os::unix::fs::symlink("sub/b", dir.join("link")).unwrap();
+}
+
+#[test]
+fn it_is_filled_used_listed_copied_and_written_out() {
+    let tool = Tool::new();
+    let filer = guest("filer.wasm");
+    make_source(&tool.path("source"));
+    let mut tar = Command::new("tar");
+    tar.args(["-C", "source", "-cf", "source.tar", "."]).current_dir(tool.dir.path());
+    assert!(tar.status().unwrap().success());
+    let script = [
+        &filer[..],
+        "cat",
+        "/w/a",
+        "append",
+        "/w/a",
+        "more\n",
+        "mkdir",
+        "/w/new",
+        "write",
+        "/w/new/x",
+        "text",
+        "mv",
+        "/w/sub/b",
+        "/w/new/moved",
+        "rm",
+        "/w/sub/zeros",
+        "stat",
+        "/w/sub/a2",
+        "ls",
+        "/w",
+        "ls",
+        "/w/sub",
+    ];
+    let printed = "hello\n/w/sub/a2 11 bytes, 2 links\na\nlink\nnew\nsub\na2\nempty\n";
+    let mut lists = vec![];
+    for (job, source) in [("d", "/w=source"), ("t", "/w=source.tar")] {
+        let args = [&["run", "--job", job, "--disk", source, "--sync-out", "out"], &script[..]].concat();
+        let (code, out, err) = run(&tool, &args);
+        assert_eq!((code, &out[..]), (0, printed), "{err}");
+        assert!(err.contains("disk `/w`: 3 changed files, 10015 bytes, are written out"), "{err}");
+
+        // Written out is what has changed, under whatever name, and nothing else.
+        let written = tree(&tool.path("out"));
+        let names: Vec<&str> = written.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(names, ["a", "new", "new/moved", "new/x", "sub", "sub/a2"], "{written}");
+        assert_eq!(fs::read_to_string(tool.path("out/sub/a2")).unwrap(), "hello\nmore\n");
+        fs::remove_dir_all(tool.path("out")).unwrap();
+
+        assert_eq!(ok(&tool, &["cp", &format!("{job}:/w/a"), "-"]), "hello\nmore\n");
+        ok(&tool, &["cp", &format!("{job}:/w"), "copy"]);
+        assert_eq!(fs::read(tool.path("copy/new/moved")).unwrap(), [b'x'; 10_000]);
+        assert_eq!(fs::read_link(tool.path("copy/link")).unwrap(), Path::new("sub/b"));
+        lists.push(tree(&tool.path("copy")));
+        fs::remove_dir_all(tool.path("copy")).unwrap();
+        let files = tool.json(&["files", "--json", job, "/w/new"]);
+        let of = |n: usize, key: &str| files[n][key].clone();
+        assert_eq!((of(1, "path"), of(1, "size")), ("/w/new/moved".into(), 10_000.into()), "{files}");
+        assert_eq!(files.as_array().unwrap().len(), 3, "{files}");
+    }
+    assert_eq!(lists[0], lists[1], "from a directory, and from an archive");
+    // The directory that it was filled from is as it was.
+    assert_eq!(fs::read_to_string(tool.path("source/a")).unwrap(), "hello\n");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_next_step() {
+    let tool = Tool::new();
+    let filer = guest("filer.wasm");
+    fs::write(tool.path("source.tgz"), [0x1f, 0x8b, 8, 0]).unwrap();
+    fs::write(tool.path("no.tar"), [7; 4096]).unwrap();
+    for (args, code, what) in [
+        (&["run", "--disk", "/w=missing", &filer][..], 66, "takes a directory or a tar archive that exists"),
+        (&["run", "--disk", "/w=source.tgz", &filer], 1, "compressed; unpack it first"),
+        (&["run", "--disk", "/w=no.tar", &filer], 1, "the disk `/w` cannot be filled"),
+        (&["run", "--disk", "/w", "--disk", "/w", &filer], 1, "there is another directory with the name"),
+        (&["run", "--dir", ".::/w", "--disk", "/w", &filer], 1, "there is another directory with the name"),
+        (&["run", "--disk", "", &filer], 2, "give GUEST"),
+        (&["run", "--disk", "/w", "--disk-limit", "4X", &filer], 2, "give a number of bytes"),
+        (&["run", "--sync-out", "out", &filer], 1, "`--disk` gives it one"),
+        (&["run", "--disk", "/v", "--disk", "/w", "--sync-out", "out", &filer], 1, "`/v`, `/w`: say which"),
+        (&["run", "--disk", "/w", "--sync-out", "/v=out", &filer], 1, "no private disk `/v`, but `/w`"),
+        (&["files", "none"], 66, "`wasm-ckpt ls`"),
+        (&["cp", "none", "-"], 2, "write it as JOB:/PATH"),
+    ] {
+        let (found, out, err) = run(&tool, args);
+        assert!(found == code && err.contains(what), "{args:?}: {found} {out}{err}");
+    }
+    ok(&tool, &["run", "--job", "j", "--disk", "/w", &filer, "write", "/w/a", "1", "mkdir", "/w/d"]);
+    for (args, code, what) in [
+        (&["files", "j", "/w/none"][..], 66, "its disks are `/w`"),
+        (&["cp", "j:/w/none", "-"], 66, "`wasm-ckpt files JOB`"),
+        (&["cp", "j:/w/d", "-"], 2, "is a directory"),
+        (&["cp", "j:/w", "store"], 1, "cannot make the directory `store`"),
+    ] {
+        let (found, out, err) = run(&tool, args);
+        assert!(found == code && err.contains(what), "{args:?}: {found} {out}{err}");
+    }
+    // The guest is told when its disk is full, and all else stays.
+    let full =
+        ["run", "--disk", "/w", "--disk-limit", "8K", &filer, "write", "/w/a", "1", "write", "/w/b", "2"];
+    let (code, out, _) = run(&tool, &[&full[..], &["write", "/w/c", "3"]].concat());
+    assert_eq!((code, &out[..]), (1, "write : No space left on device\n"));
+}
+
+#[test]
+fn it_goes_back_with_the_memory() {
+    let tool = Tool::new();
+    let filer = guest("filer.wasm");
+    make_source(&tool.path("source"));
+    let script = [
+        "hold",
+        "/w/a",
+        "rm",
+        "/w/a",
+        "append",
+        "/w/log",
+        "one\n",
+        "spin",
+        "100000000",
+        "append",
+        "/w/log",
+        "two\n",
+    ];
+    let tail = ["held", "cat", "/w/log", "ls", "/w"];
+    let args = [&["run", "--job", "j", "--disk", "/w=source", &filer], &script[..], &tail].concat();
+    let pause = |fuel: &'static str| [&["run", "--pause-after", fuel], &args[1..]].concat();
+    assert_eq!(run(&tool, &pause("1000000")).0, 75);
+    // Of what it was filled from nothing is needed any more.
+    fs::remove_dir_all(tool.path("source")).unwrap();
+    fs::create_dir(tool.path("source")).unwrap();
+    assert_eq!(ok(&tool, &["cp", "j:/w/log", "-"]), "one\n");
+    // Killed after the second line was written, it knows nothing of it.
+    let running = Running::spawn(tool.command(&args).stdout(Stdio::null()).stderr(Stdio::null()));
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal("KILL");
+    drop(running);
+    let out = ok(&tool, &args);
+    assert_eq!(out, "hello\none\ntwo\nlink\nlog\nsub\n");
+}
+
+#[test]
+fn it_moves_with_the_job_and_forks_with_it() {
+    let tool = Tool::new();
+    let filer = guest("filer.wasm");
+    let first = ["run", "--job", "j", "--disk", "/w", "--pause-after", "1000000", "--id-file", "id", &filer];
+    let script = ["write", "/w/a", "one\n", "spin", "2000000", "append", "/w/a", "two\n", "cat", "/w/a"];
+    assert_eq!(run(&tool, &[&first[..], &script].concat()).0, 75);
+    let there = Tool::new();
+    ok(&tool, &["export", "j", "-o", "j.ckpt"]);
+    fs::rename(tool.path("j.ckpt"), there.path("j.ckpt")).unwrap();
+    let pulley = ["resume", "--target", "pulley64", "--job", "k", "--sync-out", "out", "j.ckpt"];
+    assert_eq!(ok(&there, &pulley), "one\ntwo\n");
+    assert_eq!(fs::read_to_string(there.path("out/a")).unwrap(), "one\ntwo\n");
+    assert_eq!(ok(&there, &["cp", "k:/w/a", "-"]), "one\ntwo\n");
+    // At home the job and a fork of it each have a disk of their own.
+    assert_eq!(ok(&tool, &["resume", "j"]), "one\ntwo\n");
+    assert_eq!(ok(&tool, &["resume", "--job", "f", "@id"]), "one\ntwo\n");
+    // What an ended job has on its disk outlives its snapshots.
+    ok(&tool, &["rm", "f"]);
+    assert_eq!(ok(&tool, &["cp", "j:/w/a", "-"]), "one\ntwo\n");
+}
+
+#[test]
+fn snapshots_depend_on_what_was_done_not_on_pauses() {
+    let (sort, ids) = (guest("extsort.wasm"), std::cell::RefCell::new(vec![]));
+    let pauses = ["3000000", "9000000", "20000000"];
+    let reach = |through: &[&str], target: &str| {
+        let tool = Tool::new();
+        let args = [
+            "--disk",
+            "/work",
+            "--clock",
+            "virtual",
+            "--seed",
+            "1",
+            "--target",
+            target,
+            "--id-file",
+            "id",
+            &sort,
+            "/work/sort",
+            "20000",
+            "500",
+        ];
+        for fuel in through {
+            let args = [&["run", "--job", "j", "--pause-after", fuel], &args[..]].concat();
+            assert_eq!(run(&tool, &args).0, 75, "{args:?}");
+        }
+        ids.borrow_mut().push(fs::read_to_string(tool.path("id")).unwrap());
+        let out = ok(&tool, &["resume", "j"]);
+        (out, ok(&tool, &["files", "j"]))
+    };
+    let native =
+        if cfg!(target_arch = "x86_64") { "x86_64-unknown-linux-gnu" } else { "aarch64-unknown-linux-gnu" };
+    let straight = reach(&pauses[2..], native);
+    assert_eq!(reach(&pauses, native), straight);
+    assert_eq!(reach(&pauses, "pulley64"), straight);
+    let ids = ids.borrow();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[test]
+fn a_running_job_can_be_looked_into() {
+    let tool = Tool::new();
+    let filer = guest("filer.wasm");
+    let args = ["run", "--job", "j", "--disk", "/w", "--every", "50ms", &filer, "log", "/w/log", "100000"];
+    let _running = Running::spawn(tool.command(&args).stdout(Stdio::null()).stderr(Stdio::null()));
+    let mut seen = 0;
+    for _ in 0..200 {
+        std::thread::sleep(Duration::from_millis(20));
+        let (code, out, err) = run(&tool, &["cp", "j:/w/log", "-"]);
+        if code != 0 {
+            assert!(code == 66 || seen == 0, "{err}");
+            continue;
+        }
+        // Whole lines, in order, from the first on; and both files of the same instant.
+        let count = out.lines().count();
+        assert!(out.lines().enumerate().all(|(n, line)| line == format!("line {n:06}")) && count >= seen);
+        seen = count;
+        if seen > 50 {
+            return;
+        }
+    }
+    panic!("in 4 s only {seen} lines were to be seen");
+}
