@@ -151,7 +151,7 @@ impl<'a> Running<'a> {
         let (id, manifest) = snapshot::encode(&state.unwrap()).unwrap();
         let verified = snapshot::decode(&manifest, Some(id)).unwrap();
         let section = verified.state().sections.iter().find(|s| s.name == WASI_SECTION).unwrap();
-        let how = Restore { dirs: Dirs::AsRecorded, accept_changed: false };
+        let how = Restore { dirs: Dirs::AsRecorded, accept_changed: false, ..Restore::default() };
         let host = host(self.program, &self.stdout, &self.stderr);
         let wasi = Wasi::restore(section.version, &section.bytes, host, how).unwrap();
         let fetch = &mut |id| Ok(chunks[&id].clone());
