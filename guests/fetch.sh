@@ -120,7 +120,7 @@ ubuntu() {
     -o "Dir::Cache=$temp/cache" -o "Dir::State::status=$temp/status" -o Acquire::Languages=none -o APT::Sandbox::User=root)
   mkdir -p "$temp/lists/partial" "$temp/cache/archives/partial"
   touch "$temp/status"
-  echo "$suite [trusted=yes] http://archive.ubuntu.com/ubuntu noble main universe" >"$temp/$suite.list"
+  echo "$suite [trusted=yes arch=amd64] http://archive.ubuntu.com/ubuntu noble main universe" >"$temp/$suite.list"
   # A signature that this system has no key for is a warning only.
   (cd "$temp" && apt-get -qq "${options[@]}" update && apt-get -qq "${options[@]}" "$@") >&2 2>"$temp/log" || {
     cat "$temp/log" >&2
@@ -154,6 +154,31 @@ get_python-tests() {
   echo "$PYTHON_TESTS $PYTHON_STDLIB" >"$temp/python-tests/wanted"
   rm -rf "$CACHE/python-tests"
   mv "$temp/python-tests" "$CACHE/python-tests"
+  rm -rf "$temp"
+}
+
+# The programs with which Node.js tests its WASI: small ones in C, from its source package.
+NODEJS=85e2a8604269306984d0c7cc3cdc028dc654d9a60c42a0e059e0104430732c61
+get_wasi-tests() {
+  [ "$(cat "$CACHE/wasi-tests/wanted" 2>/dev/null)" = "$NODEJS" ] && return 0
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { echo "wasi-tests needs apt-get" >&2; return 77; }
+  ensure_toolchain || return 77
+  echo "fetching the source of Node.js, for its WASI tests" >&2
+  local temp source name
+  temp=$(mktemp -d "$CACHE/fetch.XXXXXX")
+  ubuntu "$temp" deb-src source --download-only nodejs=18.19.1+dfsg-6ubuntu5 || { rm -rf "$temp"; return 1; }
+  expect wasi-tests "$temp/nodejs_18.19.1+dfsg.orig.tar.xz" "$NODEJS" || { rm -rf "$temp"; return 1; }
+  mkdir "$temp/wasi-tests"
+  tar xJf "$temp/nodejs_18.19.1+dfsg.orig.tar.xz" -C "$temp" --wildcards '*/test/wasi/c/*.c'
+  for source in "$temp"/*/test/wasi/c/*.c; do
+    name=$(basename "$source" .c)
+    # What they need of the library is not all declared by it.
+    wasi_cc -w -D_WASI_EMULATED_PROCESS_CLOCKS "$source" -o "$temp/wasi-tests/$name.wasm" -lwasi-emulated-process-clocks ||
+      echo "wasi-tests: $name cannot be built by this library" >&2
+  done
+  echo "$NODEJS" >"$temp/wasi-tests/wanted"
+  rm -rf "$CACHE/wasi-tests"
+  mv "$temp/wasi-tests" "$CACHE/wasi-tests"
   rm -rf "$temp"
 }
 

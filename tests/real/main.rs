@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod conformance;
 mod esbuild;
 mod harness;
 mod python;
