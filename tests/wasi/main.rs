@@ -1,5 +1,6 @@
 //! WASI against the reference implementation, and against attacks.
 
+mod attacks;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;

@@ -162,6 +162,11 @@ pub struct Ours {
 impl Ours {
     /// With what the reference is given, but for directories: those are the configuration's.
     pub fn new(config: Config) -> Self {
+        Self::with_memory(config, (PAGES as usize) << 16)
+    }
+
+    /// With a memory of so many bytes.
+    pub fn with_memory(config: Config, memory: usize) -> Self {
         let (stdout, stderr) = (OutputBuffer::default(), OutputBuffer::default());
         let host = Host {
             stdin: Stdin::Bytes(STDIN.to_vec()),
@@ -172,7 +177,7 @@ impl Ours {
         let args = ARGS.map(String::from).to_vec();
         let env = ENV.map(|(name, value)| (name.to_string(), value.to_string())).to_vec();
         let wasi = Wasi::new(Config { args, env, ..config }, host).unwrap();
-        Self { wasi, memory: vec![0; (PAGES as usize) << 16], stdout, stderr }
+        Self { wasi, memory: vec![0; memory], stdout, stderr }
     }
 }
 
