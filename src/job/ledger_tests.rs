@@ -274,3 +274,49 @@ fn other_sinks_get_everything_from_the_start() {
     ledger.output(0).write(b"end").unwrap();
     assert_eq!(buffer.contents(), [text(10_000, 9), b"end".to_vec()].concat());
 }
+
+#[test]
+fn a_part_is_read_as_it_is_in_the_whole_and_without_the_rest() {
+    let ledger = ledger([Sink::Null, Sink::Null], u64::MAX);
+    let (mut chunks, mut streams, mut in_order) = (Chunks::new(), [vec![], vec![]], vec![]);
+    for round in 0..60_usize {
+        let (stream, part) = (usize::from(round % 3 == 1), text(round * 977 % 9000, round as u8));
+        ledger.output(stream).write(&part).unwrap();
+        streams[stream].extend_from_slice(&part);
+        in_order.extend(part.iter().map(|byte| (stream, *byte)));
+    }
+    let printed = capture(&ledger, &mut chunks);
+    for (stream, whole) in streams.iter().enumerate() {
+        for (from, to) in
+            [(0, 0), (0, 1), (4095, 4097), (12_000, 33_000), (5000, usize::MAX), (1 << 30, 1 << 31)]
+        {
+            let (mut found, mut fetched) = (vec![], 0);
+            let mut counted = |id| {
+                fetched += 1;
+                fetch(&chunks)(id)
+            };
+            let mut take = |bytes: &[u8]| {
+                found.extend_from_slice(bytes);
+                Ok(())
+            };
+            printed.read_range(stream, from as u64..to as u64, &mut counted, &mut take).unwrap();
+            let end = to.min(whole.len());
+            assert!(found == whole[from.min(end)..end], "{from} to {to} of {stream}");
+            assert!(fetched <= found.len() / 4096 * 2 + 12, "{fetched} chunks for {} bytes", found.len());
+        }
+    }
+    for from in [[0, 0], [1, 0], [50_000, 7], [0, u64::MAX], [u64::MAX, 0]] {
+        let (mut found, mut seen) = (vec![], [0, 0]);
+        printed
+            .read_in_order(from, &mut fetch(&chunks), &mut |stream, bytes| {
+                found.extend(bytes.iter().map(|byte| (stream, *byte)));
+                Ok(())
+            })
+            .unwrap();
+        let behind = |(stream, _): &&(usize, u8)| {
+            seen[*stream] += 1;
+            seen[*stream] > from[*stream]
+        };
+        assert!(found == in_order.iter().filter(behind).copied().collect::<Vec<_>>(), "from {from:?}");
+    }
+}
