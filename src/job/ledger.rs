@@ -69,9 +69,10 @@ impl Kept {
         self.at + self.tail.len() as u64
     }
 
-    /// Lets go of the whole pages at the beginning of the tail, which are stored.
+    /// Lets go of the whole pages at the beginning of the tail that are stored.
     fn forget_pages(&mut self) {
-        let whole = self.tail.len() - self.tail.len() % PAGE;
+        let stored = self.durable.min(self.kept()).saturating_sub(self.at) as usize;
+        let whole = stored - stored % PAGE;
         self.tail.drain(..whole);
         self.at += whole as u64;
     }

@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::delivery::Counter;
 use super::ledger::Ledger;
 use super::log::{Printed, SinkFile};
-use super::sinks::{Delivery, Former, Sink};
+use super::sinks::{Delivery, Former, Mode, Sink};
 use crate::digest::ChunkId;
 use crate::store::Memory;
 use crate::wasi::OutputBuffer;
@@ -193,6 +193,33 @@ fn one_file_for_both_streams_keeps_their_order() {
     go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     let out: String = (0..500).filter(|n| n % 3 != 1).map(|n| format!("{n}\n")).collect();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), out);
+}
+
+#[test]
+fn what_no_snapshot_covers_yet_is_held_when_one_could_not_be_stored() {
+    let (none, mut chunks, buffer) = (Printed::default(), Chunks::new(), OutputBuffer::default());
+    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+    let exactly_once = Delivery { mode: Mode::ExactlyOnce, from: None };
+    let sinks = [Sink::Other(Box::new(buffer.clone())), Sink::Null];
+    let (ledger, _) = go_on_with(sinks, former, &chunks, exactly_once);
+    let mut whole = vec![];
+    for (round, len) in [20_000, 9000, 30_000].into_iter().enumerate() {
+        ledger.output(0).write(&text(len, round as u8)).unwrap();
+        whole.extend_from_slice(&text(len, round as u8));
+        if round != 1 {
+            assert!(ledger.capture(&mut |_, _| anyhow::bail!("the store is away")).is_err());
+            ledger.undo();
+            ledger.deliver().unwrap();
+            assert_eq!(buffer.contents().len(), if round == 0 { 0 } else { 29_000 });
+            if round == 0 {
+                continue;
+            }
+        }
+        let printed = capture(&ledger, &mut chunks);
+        ledger.deliver().unwrap();
+        assert_eq!(kept(&printed, 0, &chunks), whole, "round {round}");
+        assert_eq!(buffer.contents(), whole, "round {round}");
+    }
 }
 
 /// What a file holds after a run that printed `0123456789`, of which a snapshot covers `covered` bytes, and one that
