@@ -69,6 +69,11 @@ impl Kept {
         self.at + self.tail.len() as u64
     }
 
+    /// How much more may be kept. Nothing behind what was not: what is kept has no gap.
+    fn room(&self, keep: u64) -> u64 {
+        if self.written > self.kept() { 0 } else { keep.saturating_sub(self.kept()) }
+    }
+
     /// Lets go of the whole pages at the beginning of the tail that are stored.
     fn forget_pages(&mut self) {
         let stored = self.durable.min(self.kept()).saturating_sub(self.at) as usize;
@@ -284,7 +289,7 @@ impl Inner {
             Mode::AtOnce => self.sinks[stream].write(bytes)?,
             // Only what is kept can be delivered by another process.
             Mode::ExactlyOnce => {
-                let room = self.keep.saturating_sub(self.streams[stream].kept());
+                let room = self.streams[stream].room(self.keep);
                 if bytes.len() as u64 > room {
                     let (keep, name) = (self.keep, ["output", "error"][stream]);
                     let why = format!(
@@ -300,8 +305,8 @@ impl Inner {
     }
 
     fn record(&mut self, stream: usize, bytes: &[u8]) {
-        let room = self.keep.saturating_sub(self.streams[stream].kept());
         let kept = &mut self.streams[stream];
+        let room = kept.room(self.keep);
         kept.written += bytes.len() as u64;
         kept.tail.extend_from_slice(&bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))]);
         self.note_run(stream, bytes.len() as u64);

@@ -222,6 +222,23 @@ fn what_no_snapshot_covers_yet_is_held_when_one_could_not_be_stored() {
     }
 }
 
+#[test]
+fn what_is_kept_has_no_gap_when_more_may_be_kept_later() {
+    let mut chunks = Chunks::new();
+    let (none, empty) = (Printed::default(), Chunks::new());
+    let open = |printed: &Printed, keep, chunks: &Chunks| {
+        Ledger::open([Sink::Null, Sink::Null], printed, keep, Arc::default(), &mut fetch(chunks)).unwrap()
+    };
+    let ledger = open(&none, 5000, &empty);
+    ledger.output(0).write(&text(12_000, 1)).unwrap();
+    let printed = capture(&ledger, &mut chunks);
+    let ledger = open(&printed, 1 << 20, &chunks);
+    ledger.output(0).write(b"behind the gap").unwrap();
+    let printed = capture(&ledger, &mut chunks);
+    assert_eq!((printed.streams[0].written, printed.streams[0].kept), (12_014, 5000));
+    assert_eq!(kept(&printed, 0, &chunks), text(5000, 1));
+}
+
 /// What a file holds after a run that printed `0123456789`, of which a snapshot covers `covered` bytes, and one that
 /// goes on after `meanwhile` was done to the file.
 fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path)) -> String {
