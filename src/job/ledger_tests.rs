@@ -239,6 +239,30 @@ fn what_is_kept_has_no_gap_when_more_may_be_kept_later() {
     assert_eq!(kept(&printed, 0, &chunks), text(5000, 1));
 }
 
+#[test]
+fn a_file_that_misses_what_was_not_kept_is_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let mut chunks = Chunks::new();
+    let ledger = ledger([Sink::Null, Sink::Null], 4);
+    ledger.output(0).write(b"012345").unwrap();
+    let mut printed = capture(&ledger, &mut chunks);
+    let mut files = [None; 2];
+    for (now, clean) in [("67", false), ("8", true), ("9", false)] {
+        let former = Former { sinks: files, clean, printed: &printed, delivered: None };
+        let (ledger, sinks) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
+        ledger.output(0).write(now.as_bytes()).unwrap();
+        printed = capture(&ledger, &mut chunks);
+        if now != "67" {
+            ledger.output(0).write(b"not covered").unwrap();
+        }
+        files = sinks;
+    }
+    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
+    go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "01236789");
+}
+
 /// What a file holds after a run that printed `0123456789`, of which a snapshot covers `covered` bytes, and one that
 /// goes on after `meanwhile` was done to the file.
 fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path)) -> String {

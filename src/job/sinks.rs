@@ -141,6 +141,11 @@ impl Plan {
         let start = if delivery.from == Some(From::Now) { covered } else { [0; 2] };
         let (sinks_are, positions, doubtful) = ([None; 2], [None; 2], [0; 2]);
         let mut plan = Self { sinks: sinks_are, positions, there: start, doubtful, places, joint };
+        // What will be missing in a sink that is given what was printed.
+        let missing = [0, 1].map(|n| {
+            let stream = &former.printed.streams[n];
+            stream.written - stream.kept.max(start[n]).min(stream.written)
+        });
         let sum = |of: [u64; 2], index: usize| if joint { of.iter().sum() } else { of[index] };
         for index in 0..2 {
             let (Sink::File(file), Some(place)) = (&sinks[index], places[index]) else { continue };
@@ -156,7 +161,8 @@ impl Plan {
             }
             let alike = joint == was_joint(&former.sinks[0], &former.sinks[1]);
             let was = former.sinks[index].filter(|_| alike);
-            let (sink, position) = plan_file(file, was, sum(there, index), former.clean, sum(start, index))?;
+            let first = sum(start, index) + sum(missing, index);
+            let (sink, position) = plan_file(file, was, sum(there, index), former.clean, first)?;
             (plan.sinks[index], plan.positions[index]) = (Some(sink), position.1);
             if position.0 {
                 plan.there[index] = there[index];
@@ -172,7 +178,7 @@ impl Plan {
 }
 
 /// What to do with a regular file that the stream, or both, go to: `there` bytes are in it if it is the same as
-/// before, `start` bytes are left out if it is not. Gives what it is, whether it is the same, and how to go on.
+/// before, `start` bytes are left out, or missing, if it is not. Gives what it is, whether it is the same, and how to go on.
 fn plan_file(
     file: &File,
     was: Option<SinkFile>,
