@@ -263,6 +263,27 @@ fn a_file_that_misses_what_was_not_kept_is_continued() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "01236789");
 }
 
+#[test]
+fn a_state_cannot_have_printed_more_than_can_be_counted() {
+    let state = |written: [u64; 2], runs: &[u64]| {
+        let mut printed = Printed { runs: runs.to_vec(), ..Printed::default() };
+        (printed.streams[0].written, printed.streams[1].written) = (written[0], written[1]);
+        let mut state = crate::snapshot::testing::state(&mut crate::snapshot::testing::Random::new(1));
+        state.sections.retain(|section| section.name != "output");
+        printed.add_to(&mut state).unwrap();
+        Printed::of_state(&state)
+    };
+    assert!(state([5, 7], &[5, 7]).is_ok());
+    for (written, runs) in [
+        ([u64::MAX, 0], &[1][..]),
+        ([1, u64::MAX], &[1]),
+        ([1 << 40, 1 << 40], &[1 << 41]),
+        ([1 << 40, 1 << 40], &[0, u64::MAX, 0, 2]),
+    ] {
+        assert!(state(written, runs).is_err(), "{written:?} {runs:?}");
+    }
+}
+
 /// What a file holds after a run that printed `0123456789`, of which a snapshot covers `covered` bytes, and one that
 /// goes on after `meanwhile` was done to the file.
 fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path)) -> String {

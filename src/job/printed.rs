@@ -20,6 +20,9 @@ pub(super) const RUNS_MAX: usize = 1 << 16;
 /// Bytes of a stream that are read at a time, to be given out in small parts.
 const WINDOW: u64 = 1 << 20;
 
+/// Most bytes of a stream: as many as no program prints, and two of them can be added.
+const WRITTEN_MAX: u64 = 1 << 62;
+
 /// Reads chunks.
 pub(super) type Fetch<'a> = dyn FnMut(ChunkId) -> Result<Vec<u8>> + 'a;
 
@@ -66,6 +69,13 @@ impl Printed {
                 (stream.kept, stream.root) = (blob.len, blob.root);
             }
             ensure!(stream.kept <= stream.written, "more output is kept than was printed");
+            ensure!(stream.written <= WRITTEN_MAX, "{} bytes of output", stream.written);
+            let mut runs = printed.runs.iter().skip(index).step_by(2);
+            let told = runs.try_fold(0_u64, |told, len| told.checked_add(*len));
+            ensure!(
+                told.is_some_and(|told| told <= stream.written),
+                "output of more bytes than were printed"
+            );
         }
         Ok(printed)
     }

@@ -29,6 +29,8 @@ pub const VERSION: u32 = 2;
 const LEN_MAX: usize = 256 << 20;
 /// Most bytes of nameless files that a state keeps.
 pub const NAMELESS_LEN_MAX: u64 = 64 << 20;
+/// Most bytes that a program has read from a standard stream, or written to it.
+const STREAM_LEN_MAX: u64 = 1 << 62;
 /// Longest path in a state, in bytes.
 pub(super) const PATH_LEN_MAX: usize = 1 << 16;
 
@@ -307,6 +309,10 @@ impl State {
         for root in &self.roots {
             ensure!(root.host.len() <= PATH_LEN_MAX, "the path of a preopened directory is too long");
             ensure!(!root.guest.is_empty(), "a preopened directory has no name");
+        }
+        let StreamState { stdin_read, stdout_written, stderr_written, .. } = self.streams;
+        for bytes in [stdin_read, stdout_written, stderr_written] {
+            ensure!(bytes <= STREAM_LEN_MAX, "a standard stream of {bytes} bytes");
         }
         ensure!(self.disks.len() <= DISKS_MAX, "more than {DISKS_MAX} private disks");
         for disk in &self.disks {
