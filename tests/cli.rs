@@ -313,6 +313,28 @@ fn directories_of_another_host_are_not_opened_unasked() {
 }
 
 #[test]
+fn nor_by_a_second_job_that_begins_with_the_same_snapshot() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
+    fs::create_dir(tool.path("data")).unwrap();
+    let args =
+        ["run", "-q", "--job", "x", "--dir", "data::/data", "--pause-after", "9000", "--id-file", "id"];
+    assert_eq!(tool.run(&[&args[..], &["lines.wasm"]].concat()).code, 75);
+    // What was made here is believed.
+    assert_eq!(tool.run(&["resume", "-q", "--job", "y", "@id"]), told(0, &printed(20), ""));
+    assert_eq!(tool.run(&["export", "x", "-o", "x.ckpt"]).code, 0);
+    assert_eq!(tool.run(&["rm", "x"]).code, 0);
+    assert_eq!(tool.run(&["import", "--job", "i", "x.ckpt"]).code, 0);
+    for job in ["one", "two"] {
+        let refused = tool.run(&["resume", "--job", job, "@id"]);
+        assert_eq!(refused.code, 70, "{refused:?}");
+        assert!(refused.err.contains("comes from another host"), "{}", refused.err);
+    }
+    let given = ["resume", "-q", "one", "--dir", "data::/data"];
+    assert_eq!(tool.run(&given), told(0, &printed(20), ""));
+}
+
+#[test]
 fn listed_inspected_verified_and_removed() {
     let tool = Tool::new();
     assert_eq!(tool.run(&["ls"]), told(0, "", ""));

@@ -218,12 +218,29 @@ impl Jobs {
                 owners.push((name, true));
                 continue;
             }
-            let made = |entry: &Entry| matches!(&entry.event, Event::Commit(c) if c.snapshot == id);
-            if self.history(&name)?.iter().any(made) {
+            if self.has_made(&name, id)? {
                 owners.push((name, false));
             }
         }
         Ok(owners)
+    }
+
+    /// Whether the job has made this snapshot since its last beginning, and not only begun with it.
+    fn has_made(&self, name: &JobName, id: SnapshotId) -> Result<bool> {
+        let made = |entry: &Entry| matches!(&entry.event, Event::Commit(c) if c.snapshot == id);
+        Ok(self.history(name)?.iter().any(made))
+    }
+
+    /// No job of this store has made this snapshot: it came from elsewhere.
+    fn is_foreign(&self, id: SnapshotId) -> Result<bool> {
+        for name in self.names()? {
+            match self.has_made(&name, id) {
+                Ok(true) => return Ok(false),
+                Err(error) if !is_damaged(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(true)
     }
 
     /// Removes a job: its log, newest entry first, so that what a crash leaves is a log again; then what it has
@@ -332,7 +349,10 @@ impl Job {
         let (foreign, fork, seed) = match how {
             // The snapshot has the generator's state, so the seed is of no meaning.
             Lineage::Moved => (true, false, [0; 32]),
-            Lineage::Fork { seed } => (false, true, seed.map_or_else(system_seed, Ok)?),
+            // Another job may have begun with one from elsewhere.
+            Lineage::Fork { seed } => {
+                (self.jobs.is_foreign(snapshot)?, true, seed.map_or_else(system_seed, Ok)?)
+            }
         };
         let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign, fork });
         self.begin_with(Begin { spec, seed, origin })?;
