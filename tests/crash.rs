@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tool::{BOTH, Running, STDOUT, Tool, lines, printed, printed_apart};
-use wasm_ckpt::job::{Ending, Sink};
+use wasm_ckpt::job::{Ending, Sink, SpecDisk};
 use wasm_ckpt::store::fault::{FailAfter, Failure};
 use wasm_ckpt::store::simulated::{Fault, Loss, SimulatedFiles};
 use wasm_ckpt::store::{Created, Hold, Key, Local, Memory, Sharing, StoreError, Upload};
@@ -188,6 +188,63 @@ fn a_store_that_fails_once_does_no_harm() {
             }
         }
     }
+}
+
+/// Writes pages to a file of its private disk, ever another one, with some work in between.
+const DISK_PAGES: u64 = 12;
+const DISK_GUEST: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "f")
+  (func (export "_start") (local $i i32) (local $n i32)
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 1)
+          (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 20)) (then unreachable))
+    (i32.store (i32.const 0) (i32.const 4096))
+    (i32.store (i32.const 4) (i32.const 4096))
+    (loop $l
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (memory.fill (i32.const 4096) (local.get $i) (i32.const 4096))
+      (if (call $write (i32.load (i32.const 20)) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+      (local.set $n (i32.const 200))
+      (loop $s (br_if $s (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+      (br_if $l (i32.lt_u (local.get $i) (i32.const 12))))))"#;
+
+#[test]
+fn a_store_that_fails_once_costs_an_ended_job_nothing_of_its_disk() {
+    let wasm = wat::parse_str(DISK_GUEST).unwrap();
+    let module = Engine::new(Settings::default()).unwrap().compile(&wasm).unwrap();
+    let expected: Vec<u8> = (1..=DISK_PAGES as u8).flat_map(|page| [page; 4096]).collect();
+    let mut ended = 0;
+    for n in 0.. {
+        let memory = Arc::new(Memory::new());
+        let store = Arc::new(FailAfter::once(memory.clone(), n, Failure::Before));
+        let run = || {
+            let mut job = Jobs::new(store.clone()).hold(&"x".parse()?)?;
+            let disk = SpecDisk { guest: "/d".to_string(), source: None, limit: 1 << 20 };
+            job.begin(&wasm, Spec { disks: vec![disk], ..Spec::program(module.id(), "disk.wasm") })?;
+            job.run(&module, Options { every: Every::Fuel(5000), ..Options::default() })?.advance()
+        };
+        let outcome = run();
+        let (jobs, name) = (Jobs::new(memory), "x".parse().unwrap());
+        if jobs.status(&name).unwrap().is_some_and(|status| status.done.is_some()) {
+            let mut found = vec![];
+            let mut take = |bytes: &[u8]| {
+                found.extend_from_slice(bytes);
+                Ok(())
+            };
+            let read = jobs.disks(&name).and_then(|disks| disks.read("/d/f", &mut take));
+            read.unwrap_or_else(|error| panic!("operation {n}, which gave {outcome:?}: {error:?}"));
+            assert!(found == expected, "operation {n}");
+            jobs.sweep().unwrap_or_else(|error| panic!("operation {n}: {error:?}"));
+            ended += 1;
+        }
+        if !store.has_failed() {
+            break;
+        }
+    }
+    assert!(ended > 10, "{ended} runs have ended");
 }
 
 #[test]

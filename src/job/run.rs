@@ -437,6 +437,9 @@ impl Run {
             Err(_) => {
                 // What was emitted may be lost: nothing of it counts as stored.
                 self.trees = MemoryTrees::default();
+                if let Some(wasi) = self.instance.wasi() {
+                    wasi.forget_stored();
+                }
                 self.ledger.undo();
             }
         }
