@@ -271,3 +271,35 @@ fn a_running_job_can_be_looked_into() {
     }
     panic!("in 4 s only {seen} lines were to be seen");
 }
+
+#[test]
+fn hard_links_in_many_directories_are_written_out_with_few_descriptors() {
+    let (tool, filer) = (Tool::new(), guest("filer.wasm"));
+    let mut script = vec![];
+    for n in 0..150 {
+        let path = |name: &str| format!("/w/{n:03}{name}");
+        script.extend(["mkdir".to_string(), path(""), "write".to_string(), path("/a"), format!("{n}")]);
+        script.extend(["ln".to_string(), path("/a"), path("/b")]);
+    }
+    script.extend(["ln", "/w/007/a", "/w/149/z"].map(str::to_string));
+    let mut args = vec!["-c", "ulimit -n 100; exec \"$@\"", "sh"];
+    let run = tool.command(&["run", "-q", "--disk", "/w", "--sync-out", "out", &filer]);
+    let program = run.get_program().to_str().unwrap().to_string();
+    let run_args: Vec<_> = run.get_args().map(|arg| arg.to_str().unwrap().to_string()).collect();
+    args.push(&program);
+    args.extend(run_args.iter().chain(&script).map(String::as_str));
+    let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let output =
+        Command::new("sh").args(args).current_dir(tool.dir.path()).envs(envs).stdin(Stdio::null()).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let ino = |path: &str| {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(tool.path("out").join(path)).unwrap().ino()
+    };
+    for n in 0..150 {
+        assert_eq!(ino(&format!("{n:03}/a")), ino(&format!("{n:03}/b")));
+    }
+    assert_eq!(ino("007/a"), ino("149/z"));
+    assert_eq!(fs::read_to_string(tool.path("out/149/z")).unwrap(), "7");
+}

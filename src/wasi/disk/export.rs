@@ -13,7 +13,7 @@ use cap_fs_ext::DirExt;
 use cap_std::fs::{Dir, OpenOptions};
 use rustix::fs::futimens;
 
-use super::{Disk, Ino, ROOT, fill::refused, inode::Node};
+use super::{Disk, Ino, ROOT, fill::refused, inode::Node, lookup::PATH_MAX};
 use crate::wasi::host::{self, Time, Times};
 
 /// How much is copied at once.
@@ -48,14 +48,16 @@ enum Step {
 /// When something cannot be written; what was written before stays.
 pub fn sync_out(disk: &Disk, to: &Path) -> Result<Exported> {
     let root = host::open_root(to).with_context(|| format!("{} cannot be opened", to.display()))?;
+    let root = Rc::new(root);
     let mut export = Export {
         disk,
+        root: root.clone(),
         wanted: wanted(disk),
         linked: HashMap::new(),
         done: Exported::default(),
         steps: Vec::new(),
     };
-    export.enter(Rc::new(root), ROOT, false, "");
+    export.enter(root, ROOT, false, "");
     while let Some(step) = export.steps.pop() {
         match step {
             Step::Write { to, name, ino, all, path } => {
@@ -93,9 +95,10 @@ fn wanted(disk: &Disk) -> HashSet<Ino> {
 
 struct Export<'a> {
     disk: &'a Disk,
+    root: Rc<Dir>,
     wanted: HashSet<Ino>,
-    /// The first name of files with several.
-    linked: HashMap<Ino, (Rc<Dir>, String)>,
+    /// The first path of files with several names. No open directory: there may be more than can be open.
+    linked: HashMap<Ino, String>,
     done: Exported,
     steps: Vec<Step>,
 }
@@ -146,15 +149,18 @@ impl Export<'_> {
                 self.done.symlinks += 1;
             }
             Node::File(_) => {
-                if let Some((dir, first)) = self.linked.get(&ino) {
-                    return replace(&to, name, |to, temporary| Ok(dir.hard_link(first, to, temporary)?));
+                if let Some(first) = self.linked.get(&ino) {
+                    return replace(&to, name, |to, temporary| {
+                        Ok(self.root.hard_link(first, to, temporary)?)
+                    });
                 }
                 let disk = self.disk;
                 replace(&to, name, |to, temporary| write_file(disk, ino, to, name, temporary))?;
                 self.done.files += 1;
                 self.done.bytes += inode.size();
-                if inode.links > 1 {
-                    self.linked.insert(ino, (to, name.to_string()));
+                // What the host cannot find by its path is written once more under its other names.
+                if inode.links > 1 && path.len() <= PATH_MAX {
+                    self.linked.insert(ino, path.to_string());
                 }
             }
         }
