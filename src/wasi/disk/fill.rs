@@ -169,6 +169,8 @@ pub(super) fn copy(disk: &mut Disk, ino: Ino, from: &mut dyn Read, offset: u64, 
                 if written < len {
                     return Err(refused(Errno::Nospc));
                 }
+                // Else zeros that follow would have blocks, or not, by how the host's holes cut the file up.
+                disk.trim(ino).map_err(refused)?;
             }
             start += len;
         }

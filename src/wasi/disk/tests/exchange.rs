@@ -305,3 +305,31 @@ fn archives_of_the_tar_program_are_read() {
         }
     }
 }
+
+#[test]
+fn it_does_not_matter_which_zeros_are_holes_on_the_host() {
+    use std::os::unix::fs::FileExt;
+    let temp = tempfile::tempdir().unwrap();
+    let mut images = vec![];
+    for holes in [false, true] {
+        let path = temp.path().join("f");
+        let file = File::create(&path).unwrap();
+        if !holes {
+            file.write_all_at(&vec![0; 281 * 4096], 0).unwrap();
+        }
+        for (start, len) in [(250, 10), (270, 11)] {
+            file.write_all_at(&vec![7; len * 4096], start * 4096).unwrap();
+        }
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        file.set_times(std::fs::FileTimes::new().set_modified(time)).unwrap();
+        let dir = File::open(temp.path()).unwrap();
+        dir.set_times(std::fs::FileTimes::new().set_modified(time)).unwrap();
+        let mut disk = disk(64 << 20);
+        from_directory(&mut disk, temp.path()).unwrap();
+        disk.check();
+        assert_eq!(disk.used(), 21 * 4096);
+        images.push(Chunks::default().capture(&mut disk));
+        std::fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(images[0], images[1]);
+}
