@@ -303,3 +303,45 @@ fn hard_links_in_many_directories_are_written_out_with_few_descriptors() {
     assert_eq!(ino("007/a"), ino("149/z"));
     assert_eq!(fs::read_to_string(tool.path("out/149/z")).unwrap(), "7");
 }
+
+/// Writes 2 MiB to its private disk, whatever comes of it, works for a long time and prints a line.
+const CARELESS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "f") (data (i32.const 32) "went on\n")
+  (func (export "_start") (local $i i32) (local $n i64)
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 1)
+      (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 20)))
+    (i32.store (i32.const 0) (i32.const 4096))
+    (i32.store (i32.const 4) (i32.const 32768))
+    (memory.fill (i32.const 4096) (i32.const 7) (i32.const 32768))
+    (loop $l
+      (drop (call $write (i32.load (i32.const 20)) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 64))))
+    (local.set $n (i64.const 2000000000))
+    (loop $s (br_if $s (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const 0))))
+    (i32.store (i32.const 0) (i32.const 32))
+    (i32.store (i32.const 4) (i32.const 8))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+#[test]
+fn a_disk_whose_scratch_file_fails_stops_the_program() {
+    let tool = Tool::new();
+    tool.wat("careless.wasm", CARELESS);
+    // No file of the process may be longer than that: 512 KiB or 1 MiB, as the shell counts.
+    let limited = "trap '' XFSZ; ulimit -f 1024; exec \"$@\"";
+    let args = ["run", "--job", "j", "--no-cache", "--every", "50ms", "--disk", "/w", "careless.wasm"];
+    let run = tool.command(&args);
+    let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let mut sh = Command::new("sh");
+    sh.args(["-c", limited, "sh"]).arg(run.get_program()).args(run.get_args()).envs(envs);
+    let output = sh.current_dir(tool.dir.path()).stdin(Stdio::null()).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{err}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{err}");
+    assert!(err.contains("the disk `/w`") && err.contains("scratch file of a private disk failed"), "{err}");
+    // It goes on where there is room.
+    assert_eq!(ok(&tool, &["resume", "j"]), "went on\n");
+}

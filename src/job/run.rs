@@ -479,15 +479,24 @@ impl Run {
         Ok(commit)
     }
 
-    /// A snapshot that is due. A store that is full or away for a while does not stop the program.
+    /// A snapshot that is due. A store that is full or away for a while does not stop the program; a private
+    /// disk that is lost does.
     fn snapshot_or_go_on(&mut self) -> Result<()> {
         match self.commit() {
-            Err(error) if !is_fenced(&error) => (self.observe)(Notice::SnapshotFailed(&error)),
+            Err(error) if !is_fenced(&error) => {
+                self.check_disks()?;
+                (self.observe)(Notice::SnapshotFailed(&error));
+            }
             other => {
                 other?;
             }
         }
         self.deliver()
+    }
+
+    fn check_disks(&mut self) -> Result<()> {
+        let checked = self.instance.wasi().map_or(Ok(()), |wasi| wasi.check_disks());
+        checked.context("the program cannot go on here, but can from its last snapshot")
     }
 
     /// A snapshot, and the job is left in good order.
@@ -500,6 +509,8 @@ impl Run {
 
     /// The program has ended: stores its result and all that it printed.
     fn end(&mut self, ending: Ending) -> Result<Outcome> {
+        // What came of it is no result then.
+        self.check_disks()?;
         if let Ending::Returned(values) = &ending
             && !values.is_empty()
         {

@@ -223,6 +223,20 @@ impl Wasi {
         self.disks.iter().for_each(|disk| lock(&disk.disk).forget_stored());
     }
 
+    /// Whether the private disks hold what the guest has written.
+    ///
+    /// # Errors
+    /// The host's file that a disk is kept in failed: what the guest reads is `Io` from then on, and no capture
+    /// succeeds any more.
+    pub fn check_disks(&self) -> Result<()> {
+        for PrivateDisk { guest, disk } in &self.disks {
+            if let Some(failure) = lock(disk).failure() {
+                bail!("the disk `{guest}` is lost: the scratch file of a private disk failed: {failure}");
+            }
+        }
+        Ok(())
+    }
+
     /// The guest's names for its private disks.
     pub fn disks(&self) -> impl Iterator<Item = &str> {
         self.disks.iter().map(|disk| disk.guest.as_str())
