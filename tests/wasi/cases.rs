@@ -2,7 +2,7 @@
 
 use crate::plan::Step;
 use crate::rules::{Next, Pair};
-use crate::sides::{Ours, Reference, call};
+use crate::sides::{DIRS, Ours, Reference, call};
 use crate::{host_directories, tree};
 
 const OUT: u64 = 0x800;
@@ -15,7 +15,8 @@ fn same(calls: &[(&'static str, &[u64], &[(u32, &[u8])], u32)]) {
     let (theirs, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     tree::make(theirs.path());
     tree::make(own.path());
-    let (mut reference, mut ours) = (Reference::new(theirs.path()), Ours::new(host_directories(own.path())));
+    let (mut reference, mut ours) =
+        (Reference::new(theirs.path(), DIRS), Ours::new(host_directories(own.path())));
     let mut pair = Pair::new(&mut reference, &mut ours);
     for (name, args, puts, errno) in calls {
         let puts = puts.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect::<Vec<_>>();
