@@ -36,6 +36,9 @@ struct Given {
     on_host: bool,
 }
 
+const ON_HOST: Given = Given { dirs: DIRS, config: host_directories, on_host: true };
+const ON_DISK: Given = Given { dirs: &[DIRS[0]], config: private_disk, on_host: false };
+
 /// One directory, as a private disk.
 fn private_disk(host: &Path) -> Config {
     let disk = DiskConfig { guest: "/data".to_string(), source: Some(host.join("data")), limit: 1 << 30 };
@@ -57,20 +60,19 @@ fn host_directories(host: &Path) -> Config {
 /// `SEED` is that of the first sequence, `SEQUENCES` their number; a failure names its own seed. `SHOW=1` prints its calls.
 #[test]
 fn random_calls_do_what_the_reference_does() {
-    differential(Given { dirs: DIRS, config: host_directories, on_host: true });
+    differential(ON_HOST);
 }
 
 /// The same on a private disk, which is beside the reference's host directory.
 #[test]
 fn random_calls_on_a_private_disk_do_what_the_reference_does() {
-    differential(Given { dirs: &DIRS[..1], config: private_disk, on_host: false });
+    differential(ON_DISK);
 }
 
 /// Of each function, calls and successes.
 type Compared = BTreeMap<&'static str, (u64, u64)>;
 
 fn differential(given: Given) {
-    // On the disk of the host, which is slower, they are fewer.
     let (first, sequences) =
         (setting("SEED", 1), setting("SEQUENCES", if given.on_host { 2000 } else { 1000 }));
     let mut differences: BTreeMap<String, (u64, u64, String)> = BTreeMap::new();
