@@ -107,7 +107,7 @@ fn differential(given: Given) {
 /// tenth sequence, on the disk.
 fn place(seed: u64) -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    match seed % 10 != 0 && memory.is_dir() {
+    match !seed.is_multiple_of(10) && memory.is_dir() {
         true => tempfile::tempdir_in(memory).unwrap(),
         false => tempfile::tempdir().unwrap(),
     }
