@@ -83,6 +83,7 @@
 //! - `fd_allocate` works; the reference says `Notsup`.
 //! - `dev` and `ino` are the host's; `ctim` is the time of the last change of status.
 //! - Directories are read in the order of their names.
+//! - On a private disk, a directory has a size of its own, and reading changes no time of access.
 //! - FIFOs, sockets and devices are `Notsup`, but for null, zero and full: the others have a state
 //!   that no snapshot holds.
 //! - `proc_exit` takes any code; the reference traps from 126 on.
