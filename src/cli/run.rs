@@ -93,6 +93,10 @@ pub fn main(args: Args) -> Result<u8> {
     let wasm = common::read_module(&path)?;
     let module = args.common.compile(&wasm)?;
     let spec = spec(&args, &path, &module)?;
+    let disks: Vec<String> = spec.disks.iter().map(|disk| disk.guest.clone()).collect();
+    for sync_out in &args.common.sync_out {
+        sync_out.disk(&disks)?;
+    }
     let stdin = Stdin::inherit().context("standard input cannot be used")?;
     let jobs = args.common.store.open()?;
     let name = match &args.job {
