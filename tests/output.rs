@@ -91,20 +91,23 @@ fn killed(kills: u32, most: u64, random: &mut Random, mut command: impl FnMut() 
     }
 }
 
-/// The command, with a directory for the program's own file.
+/// The command, with a directory and a private disk for the program's own files.
 fn print(tool: &Tool, job: &str, options: &[&str]) -> Command {
     let dir = tool.path("files");
     fs::create_dir_all(&dir).unwrap();
     let given = format!("{}::/files", dir.display());
     let mut command = tool.command(&["run", "-q", "--job", job, "--every", "20ms", "--dir", &given]);
-    command.args(options).arg(guest());
-    command.args(["print", &LINES.to_string(), &WORK.to_string(), &format!("/files/{job}")]);
+    command.args(["--disk", "/disk"]).args(options).arg(guest());
+    command.args(["print", &LINES.to_string(), &WORK.to_string(), &format!("/files/{job}"), "/disk/lines"]);
     command
 }
 
 fn assert_file(tool: &Tool, job: &str) {
     let found = fs::read(tool.path("files").join(job)).unwrap();
     assert_same(&found, &expected()[0], "the program's own file");
+    let on_disk = tool.command(&["cp", &format!("{job}:/disk/lines"), "-"]).output().unwrap();
+    assert!(on_disk.status.success(), "{on_disk:?}");
+    assert_same(&on_disk.stdout, &expected()[0], "the file on its private disk");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Place, Random, engine, run_to, runs};
+use common::{Place, Random, Run, engine, run_to, runs};
+use wasm_ckpt::Module;
 
 /// Cuts of one run; each moves the guest to a fresh instance.
 const CUTS: u64 = 20;
@@ -16,73 +17,92 @@ fn only(name: &str) -> bool {
 
 #[test]
 fn cut_at_random_and_moved_every_program_gives_the_same() {
-    let (native, interpreter) = (engine(None), engine(Some("pulley64")));
+    let modules = [engine(None), engine(Some("pulley64"))];
     for run in runs().into_iter().filter(|run| !run.slow && only(&run.name)) {
         let wasm = std::fs::read(&run.program).unwrap();
-        let (module, pulley) = (native.compile(&wasm).unwrap(), interpreter.compile(&wasm).unwrap());
-        let place = Place::new(&run);
-        let mut guest = place.begin(&module);
-        assert!(run_to(&mut guest, None, &run.name));
-        place.check("straight");
-        let total = guest.fuel();
-
-        let mut random = Random(0xc0ffee);
-        let mut cuts: Vec<u64> = (0..CUTS).map(|_| random.below(total)).collect();
-        cuts.sort_unstable();
-        let place = Place::new(&run);
-        let mut guest = place.begin(&module);
-        let mut moves = 0;
-        for cut in cuts {
-            if run_to(&mut guest, Some(cut), &run.name) {
-                break;
-            }
-            let moving = Place::snapshot(&mut guest);
-            guest = place.resume(&module, &moving);
-            moves += 1;
-            if moves % 7 == 3 {
-                // A stretch under the interpreter, and back.
-                let moving = Place::snapshot(&mut guest);
-                guest = place.resume(&pulley, &moving);
-                if run_to(&mut guest, Some(cut + PULLEY_STRETCH), &run.name) {
-                    break;
-                }
-                let moving = Place::snapshot(&mut guest);
-                guest = place.resume(&module, &moving);
-            }
-        }
-        // Ended already, if the last cut was within the last stretch.
-        if guest.fuel() >= total {
-            place.check(&format!("moved {moves} times"));
-            continue;
-        }
-        // Wall time may steer a program; where it does not, the fuel is the same as well.
-        let done = run_to(&mut guest, None, &run.name);
-        assert!(done);
-        place.check(&format!("moved {moves} times"));
-        println!("{}: {total} fuel straight, {} moved {moves} times", run.name, guest.fuel());
+        let modules = modules.each_ref().map(|engine| engine.compile(&wasm).unwrap());
+        cut_and_move(&run, &modules, Place::new);
     }
 }
 
-/// The state at fuel N has one id, whoever takes it and however often the run was paused before.
+#[test]
+fn on_a_private_disk_as_well() {
+    let modules = [engine(None), engine(Some("pulley64"))];
+    let has_files = |run: &Run| run.directories != "-";
+    for run in runs().into_iter().filter(|run| !run.slow && only(&run.name) && has_files(run)) {
+        let wasm = std::fs::read(&run.program).unwrap();
+        let modules = modules.each_ref().map(|engine| engine.compile(&wasm).unwrap());
+        cut_and_move(&run, &modules, Place::private);
+    }
+}
+
+/// Runs a program straight, and cut at random, moved to a fresh instance at each cut and in stretches run by the
+/// interpreter.
+fn cut_and_move(run: &Run, [module, pulley]: &[Module; 2], place: fn(&Run) -> Place) {
+    let at = place(run);
+    let mut guest = at.begin(module);
+    assert!(run_to(&mut guest, None, &run.name));
+    at.collect(&mut guest);
+    at.check("straight");
+    let total = guest.fuel();
+
+    let mut random = Random(0xc0ffee);
+    let mut cuts: Vec<u64> = (0..CUTS).map(|_| random.below(total)).collect();
+    cuts.sort_unstable();
+    let at = place(run);
+    let mut guest = at.begin(module);
+    let (mut moves, mut ended) = (0, false);
+    for cut in cuts {
+        ended = run_to(&mut guest, Some(cut), &run.name);
+        if ended {
+            break;
+        }
+        let moving = Place::snapshot(&mut guest);
+        guest = at.resume(module, &moving);
+        moves += 1;
+        if moves % 7 == 3 {
+            // A stretch under the interpreter, and back.
+            let moving = Place::snapshot(&mut guest);
+            guest = at.resume(pulley, &moving);
+            ended = run_to(&mut guest, Some(cut + PULLEY_STRETCH), &run.name);
+            if ended {
+                break;
+            }
+            let moving = Place::snapshot(&mut guest);
+            guest = at.resume(module, &moving);
+        }
+    }
+    // Ended already, if the last cut was within the last stretch.
+    if !ended {
+        // Wall time may steer a program; where it does not, the fuel is the same as well.
+        assert!(run_to(&mut guest, None, &run.name));
+    }
+    at.collect(&mut guest);
+    at.check(&format!("moved {moves} times"));
+    println!("{}: {total} fuel straight, {} moved {moves} times", run.name, guest.fuel());
+}
+
+/// The state at fuel N has one id, whoever takes it and however often the run was paused before. (Files of the host
+/// have times of their own, so those that there are are on a private disk.)
 #[test]
 fn the_snapshot_at_a_fuel_value_is_the_same_on_every_path_and_instruction_set() {
     let (native, pulley) = (engine(None), engine(Some("pulley64")));
     for run in runs().into_iter().filter(|r| !r.slow && r.program.starts_with(common::guests().join("wasm")))
     {
-        if !only(&run.name) || run.name == "extsort" {
-            continue; // files have times of their own
+        if !only(&run.name) {
+            continue;
         }
         let wasm = std::fs::read(&run.program).unwrap();
         let (native, pulley) = (native.compile(&wasm).unwrap(), pulley.compile(&wasm).unwrap());
         let at = 20_000_000;
-        let place = Place::new(&run);
+        let place = Place::private(&run);
         let mut straight = place.begin(&native);
         if run_to(&mut straight, Some(at), &run.name) {
             continue;
         }
         let expected = Place::snapshot(&mut straight).id;
 
-        let place = Place::new(&run);
+        let place = Place::private(&run);
         let mut chained = place.begin(&native);
         let mut random = Random(9);
         let mut cut = 0;
@@ -102,7 +122,7 @@ fn the_snapshot_at_a_fuel_value_is_the_same_on_every_path_and_instruction_set() 
             run.name
         );
 
-        let place = Place::new(&run);
+        let place = Place::private(&run);
         let mut interpreted = place.begin(&pulley);
         assert!(!run_to(&mut interpreted, Some(at), &run.name));
         let moving = Place::snapshot(&mut interpreted);
@@ -110,6 +130,7 @@ fn the_snapshot_at_a_fuel_value_is_the_same_on_every_path_and_instruction_set() 
         // And back: a native guest ends it as if nothing had happened.
         let mut back = place.resume(&native, &moving);
         assert!(run_to(&mut back, None, &run.name));
+        place.collect(&mut back);
         place.check("begun under Pulley");
     }
 }

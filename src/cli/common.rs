@@ -15,7 +15,7 @@ use super::exit::{Exit, failure};
 use super::names::Names;
 use super::signals;
 use super::streams::StreamArgs;
-use wasm_ckpt::job::{Ending, JobName, KEEP_OUTPUT, Mode, Notice, Sink, SpecDir, SyncOut};
+use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::Progress;
 use wasm_ckpt::store::{Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
@@ -105,8 +105,8 @@ pub struct RunArgs {
     pub id_file: Option<PathBuf>,
 
     /// Keep at most so many bytes of each output stream in the store, to print them again when a job goes on
-    /// elsewhere
-    #[arg(long, value_name = "BYTES", default_value_t = KEEP_OUTPUT)]
+    /// elsewhere: a number, or with K, M, G or T
+    #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = parse_size)]
     pub keep_output: u64,
 
     /// Hash (blake3) each file of a read-only directory that the program opens, so that going on notices any

@@ -15,7 +15,8 @@ use wasm_ckpt::{Functions, JobName, Module, Spec};
 /// Run a program; the same command again goes on where it was interrupted
 ///
 /// The program is a `.wasm` file for wasm32-wasip1, run as it is. A run is a job in the store. It is known by
-/// what is run: module, arguments, environment, directories, working directory and a file on standard input.
+/// what is run: module, arguments, environment, directories, disks, seed, clock, working directory and a file on
+/// standard input.
 /// When it was interrupted, by whatever, the same command goes on from the last snapshot, and says so; when it
 /// has ended, the same command starts anew. With `--job NAME`, an ended job gives its stored output and exit
 /// code instead.
@@ -42,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "GUEST[=SOURCE]", value_parser = parse_disk)]
     disk: Vec<(String, Option<String>)>,
 
-    /// Room on each private disk
+    /// Room on each private disk: a number of bytes, or with K, M, G or T
     #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = common::parse_size)]
     disk_limit: u64,
 
@@ -92,6 +93,10 @@ pub fn main(args: Args) -> Result<u8> {
     let wasm = common::read_module(&path)?;
     let module = args.common.compile(&wasm)?;
     let spec = spec(&args, &path, &module)?;
+    let disks: Vec<String> = spec.disks.iter().map(|disk| disk.guest.clone()).collect();
+    for sync_out in &args.common.sync_out {
+        sync_out.disk(&disks)?;
+    }
     let stdin = Stdin::inherit().context("standard input cannot be used")?;
     let jobs = args.common.store.open()?;
     let name = match &args.job {

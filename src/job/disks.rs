@@ -52,7 +52,10 @@ pub struct SyncOut {
 
 impl SyncOut {
     /// The disk that is meant, of those that there are.
-    pub(super) fn disk(&self, disks: &[String]) -> Result<String> {
+    ///
+    /// # Errors
+    /// There is none, or none with the name, or several and no name.
+    pub fn disk(&self, disks: &[String]) -> Result<String> {
         let listed = || disks.iter().map(|disk| format!("`{disk}`")).collect::<Vec<_>>().join(", ");
         match (&self.guest, disks) {
             (_, []) => anyhow::bail!("the program has no private disk to write out; `--disk` gives it one"),

@@ -31,7 +31,10 @@ impl Wasi {
                 5 => Advice::NoReuse,
                 _ => return Err(Errno::Inval.into()),
             };
-            self.fds.file(fd)?.file.advise(offset, len, advice)
+            let open = self.fds.file(fd)?;
+            // Linux says so, whatever the advice.
+            i64::try_from(len).map_err(|_| Errno::Inval)?;
+            open.file.advise(offset, len, advice)
         })
     }
 
@@ -41,6 +44,9 @@ impl Wasi {
             let open = self.fds.file_mut(fd)?;
             if open.read_only {
                 return Err(Errno::Perm.into());
+            }
+            if !open.access.writable {
+                return Err(Errno::Badf.into());
             }
             open.file.allocate(offset, len, &self.clock)
         })
@@ -159,6 +165,9 @@ impl Wasi {
             let open = self.fds.file_mut(fd)?;
             if open.read_only {
                 return Err(Errno::Perm.into());
+            }
+            if !open.access.writable {
+                return Err(Errno::Inval.into());
             }
             open.file.set_len(size, &self.clock)
         })

@@ -82,13 +82,14 @@ impl Inputs {
         self.files.iter().map(input).collect()
     }
 
-    /// The inputs of a state, each of which must be what it was unless `accept_changed`.
+    /// The inputs of a state, each of which must be what it was unless `accept_changed`; the error is a
+    /// [`FileProblem`].
     pub fn restore(
         saved: Vec<InputFile>,
         hash: bool,
         roots: &[RootDir],
         accept_changed: bool,
-    ) -> Result<Self, FileProblem> {
+    ) -> anyhow::Result<Self> {
         let mut inputs = Self::new(hash);
         for InputFile { place, content } in saved {
             let found = match check(roots, &place, content) {
@@ -98,7 +99,7 @@ impl Inputs {
                     let root = roots.get(place.root as usize);
                     let guest = root.map_or(String::new(), |root| root.guest_path(&place));
                     let host = root.map_or(PathBuf::new(), |root| root.host.join(&place.path));
-                    return Err(FileProblem { guest, host, problem });
+                    return Err(FileProblem { guest, host, problem }.into());
                 }
             };
             inputs.files.insert(place, found);
@@ -125,7 +126,7 @@ fn check(roots: &[RootDir], place: &Place, expected: Content) -> Result<Content,
         }
     }
     if found != expected {
-        return Err(Problem::Input { expected, found });
+        return Err(Problem::Input { expected: Box::new(expected), found: Box::new(found) });
     }
     Ok(found)
 }

@@ -17,6 +17,7 @@
 //! | `fdtable` | open descriptors, their state beside their handles |
 //! | `handle` | what is behind a descriptor: a file or directory of the host or of a private disk |
 //! | `host` `hostfile` | host directories: the only file that gives the host a path; open files of the host |
+//! | `disk` `disknode` `disks` | the private disk; what is open on one; those of a guest |
 //! | `inputs` `appended` | files of the host that were closed, and matter all the same at a resume |
 //! | `config` `stdio` `interrupt` | what the embedder gives |
 //! | `state` `save` `restore` | the state as a value and as bytes; taking it out and going on from it |
@@ -24,9 +25,9 @@
 //! # What a restore guarantees
 //!
 //! A guest that goes on from a state has the descriptors, offsets, listings, clocks and random numbers
-//! that it had, or the restore is refused with a reason and nothing is touched. Files are on the
-//! host, and do not go back with the guest's memory: between the snapshot and the kill the guest went
-//! on, and will do the same again. So for each open file:
+//! that it had, or the restore is refused with a reason and nothing is touched. Files on a private disk go
+//! back with the guest's memory (see [`disk`]). Files of the host do not: between the snapshot and the kill
+//! the guest went on, and will do the same again. So for each open file:
 //!
 //! | opened for | found | what is done |
 //! |---|---|---|
@@ -83,6 +84,7 @@
 //! - `fd_allocate` works; the reference says `Notsup`.
 //! - `dev` and `ino` are the host's; `ctim` is the time of the last change of status.
 //! - Directories are read in the order of their names.
+//! - On a private disk, a directory has a size of its own, and reading changes no time of access.
 //! - FIFOs, sockets and devices are `Notsup`, but for null, zero and full: the others have a state
 //!   that no snapshot holds.
 //! - `proc_exit` takes any code; the reference traps from 126 on.

@@ -73,9 +73,9 @@ pub enum Problem {
     )]
     Input {
         /// When it was read.
-        expected: Content,
+        expected: Box<Content>,
         /// Now.
-        found: Content,
+        found: Box<Content>,
     },
     /// It cannot be opened.
     #[error("it cannot be opened again: {0:?}")]

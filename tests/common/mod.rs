@@ -10,7 +10,10 @@ use wasm_ckpt::machine::{
     Engine, Functions, Instance, MemoryTrees, Module, Settings, Slice, Until, WASI_SECTION,
 };
 use wasm_ckpt::snapshot;
-use wasm_ckpt::wasi::{Config, Dirs, Host, Interrupt, OutputBuffer, Preopen, Restore, Stdin, Wasi};
+use wasm_ckpt::wasi::{
+    ClockMode, Config, Contents, Dirs, DiskConfig, Host, Interrupt, OutputBuffer, Preopen, Restore, Stdin,
+    Wasi,
+};
 
 /// A line of `guests/runs.tsv`.
 #[derive(Debug, Clone)]
@@ -67,6 +70,8 @@ pub fn engine(target: Option<&str>) -> Engine {
 /// A run's directory and streams.
 pub struct Place {
     pub run: Run,
+    /// The guest's directory is on a private disk, and its time follows its fuel.
+    private: bool,
     dir: tempfile::TempDir,
     stdout: OutputBuffer,
     stderr: OutputBuffer,
@@ -81,7 +86,13 @@ impl Place {
             assert!(made.success());
             std::fs::create_dir(dir.path().join("out")).unwrap();
         }
-        Self { run: run.clone(), dir, stdout: OutputBuffer::default(), stderr: OutputBuffer::default() }
+        let (stdout, stderr) = (OutputBuffer::default(), OutputBuffer::default());
+        Self { run: run.clone(), private: false, dir, stdout, stderr }
+    }
+
+    /// With its directory on a private disk, where it has one.
+    pub fn private(run: &Run) -> Self {
+        Self { private: run.directories != "-", ..Self::new(run) }
     }
 
     fn preopens(&self) -> Vec<Preopen> {
@@ -89,8 +100,25 @@ impl Place {
             |host: &Path, guest: &str| Preopen { host: host.into(), guest: guest.into(), read_only: false };
         match self.run.directories.as_str() {
             "-" => vec![],
+            "work" if self.private => vec![open(&guests().join("tasks"), "/tasks")],
             "work" => vec![open(self.dir.path(), "/work"), open(&guests().join("tasks"), "/tasks")],
+            _ if self.private => vec![],
             _ => vec![open(self.dir.path(), "/")],
+        }
+    }
+
+    fn disks(&self) -> Vec<DiskConfig> {
+        let guest = if self.run.directories == "work" { "/work" } else { "/" };
+        // Of an empty directory it would take over the time.
+        let source = (self.run.directories != "work").then(|| self.dir.path().into());
+        let disk = || DiskConfig { guest: guest.into(), source, limit: 1 << 30 };
+        self.private.then(disk).into_iter().collect()
+    }
+
+    /// Where it is on a private disk, brings what the guest has written to its directory.
+    pub fn collect(&self, guest: &mut Instance) {
+        for disk in self.disks() {
+            guest.wasi().unwrap().sync_out(&disk.guest, self.dir.path()).unwrap();
         }
     }
 
@@ -108,7 +136,12 @@ impl Place {
         let env =
             if self.run.directories.starts_with("tree:") { vec![("PWD".into(), "/".into())] } else { vec![] };
         let args = std::iter::once(program).chain(self.run.args.iter().cloned()).collect();
-        let config = Config { args, env, dirs: self.preopens(), seed: Some([7; 32]), ..Config::default() };
+        let (dirs, disks, seed) = (self.preopens(), self.disks(), Some([7; 32]));
+        let clock = match self.private {
+            true => ClockMode::Virtual { realtime: 1 << 60 },
+            false => ClockMode::Host,
+        };
+        let config = Config { args, env, dirs, disks, seed, clock, ..Config::default() };
         let wasi = Wasi::new(config, self.host()).unwrap();
         Instance::new(module, Some(wasi), &Functions::new(), "_start", vec![]).unwrap()
     }
@@ -131,8 +164,13 @@ impl Place {
         let verified = snapshot::decode(&moving.manifest, Some(moving.id)).unwrap();
         let section = verified.state().sections.iter().find(|s| s.name == WASI_SECTION).unwrap();
         let how = Restore { dirs: Dirs::AsRecorded, accept_changed: false, ..Restore::default() };
-        let wasi = Wasi::restore(section.version, &section.bytes, self.host(), how).unwrap();
         let fetch = &mut |id| Ok(moving.chunks[&id].clone());
+        let contents = Contents {
+            blobs: &verified.state().blobs,
+            fetch: &mut |id| Ok(moving.chunks[&id].clone()),
+            most: 1 << 30,
+        };
+        let wasi = Wasi::restore_with(section.version, &section.bytes, self.host(), how, contents).unwrap();
         Instance::restore(module, Some(wasi), &Functions::new(), verified.state(), fetch).unwrap().0
     }
 

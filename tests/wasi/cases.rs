@@ -3,19 +3,27 @@
 use crate::plan::Step;
 use crate::rules::{Next, Pair};
 use crate::sides::{Ours, Reference, call};
-use crate::{host_directories, tree};
+use crate::{Given, ON_DISK, ON_HOST, tree};
 
 const OUT: u64 = 0x800;
 const PATH: u32 = 0x1000;
 const TARGET: u32 = 0x4000;
 const IOVS: u64 = 0x7000;
 
+/// A function, its arguments, what is put into memory before, and the error number that it gives.
+type Named<'a> = (&'static str, &'a [u64], &'a [(u32, &'a [u8])], u32);
+
 /// Makes the calls on both sides; each gives the error number that is named.
-fn same(calls: &[(&'static str, &[u64], &[(u32, &[u8])], u32)]) {
+fn same(calls: &[Named]) {
+    same_on(ON_HOST, calls);
+}
+
+fn same_on(given: Given, calls: &[Named]) {
     let (theirs, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     tree::make(theirs.path());
     tree::make(own.path());
-    let (mut reference, mut ours) = (Reference::new(theirs.path()), Ours::new(host_directories(own.path())));
+    let (mut reference, mut ours) =
+        (Reference::new(theirs.path(), given.dirs), Ours::new((given.config)(own.path())));
     let mut pair = Pair::new(&mut reference, &mut ours);
     for (name, args, puts, errno) in calls {
         let puts = puts.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect::<Vec<_>>();
@@ -23,11 +31,10 @@ fn same(calls: &[(&'static str, &[u64], &[(u32, &[u8])], u32)]) {
         assert_eq!(pair.step(&step), Ok(Next::GoesOn), "{name} {args:x?}");
         assert_eq!(pair.last, *errno, "{name} {args:x?}");
     }
-    assert_eq!(tree::list(theirs.path()), tree::list(own.path()));
+    assert_eq!(tree::list_by_calls(pair.reference, 3), tree::list_by_calls(pair.ours, 3));
 }
 
-const OPEN_TO_READ: (&str, &[u64], &[(u32, &[u8])], u32) =
-    ("path_open", &[3, 0, PATH as u64, 1, 0, 2, 2, 0, OUT], &[(PATH, b"a")], 0);
+const OPEN_TO_READ: Named = ("path_open", &[3, 0, PATH as u64, 1, 0, 2, 2, 0, OUT], &[(PATH, b"a")], 0);
 
 #[test]
 fn an_offset_that_no_file_has_is_told_before_rights() {
@@ -89,4 +96,20 @@ fn a_read_only_file_is_not_waited_for_to_be_written() {
         ("path_open", &[4, 0, u64::from(PATH), 1, 0, 2, 2, 0, OUT], &[(PATH, b"a")], 0),
         ("poll_oneoff", &[0x7800, 0x8000, 1, OUT], &[(0x7800, &subscription)], 63),
     ]);
+}
+
+#[test]
+fn a_file_that_is_open_for_reading_keeps_its_size_on_a_private_disk() {
+    // The next descriptor is another where there is one directory only.
+    let open: Named = ("path_open", &[3, 0, PATH as u64, 1, 0, 2, 2, 0, OUT], &[(PATH, b"a")], 0);
+    same_on(
+        ON_DISK,
+        &[
+            open,
+            ("fd_filestat_set_size", &[4, 3], &[], 28),
+            ("fd_allocate", &[4, 0, 100], &[], 8),
+            ("fd_advise", &[4, 0, u64::MAX, 0], &[], 28),
+            ("fd_advise", &[4, 0, 0, 0], &[], 0),
+        ],
+    );
 }

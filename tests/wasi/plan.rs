@@ -30,6 +30,8 @@ pub struct Plan {
     puts: Vec<(u32, Vec<u8>)>,
     bad_pointer: bool,
     steps: u64,
+    /// Files are not made larger than a disk: which size is the largest depends on the file system.
+    pub no_huge_files: bool,
 }
 
 /// Names of functions, the frequent ones several times.
@@ -89,7 +91,15 @@ const NAMES: [&str; 16] = [
 impl Plan {
     pub fn new(seed: u64) -> Self {
         let directories = vec![3, 3, 3, 3, 3, 3, 4, 5];
-        Self { random: Random(seed), files: vec![], directories, puts: vec![], bad_pointer: false, steps: 0 }
+        Self {
+            random: Random(seed),
+            files: vec![],
+            directories,
+            puts: vec![],
+            bad_pointer: false,
+            steps: 0,
+            no_huge_files: false,
+        }
     }
 
     fn one_in(&mut self, n: u64) -> bool {
@@ -230,6 +240,7 @@ impl Plan {
     fn number(&mut self, top: u64) -> u64 {
         match self.random.below(40) {
             0 => u64::MAX,
+            1 | 3 if self.no_huge_files => 1 << 63,
             1 => i64::MAX as u64,
             2 => 1 << 63,
             3 => i64::MAX as u64 - 100,
@@ -401,7 +412,7 @@ impl Plan {
             "fd_seek" => {
                 let offset = match self.random.below(20) {
                     0 => i64::MIN,
-                    1 => i64::MAX,
+                    1 if !self.no_huge_files => i64::MAX,
                     2 => -1,
                     3 => -100_000,
                     4..7 => -(self.random.below(200) as i64),

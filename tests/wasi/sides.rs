@@ -22,8 +22,8 @@ pub const ARGS: [&str; 3] = ["guest", "", "--an=argument"];
 pub const ENV: [(&str, &str); 2] = [("HOME", "/"), ("EMPTY", "")];
 pub const STDIN: &[u8] = b"what standard input holds";
 /// The directories: names on the host below the side's own, for the guest, and whether it may only read.
-pub const DIRS: [(&str, &str, bool); 3] =
-    [("data", "/data", false), ("ro", "/ro", true), ("more", "more", false)];
+pub type Dirs = &'static [(&'static str, &'static str, bool)];
+pub const DIRS: Dirs = &[("data", "/data", false), ("ro", "/ro", true), ("more", "more", false)];
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +88,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// With the directories of [`DIRS`] below `host`.
-    pub fn new(host: &Path) -> Self {
+    /// With these directories, which are below `host`.
+    pub fn new(host: &Path, dirs: Dirs) -> Self {
         static MODULE: OnceLock<(Engine, InstancePre<WasiP1Ctx>)> = OnceLock::new();
         let (engine, module) = MODULE.get_or_init(|| {
             let engine = Engine::default();
@@ -106,8 +106,8 @@ impl Reference {
         wasi.allow_blocking_current_thread(true);
         wasi.args(&ARGS).envs(&ENV).stdin(MemoryInputPipe::new(STDIN));
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
-        for (name, guest, read_only) in DIRS {
-            let perms = if read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        for (name, guest, read_only) in dirs {
+            let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             wasi.preopened_dir(host.join(name), guest, perms).unwrap();
         }
         let mut store = Store::new(engine, wasi.build_p1());

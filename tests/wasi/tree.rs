@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use crate::sides::DIRS;
+use crate::rules::{self, LATEST, NOW};
+use crate::sides::{DIRS, SCRATCH, Side};
 
 /// Makes the directories of a guest below `host`, and something beside them that it must not reach.
 pub fn make(host: &Path) {
@@ -48,6 +49,65 @@ pub fn list(host: &Path) -> Vec<String> {
     walk(host, host, &mut found);
     found.sort();
     found
+}
+
+/// Everything below a descriptor, as its guest finds it: paths, types, link counts, contents or targets, and times where
+/// the guest has set them.
+pub fn list_by_calls(side: &mut dyn Side, fd: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    walk_by_calls(side, fd, "", &mut found);
+    found
+}
+
+fn walk_by_calls(side: &mut dyn Side, fd: u64, below: &str, found: &mut Vec<String>) {
+    const OUT: u64 = SCRATCH as u64;
+    const NAME: u32 = SCRATCH + 0x200;
+    const LIST: u32 = SCRATCH + 0x1000;
+    const DATA: u32 = SCRATCH + 0x2000;
+    for (name, kind) in rules::listing(side, fd).unwrap().into_iter().skip(2) {
+        side.put(NAME, &name);
+        let (at, len) = (u64::from(NAME), name.len() as u64);
+        assert_eq!(side.errno("path_filestat_get", &[fd, 0, at, len, OUT]), 0);
+        let [links, size, mtime] = [24, 32, 48].map(|field| side.get_u64(SCRATCH + field));
+        let path = format!("{below}{}", name.escape_ascii());
+        let content = match kind {
+            3 => {
+                assert_eq!(side.errno("path_open", &[fd, 0, at, len, 2, 2, 2, 0, OUT]), 0);
+                let inner = u64::from(side.get_u32(SCRATCH));
+                walk_by_calls(side, inner, &format!("{path}/"), found);
+                assert_eq!(side.errno("fd_close", &[inner]), 0);
+                String::new()
+            }
+            7 => {
+                let told = side.errno("path_readlink", &[fd, at, len, u64::from(DATA), 5000, OUT]);
+                let len = if told == 0 { side.get_u32(SCRATCH) } else { 0 };
+                format!("{told} -> {}", side.get(DATA, len).escape_ascii())
+            }
+            _ => {
+                assert_eq!(side.errno("path_open", &[fd, 0, at, len, 0, 2, 2, 0, OUT]), 0);
+                let file = u64::from(side.get_u32(SCRATCH));
+                side.put(LIST, &[DATA.to_le_bytes(), 0x8000u32.to_le_bytes()].concat());
+                let (mut hash, mut read) = (blake3::Hasher::new(), 0);
+                while read < 1 << 20 {
+                    assert_eq!(side.errno("fd_read", &[file, u64::from(LIST), 1, OUT]), 0);
+                    let n = side.get_u32(SCRATCH);
+                    if n == 0 {
+                        break;
+                    }
+                    hash.update(&side.get(DATA, n));
+                    read += n;
+                }
+                assert_eq!(side.errno("fd_close", &[file]), 0);
+                format!("{size} bytes {}", &hash.finalize().to_hex()[..16])
+            }
+        };
+        let time = match mtime {
+            LATEST.. => "late".to_string(),
+            mtime if NOW.contains(&mtime) => "now".to_string(),
+            mtime => mtime.to_string(),
+        };
+        found.push(format!("{path}: type {kind}, {links} links, {content}, {time}"));
+    }
 }
 
 fn walk(root: &Path, dir: &Path, found: &mut Vec<String>) {
