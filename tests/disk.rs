@@ -209,6 +209,29 @@ fn it_moves_with_the_job_and_forks_with_it() {
 }
 
 #[test]
+fn a_fork_leaves_the_files_of_the_first_job_as_they_are() {
+    let (tool, filer) = (Tool::new(), guest("filer.wasm"));
+    fs::create_dir(tool.path("h")).unwrap();
+    let pause = ["run", "--job", "j", "--dir", "h::/w", "--pause-after", "3000000", "--id-file", "id"];
+    for (job, script) in [("j", ["log", "/w/open", "100"]), ("k", ["append", "/w/closed", "one\n"])] {
+        let tail = [&script[..], &["spin", "9000000", "append", "/w/closed", "two\n"]].concat();
+        let pause: Vec<_> = pause.iter().map(|arg| if *arg == "j" { job } else { arg }).collect();
+        assert_eq!(run(&tool, &[&pause[..], &[&filer], &tail[..]].concat()).0, 75);
+        let copy = Command::new("cp").args(["-a", "h", job]).current_dir(tool.dir.path()).status().unwrap();
+        assert!(copy.success());
+        ok(&tool, &["resume", job]);
+        let whole = tree(&tool.path("h"));
+        let (code, _, err) = run(&tool, &["resume", "@id"]);
+        assert!(code == 70 && err.contains("it has grown since the snapshot"), "{code}: {err}");
+        assert_eq!(tree(&tool.path("h")), whole, "{job}");
+        // A copy from then does.
+        ok(&tool, &["resume", "--dir", &format!("{job}::/w"), "@id"]);
+        assert_eq!(tree(&tool.path(job)), whole, "{job}");
+        assert_eq!(tree(&tool.path("h")), whole, "{job}");
+    }
+}
+
+#[test]
 fn snapshots_depend_on_what_was_done_not_on_pauses() {
     let (sort, ids) = (guest("extsort.wasm"), std::cell::RefCell::new(vec![]));
     let pauses = ["3000000", "9000000", "20000000"];

@@ -206,16 +206,19 @@ impl Job {
         let (mut instance, trees) = match &snapshot {
             Some(snapshot) => {
                 let dirs = where_dirs_are(&status, snapshot, dirs)?;
+                // Its first process: the job that it forks from has the same files.
+                let forks =
+                    status.head.is_none() && status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
+                let accept_changed = options.accept_changed;
                 let restore =
-                    wasi::Restore { dirs, accept_changed: options.accept_changed, hash_inputs, scratch };
+                    wasi::Restore { dirs, accept_changed, shares_files: forks, hash_inputs, scratch };
                 let foreign = status.begin.origin.as_ref().is_some_and(|origin| origin.foreign);
                 let most = if foreign { FOREIGN_MAX } else { u64::MAX };
                 let explain = || format!("cannot resume snapshot `{}`", snapshot.id().short());
                 let (mut instance, trees) =
                     restored(module, snapshot.state(), &functions, host, (restore, most), &mut fetch)
                         .with_context(explain)?;
-                let forks = status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
-                if let (None, true, Some(wasi)) = (&status.head, forks, instance.wasi()) {
+                if let (true, Some(wasi)) = (forks, instance.wasi()) {
                     wasi.reseed(status.begin.seed);
                 }
                 (instance, trees)

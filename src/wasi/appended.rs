@@ -12,6 +12,7 @@ use super::{
     fdtable::OpenFile,
     handle::FileHandle,
     host::{self, How, Opened},
+    restore::{FileProblem, Problem},
     save::or_dot,
     state::{FileIdentity, Place},
     types::Filetype,
@@ -84,15 +85,15 @@ impl AppendedFiles {
         Ok(())
     }
 
-    /// Those of a state, each cut off to the length that it had. What is not there any more, or was replaced,
+    /// Those of a state, each cut off to the length that it had if it may be. What is not there any more, or was replaced,
     /// or is shorter, stays as it is: the guest does not rely on it.
-    pub fn restore(saved: Vec<Appended>, roots: &[RootDir]) -> Result<Self> {
+    pub fn restore(saved: Vec<Appended>, roots: &[RootDir], may_cut: bool) -> Result<Self> {
         let mut files = Self::default();
         for Appended { place, identity, born } in saved {
             let (key, end) = ((identity.dev, identity.ino, born), identity.size);
             let Some(file) = open(roots, &place, key) else { continue };
             let explain = || format!("file `{}` cannot be cut off to its length at the snapshot", place.path);
-            if host::attributes(&file).with_context(explain)?.size > end {
+            if may_cut && host::attributes(&file).with_context(explain)?.size > end {
                 file.set_len(end).with_context(explain)?;
             }
             files.0.insert(key, Entry { place, end, synced: false });
@@ -109,6 +110,23 @@ impl Entry {
         let ours = (identity.dev, identity.ino) == (dev, ino) && identity.size == self.end;
         ours.then(|| Appended { place: self.place.clone(), identity, born })
     }
+}
+
+/// Refuses a file that is longer than it was: another guest relies on what was appended since.
+pub(super) fn check_not_grown(saved: &[Appended], roots: &[RootDir]) -> Result<()> {
+    for Appended { place, identity: expected, born } in saved {
+        let found = open(roots, place, (expected.dev, expected.ino, *born));
+        let found =
+            found.and_then(|file| host::attributes(&file).ok()).map(|found| FileIdentity::from(&found));
+        if let (Some(found), Some(root)) = (found, roots.get(place.root as usize))
+            && found.size > expected.size
+        {
+            let problem = Problem::Grown { expected: *expected, found };
+            let (guest, host) = (root.guest_path(place), root.host.join(&place.path));
+            return Err(FileProblem { guest, host, problem }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The file at a place for writing, if it still is this one.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Preopen, RootDir, Wasi,
-    appended::AppendedFiles,
+    appended::{self, AppendedFiles},
     clock::Clock,
     disks::{self, Contents},
     errno::Errno,
@@ -29,6 +29,9 @@ pub struct Restore {
     /// Take files as they are that have changed in a way that cannot be mended. The guest may then
     /// compute with what never was.
     pub accept_changed: bool,
+    /// Its files are also those of the guest of which it is a copy, which has gone on: nothing is cut off them, and
+    /// one that has grown since is refused ([`Problem::Grown`]).
+    pub shares_files: bool,
     /// Hash the files of read-only directories that the guest opens from now on.
     pub hash_inputs: bool,
     /// Directory for the private disks while they are in use; the system's for temporary files unless told.
@@ -165,7 +168,7 @@ impl Wasi {
         let streams = Streams::new(state.streams.clone(), host)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
         let mut opened = Vec::with_capacity(state.descriptors.len());
-        let mut cuts = Cuts::new(&state);
+        let mut cuts = Cuts::new(&state, how.shares_files);
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
@@ -181,7 +184,10 @@ impl Wasi {
         let fds = FdTable::from_parts(state.numbers, opened);
         disks::check_reachable(&disks)?;
         cuts.make(&fds)?;
-        let appended = AppendedFiles::restore(state.appended, &roots)?;
+        if how.shares_files && !how.accept_changed {
+            appended::check_not_grown(&state.appended, &roots)?;
+        }
+        let appended = AppendedFiles::restore(state.appended, &roots, !how.shares_files)?;
         Ok(Self {
             args: state.args,
             env: state.env,
@@ -324,6 +330,8 @@ struct Cuts {
     written: HashMap<(u64, u64), Written>,
     /// By device and inode.
     files: HashMap<(u64, u64), Cut>,
+    /// Nothing may be cut off.
+    shared: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -335,7 +343,7 @@ struct Cut {
 }
 
 impl Cuts {
-    fn new(state: &State) -> Self {
+    fn new(state: &State, shared: bool) -> Self {
         let mut written = HashMap::<_, Written>::new();
         for (_, descriptor) in &state.descriptors {
             if let Descriptor::File(file) = descriptor {
@@ -344,7 +352,7 @@ impl Cuts {
                 all.in_place |= file.written.in_place;
             }
         }
-        Self { written, files: HashMap::new() }
+        Self { written, files: HashMap::new(), shared }
     }
 
     /// Decides whether the guest can go on with a file as it is found, or after cutting it off.
@@ -380,7 +388,7 @@ impl Cuts {
             return refuse(Problem::Overwritten { expected, found });
         }
         if found.size > expected.size {
-            if written.end != Some(expected.size) {
+            if self.shared || written.end != Some(expected.size) {
                 return refuse(Problem::Grown { expected, found });
             }
             self.files.insert(key, Cut { to: expected.size, clean: !written.in_place });
