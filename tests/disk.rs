@@ -143,6 +143,11 @@ fn what_cannot_be_is_refused_with_the_next_step() {
         let (found, out, err) = run(&tool, args);
         assert!(found == code && err.contains(what), "{args:?}: {found} {out}{err}");
     }
+    ok(&tool, &["run", "--job", "two", "--disk", "/a", "--disk", "/ab", &filer, "write", "/a/x", "1"]);
+    let (code, _, err) = run(&tool, &["cp", "two:/", "out"]);
+    assert!(code == 2 && err.contains("copy each of them"), "{err}");
+    ok(&tool, &["cp", "two:/a", "out"]);
+    assert_eq!(fs::read_to_string(tool.path("out/x")).unwrap(), "1");
     // The guest is told when its disk is full, and all else stays.
     let full =
         ["run", "--disk", "/w", "--disk-limit", "8K", &filer, "write", "/w/a", "1", "write", "/w/b", "2"];

@@ -80,12 +80,17 @@ fn write(disks: &StoredDisks, path: &str, to: &Path) -> Result<()> {
 /// Makes a new directory like the one at `path`. It is new, and links come last: so nothing that the guest has made
 /// leads anywhere else.
 fn copy_directory(disks: &StoredDisks, path: &str, to: &Path) -> Result<()> {
-    fs::create_dir(to).with_context(|| format!("cannot make the directory `{}`", to.display()))?;
     let found = disks.list(path);
-    let mut links = vec![];
     let Some((top, _)) = found.first() else { bail!("`{path}` has gone") };
+    let below = format!("{}/", top.trim_end_matches('/'));
+    if let Some((other, _)) = found[1..].iter().find(|(guest, _)| !guest.starts_with(&below)) {
+        let message = format!("`{path}` is above several disks, of which `{top}` and `{other}` are two");
+        return Err(failure(Exit::Usage, message, "copy each of them by its own name"));
+    }
+    fs::create_dir(to).with_context(|| format!("cannot make the directory `{}`", to.display()))?;
+    let mut links = vec![];
     for (guest, item) in &found[1..] {
-        let inside = guest.strip_prefix(top.as_str()).unwrap_or(guest).trim_start_matches('/');
+        let inside = &guest[below.len()..];
         let to = to.join(inside);
         match (item.kind, item.target) {
             (Filetype::Directory, _) => {

@@ -23,11 +23,13 @@ mod log;
 #[cfg(test)]
 mod log_tests;
 mod name;
+mod options;
 mod policy;
 mod printed;
 mod run;
 mod sinks;
 mod spec;
+mod start;
 mod sweep;
 mod transfer;
 mod working;
@@ -41,8 +43,9 @@ pub use log::{
     Begin, Claim, Commit, Done, Ending, Entry, Event, Origin, Printed, PrintedStream, SinkFile, Stand, Status,
 };
 pub use name::{JobName, NAME_MAX};
+pub use options::{Notice, Options, Outcome, Pause};
 pub use policy::{Every, ParseEveryError};
-pub use run::{Notice, Options, Outcome, Pause, Run};
+pub use run::Run;
 pub use sinks::{Delivery, From, Mode, Sink};
 pub use spec::{START, Spec, SpecDir, SpecDisk, shown_value};
 pub use sweep::Freed;

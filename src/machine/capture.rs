@@ -23,7 +23,8 @@ pub struct MemoryTrees(pub(super) Vec<Tree>);
 type FunctionIndexes = HashMap<usize, u32>;
 
 impl Instance {
-    /// The state of the paused guest, with the blobs of its private disks. Chunks of its memories that `trees` did not have are
+    /// The state of the paused guest, with the blobs of its private disks. Chunks of its memories that `trees` did
+    /// not have are
     /// given to `emit`; if they cannot all be stored, drop `trees`.
     ///
     /// # Errors

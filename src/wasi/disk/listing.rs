@@ -13,6 +13,10 @@ use crate::{
     wasi::Filetype,
 };
 
+/// Longest path, in bytes, of a directory that is listed. A guest can nest directories by the million, and all paths
+/// together would be as long as their number squared.
+pub const DEPTH_MAX: usize = 1 << 16;
+
 /// The names of a stored disk, and where their content is.
 #[derive(Debug)]
 pub struct Listing {
@@ -57,13 +61,16 @@ impl Listing {
         self.metadata.limit
     }
 
-    /// Everything below the directory `from`, which comes first: a directory before what is in it, by name.
+    /// Everything below the directory `from`, which comes first: a directory before what is in it, by name. What
+    /// lies deeper than [`DEPTH_MAX`] bytes of path is left out.
     pub fn walk(&self, from: Item<'_>) -> impl Iterator<Item = Item<'_>> + '_ {
         let mut pending = vec![(from.path, from.ino)];
         std::iter::from_fn(move || {
             let (path, ino) = pending.pop()?;
             let inode = self.inode(ino)?;
-            if let Node::Directory { entries, .. } = &inode.node {
+            if let Node::Directory { entries, .. } = &inode.node
+                && path.len() <= DEPTH_MAX
+            {
                 let slash = if path.is_empty() { "" } else { "/" };
                 let below = entries.iter().rev().map(|(name, ino)| (format!("{path}{slash}{name}"), *ino));
                 pending.extend(below);

@@ -1,0 +1,148 @@
+//! How a job is run here and now, what is told meanwhile, and what comes out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+
+use super::disks::SyncOut;
+use super::log::{Commit, Ending};
+use super::policy::Every;
+use super::sinks::{Delivery, Sink};
+use super::{InputFrom, KEEP_OUTPUT};
+use crate::digest::SnapshotId;
+use crate::machine::Functions;
+use crate::snapshot::Value;
+use crate::wasi::{Exported, Interrupt, Preopen, Stdin};
+
+/// Asks a run to take a snapshot and stop. Clones share the request.
+#[derive(Clone)]
+pub struct Pause {
+    pub(super) asked: Arc<AtomicBool>,
+    /// What the guest's slices look at.
+    pub(super) flag: Arc<AtomicBool>,
+    pub(super) interrupt: Interrupt,
+}
+
+impl Pause {
+    /// Nothing is asked for yet.
+    ///
+    /// # Errors
+    /// The host has no file descriptors left.
+    pub fn new() -> Result<Self> {
+        let interrupt = Interrupt::new().context("cannot make a pipe")?;
+        Ok(Self { asked: Arc::default(), flag: Arc::default(), interrupt })
+    }
+
+    /// Asks; the run pauses within some milliseconds, or when a host function that does not wait returns.
+    pub fn request(&self) {
+        // In this order: whoever takes the flag back looks at `asked` afterwards.
+        self.asked.store(true, Ordering::SeqCst);
+        self.flag.store(true, Ordering::SeqCst);
+        self.interrupt.request();
+    }
+
+    pub(super) fn is_requested(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// How a job is run here and now: nothing of it is part of what the job is.
+pub struct Options {
+    /// How often a snapshot is taken.
+    pub every: Every,
+    /// Pause when more fuel than this has been consumed, counted from the program's start.
+    pub pause_after: Option<u64>,
+    /// By which others ask for a pause.
+    pub pause: Option<Pause>,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Where a pipe on standard input goes on, if the job has read from it before: from the start unless told,
+    /// a terminal from now.
+    pub input_from: Option<InputFrom>,
+    /// Standard output and error.
+    pub sinks: [Sink; 2],
+    /// How output gets there.
+    pub delivery: Delivery,
+    /// At most so many bytes of each stream are kept.
+    pub keep_output: u64,
+    /// Where directories are, instead of where they were, by the guest's names.
+    pub dirs: Vec<Preopen>,
+    /// Take open files as they are, that have changed in a way that cannot be mended.
+    pub accept_changed: bool,
+    /// Hash the files of read-only directories that the guest opens.
+    pub hash_inputs: bool,
+    /// Where to write the changed files of private disks when the program ends by itself.
+    pub sync_out: Vec<SyncOut>,
+    /// Functions of the embedder.
+    pub functions: Functions,
+    /// A line for standard error, written between what was printed before and what will be.
+    pub greeting: Option<String>,
+    /// Is told what happens meanwhile.
+    pub observe: Box<dyn FnMut(Notice<'_>)>,
+}
+
+impl Default for Options {
+    /// A snapshot every 30 s, no input, and output that is only kept.
+    fn default() -> Self {
+        Self {
+            every: Every::default(),
+            pause_after: None,
+            pause: None,
+            stdin: Stdin::Null,
+            input_from: None,
+            sinks: [Sink::Null, Sink::Null],
+            delivery: Delivery::default(),
+            keep_output: KEEP_OUTPUT,
+            dirs: vec![],
+            accept_changed: false,
+            hash_inputs: false,
+            sync_out: vec![],
+            functions: Functions::new(),
+            greeting: None,
+            observe: Box::new(|_| {}),
+        }
+    }
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A snapshot is durable.
+    Committed(&'a Commit),
+    /// A snapshot could not be stored. The run goes on, and tries again later.
+    SnapshotFailed(&'a anyhow::Error),
+    /// The program has ended, and that could not be stored: the job counts as unfinished.
+    ResultNotStored(&'a anyhow::Error),
+    /// The changed files of a private disk, the guest's name of which this is, are written out.
+    SyncedOut(&'a str, &'a Exported),
+    /// So many bytes that were printed before are not kept any more, and cannot be printed again.
+    OutputLost(u64),
+    /// A process died while it delivered so many bytes, and it cannot be known whether they have arrived: they
+    /// were delivered again.
+    PerhapsTwice(u64),
+}
+
+/// What a run ended with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The program has ended.
+    Ended(Ending),
+    /// It is paused, and can be resumed from this snapshot.
+    Paused {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Fuel consumed since the program began.
+        fuel: u64,
+    },
+}
+
+impl Outcome {
+    /// The results of the function, if it has returned.
+    pub fn returned(&self) -> Option<&[Value]> {
+        match self {
+            Self::Ended(Ending::Returned(values)) => Some(values),
+            _ => None,
+        }
+    }
+}
