@@ -63,7 +63,9 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     /// Types of the operands of surrounding constructs, all of them in locals.
     spilled: Vec<ValType>,
     temps: HashMap<(u32, ValType), u32>,
-    temp_types: Vec<ValType>,
+    pub(super) temp_types: Vec<ValType>,
+    /// An i64 local for the fuel of the loop that keeps it there.
+    pub(super) fuel_local: Option<u32>,
     /// Three i32 locals: for addresses, and for what the shared exit needs.
     scratch: Option<u32>,
     pub(super) layouts: Vec<Layout>,
@@ -108,6 +110,7 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         spilled: vec![],
         temps: HashMap::new(),
         temp_types: vec![],
+        fuel_local: None,
         scratch: None,
         layouts: vec![],
         slots: vec![],
@@ -391,6 +394,7 @@ impl Emitter<'_, '_, '_> {
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(height, &operands);
         self.end_block(); // the label `Before`
+        self.read_fuel(ctl);
         let params = height + info.beneath.len();
         for (i, &ty) in info.params.iter().enumerate() {
             let temp = self.temp(params + i, ty);

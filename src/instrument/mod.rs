@@ -14,6 +14,7 @@ mod emit;
 mod frame;
 mod hidden;
 mod liveness;
+mod meter;
 mod module;
 mod points;
 mod refusal;
@@ -29,7 +30,7 @@ pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 3;
+pub const REWRITER: u32 = 6;
 
 /// A rewritten module, and what the host has to know to suspend and resume it.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use wasm_encoder::BlockType;
 use wasmparser::{FuncType, ValType};
 
-use super::hidden::{encoded, nullable};
+use super::hidden::encoded;
 
 type Signature = (Vec<ValType>, Vec<ValType>);
 
@@ -49,9 +49,7 @@ impl TypeTable {
             let (params, results) = (ty.params().to_vec(), ty.results().to_vec());
             // A block that was moved has no parameters; nor has a thunk.
             table.add(vec![], results.clone());
-            // A loop is entered with nulls when it is rebuilt.
-            table.add(params.iter().map(|&ty| nullable(ty)).collect(), results.clone());
-            // A `try_table` that stays where it is.
+            // A loop, or a `try_table` that stays where it is.
             table.add(params, results);
         }
         table
