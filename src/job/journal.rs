@@ -320,7 +320,7 @@ impl Input {
         if !self.catch_up(wait)? {
             return Ok(false);
         }
-        if self.intake.is_none() && self.begin_intake()? {
+        if self.intake.is_none() && self.begin_intake().map_err(|error| not_the_guests(&error))? {
             return Ok(true);
         }
         // A line of a terminal at a time: its end may come next, and is not to be passed over.
@@ -331,7 +331,7 @@ impl Input {
             Got::Bytes(_) => self.journal.append(&self.buffer)?,
         }
         if let Some(intake) = &mut self.intake {
-            intake.settle()?;
+            intake.settle().map_err(|error| not_the_guests(&error.into()))?;
         }
         Ok(true)
     }
@@ -547,4 +547,10 @@ mod tests {
             }
         }
     }
+}
+
+/// The error of a file of ours, which is none of the number that the system gave: the guest, whose input it is not,
+/// would be told that.
+fn not_the_guests(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
 }

@@ -329,6 +329,9 @@ impl State {
         let inputs = self.inputs.iter().map(|input| &input.place);
         for place in inputs.chain(self.appended.iter().map(|file| &file.place)) {
             self.check_place(place)?;
+            // One file, one name: it is looked at once.
+            let plain = place.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            ensure!(plain, "the path `{}` of a file is not in its plainest form", place.path.escape_debug());
         }
         let mut next = 0;
         for (fd, descriptor) in &self.descriptors {

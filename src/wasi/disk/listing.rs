@@ -15,7 +15,7 @@ use crate::{
 
 /// Longest path, in bytes, of a directory that is listed. A guest can nest directories by the million, and all paths
 /// together would be as long as their number squared.
-pub const DEPTH_MAX: usize = 1 << 16;
+const DEPTH_MAX: usize = 1 << 16;
 
 /// The names of a stored disk, and where their content is.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Listing {
     }
 
     /// Everything below the directory `from`, which comes first: a directory before what is in it, by name. What
-    /// lies deeper than [`DEPTH_MAX`] bytes of path is left out.
+    /// lies deeper than 64 KiB of path is left out.
     pub fn walk(&self, from: Item<'_>) -> impl Iterator<Item = Item<'_>> + '_ {
         let mut pending = vec![(from.path, from.ino)];
         std::iter::from_fn(move || {

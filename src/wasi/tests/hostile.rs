@@ -170,6 +170,19 @@ fn states_that_lie_are_refused() {
         }))
         .contains("a path of 131072 bytes")
     );
+    let content = Content { size: 0, mtime: (0, 0), hash: None };
+    let read = |path: &str| InputFile { place: Place { root: 0, path: path.to_string() }, content };
+    for path in ["./a", "", "a//b", "a/../b", "/a"] {
+        assert!(lie(&|s| s.inputs = vec![read(path)]).contains("plainest form"), "{path}");
+    }
+    assert!(lie(&|s| s.inputs = vec![read("b"), read("a")]).contains("the inputs are out of order"));
+    assert!(lie(&|s| s.inputs = vec![read("a"), read("a")]).contains("the inputs are out of order"));
+    let elsewhere = InputFile { place: Place { root: 7, path: "a".to_string() }, content };
+    assert!(lie(&|s| s.inputs = vec![elsewhere.clone()]).contains("there is no directory number 7"));
+    assert!(lie(&|s| s.disks = vec![DiskState { guest: String::new() }]).contains("has no name"));
+    let root = |ino| Descriptor::DiskDirectory { disk: 0, ino, preopen: true, listing: None };
+    assert!(lie(&|s| s.descriptors = vec![(0, root(1))]).contains("there is no disk number 0"));
+    assert!(lie(&|s| s.descriptors = vec![(0, root(2))]).contains("not the root of its disk"));
 }
 
 #[test]
