@@ -466,6 +466,12 @@ impl wasi::Input for Input {
     }
 }
 
+/// The error of a file of ours, which is none of the number that the system gave: the guest, whose input it is not,
+/// would be told that.
+fn not_the_guests(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -547,10 +553,4 @@ mod tests {
             }
         }
     }
-}
-
-/// The error of a file of ours, which is none of the number that the system gave: the guest, whose input it is not,
-/// would be told that.
-fn not_the_guests(error: &anyhow::Error) -> anyhow::Error {
-    anyhow::anyhow!("{error:#}")
 }
