@@ -142,8 +142,9 @@ impl Emitter<'_, '_, '_> {
                 self.sink().br(depth);
             }
             PointKind::Loop(ctl) => {
+                let info = &self.scan.ctls[ctl as usize];
                 // The header is going to charge for this pass, which was charged before.
-                self.refuel(self.scan.ctls[ctl as usize].charge);
+                self.refuel(if info.passes.is_none() { info.charge } else { 0 });
                 let depth = self.closer(Closer::Before(ctl));
                 self.sink().br(depth);
             }
