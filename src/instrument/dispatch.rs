@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
-use super::code::{load_values, mem, pop_trailer, zeros};
+use super::code::{anything, load_values, pop_trailer, zeros};
 use super::emit::Emitter;
-use super::frame::TRAILER;
 use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
 
 impl Emitter<'_, '_, '_> {
@@ -45,10 +44,12 @@ impl Emitter<'_, '_, '_> {
                 }
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(point);
+                self.begin_cold();
             }
             None => {
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(0);
+                self.begin_cold();
                 let scratch = self.scratch();
                 pop_trailer(&mut self.code, self.cx, scratch);
                 self.sink().global_set(hidden.point);
@@ -57,9 +58,25 @@ impl Emitter<'_, '_, '_> {
                     self.shared = Some(all);
                 }
             }
-            Some(_) => {}
+            Some(_) => self.begin_cold(),
         }
         self.dispatch(region, inner.is_none(), go);
+        self.end_cold();
+    }
+
+    /// Puts what follows up to [`Emitter::end_cold`] out of line. Only a hint at a condition says so to the compiler;
+    /// this one always holds, and folds away.
+    pub(super) fn begin_cold(&mut self) {
+        self.sink().i32_const(1);
+        self.hint(false);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+    }
+
+    /// Control does not get here.
+    pub(super) fn end_cold(&mut self) {
+        self.end_block();
+        self.sink().unreachable();
     }
 
     /// Saves the frame and returns, if the condition on the stack holds, which is rare.
@@ -107,8 +124,8 @@ impl Emitter<'_, '_, '_> {
             }
         }
         let first = if at_entry { 0 } else { self.first_point(items[0]) };
-        let point = self.cx.hidden.point;
-        self.sink().global_get(point);
+        let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
+        self.sink().global_get(point).local_tee(any);
         if first > 0 {
             self.sink().i32_const(first as i32).i32_sub();
         }
@@ -116,7 +133,9 @@ impl Emitter<'_, '_, '_> {
         self.sink().br_table(targets, default);
         for point in restored {
             self.end_block();
+            self.begin_cold();
             self.resume(point, go);
+            self.end_cold();
         }
     }
 
@@ -183,22 +202,20 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    /// Calls the callee again, which rebuilds its own frame: with zeros for arguments, or, where another
+    /// Calls the callee again, which rebuilds its own frame: with any arguments, or, where another
     /// function may have taken its place, through the thunk of the one that the inner frame names.
     fn call_again(&mut self, callee: Callee) {
         let hidden = self.cx.hidden;
         if let Callee::Direct(func) = callee
             && !self.cx.graph.tail_calls[func as usize]
         {
-            let module = self.cx.module;
-            zeros(&mut self.code, self.cx, module.func_type(func).params());
+            let (module, any) = (self.cx.module, self.scratch() + 1);
+            anything(&mut self.code, self.cx, module.func_type(func).params(), any);
             self.sink().call(hidden.func(module, func));
             return;
         }
-        let ty = self.cx.types.func_type(&[], self.results(callee));
-        let inner = mem(hidden.frames, 0);
-        self.sink().global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().i32_load(inner);
-        self.sink().call_indirect(hidden.thunks, ty);
+        let again = hidden.again(self.cx.types, self.results(callee));
+        self.sink().call(again);
     }
 
     /// The beginning of a function that can suspend.

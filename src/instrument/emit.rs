@@ -10,12 +10,12 @@ use wasmparser::ValType;
 
 use super::Options;
 use super::callgraph::CallGraph;
-use super::code::{Slot, in_sequence, kind, push_trailer, save_values, zeros};
-use super::frame::{Kind, Layout, Place, TRAILER};
+use super::code::{Slot, kind, push_trailer, save_values, zeros};
+use super::frame::{Kind, Layout};
 use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
 use super::points::Origin;
-use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, Point, PointId, PointKind, Scan};
+use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, PointId, PointKind, Scan};
 use super::types::TypeTable;
 
 /// Everything that all functions share.
@@ -38,10 +38,6 @@ pub struct Emitted {
     pub origins: Vec<Origin>,
     pub layouts: Vec<Layout>,
 }
-
-/// So many times more values must be saved at all points together than there are, for one piece of code to
-/// restore them.
-const SHARED_MIN: usize = 2;
 
 struct Label {
     /// The level of the emitted block that a branch to it leaves or repeats.
@@ -68,11 +64,13 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) spilled: Vec<ValType>,
     temps: HashMap<(u32, ValType), u32>,
     pub(super) temp_types: Vec<ValType>,
-    /// Three i32 locals: for addresses, and for what the shared exit needs.
+    /// Two i32 locals: for addresses, and one for which any value will do.
     scratch: Option<u32>,
+    /// Bytes of the values of the largest frame: all have that size, so that the exit that they share knows it.
+    pub(super) frame_size: u32,
     pub(super) layouts: Vec<Layout>,
     /// The values of each point's frame.
-    slots: Vec<Vec<Slot>>,
+    pub(super) slots: Vec<Vec<Slot>>,
     /// The values that one piece of code restores for all points, if that is the way of this function.
     pub(super) shared: Option<Vec<Slot>>,
 }
@@ -114,6 +112,7 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         temps: HashMap::new(),
         temp_types: vec![],
         scratch: None,
+        frame_size: 0,
         layouts: vec![],
         slots: vec![],
         shared: None,
@@ -187,12 +186,12 @@ impl Emitter<'_, '_, '_> {
         })
     }
 
-    /// The first of three i32 locals.
+    /// The first of two i32 locals.
     pub(super) fn scratch(&mut self) -> u32 {
         let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
         *self.scratch.get_or_insert_with(|| {
-            types.extend([ValType::I32; 3]);
-            base + types.len() as u32 - 3
+            types.extend([ValType::I32; 2]);
+            base + types.len() as u32 - 2
         })
     }
 
@@ -494,69 +493,7 @@ impl Emitter<'_, '_, '_> {
         self.reload(after, &results);
     }
 
-    /// Decides what the frames of all points hold, and where.
-    fn lay_out_frames(&mut self) {
-        let locals: Vec<_> = self.scan.points.iter().map(|point| self.live_values(point)).collect();
-        self.shared = self.shared_slots(&locals);
-        for (point, values) in self.scan.points.iter().zip(&locals) {
-            let (slots, size, offsets) = match &self.shared {
-                None => {
-                    let (slots, size) = in_sequence(self.cx, values);
-                    (slots, size, vec![])
-                }
-                Some(all) => {
-                    let find = |(local, _): &(u32, ValType)| {
-                        all[all.binary_search_by_key(local, |slot| slot.local).expect("in the union")]
-                    };
-                    let slots: Vec<Slot> = values.iter().map(find).collect();
-                    // The frame ends behind the last value that is live: what lies beyond is not needed.
-                    let size = slots.iter().map(|s| s.at + self.kind(s.ty).size()).max().unwrap_or(0);
-                    let offsets = slots.iter().map(|slot| slot.at).collect();
-                    (slots, size, offsets)
-                }
-            };
-            let operands = point.stack.len();
-            let kinds: Vec<Kind> = values.iter().map(|(_, ty)| self.kind(*ty)).collect();
-            self.layouts.push(Layout {
-                place: match point.kind {
-                    PointKind::Entry => Place::Entry,
-                    PointKind::Loop(_) => Place::Loop,
-                    PointKind::Call(_) => Place::Call,
-                },
-                offset: point.offset,
-                stack: kinds[..operands].to_vec(),
-                locals: values.iter().map(|(local, _)| *local).zip(kinds).skip(operands).collect(),
-                offsets,
-                size: size + TRAILER,
-            });
-            self.slots.push(slots);
-        }
-    }
-
-    /// Places for all values of all points, if restoring them by one piece of code saves code.
-    fn shared_slots(&self, locals: &[Vec<(u32, ValType)>]) -> Option<Vec<Slot>> {
-        let total: usize = locals.iter().map(Vec::len).sum();
-        let mut all: Vec<(u32, ValType)> = locals.iter().flatten().copied().collect();
-        all.sort_unstable_by_key(|(local, _)| *local);
-        all.dedup_by_key(|(local, _)| *local);
-        let plain = all.iter().all(|(_, ty)| !matches!(self.kind(*ty), Kind::Func | Kind::Exn));
-        (self.cx.options.shared_restore && plain && total > SHARED_MIN * all.len())
-            .then(|| in_sequence(self.cx, &all).0)
-    }
-
-    /// What is live at a point, as locals that hold it: the operand stack of all constructs around it, then
-    /// the live locals.
-    fn live_values(&mut self, point: &Point) -> Vec<(u32, ValType)> {
-        let operands = point.stack.iter().enumerate();
-        let mut values: Vec<_> = operands.map(|(height, &ty)| (self.temp(height, ty), ty)).collect();
-        let entry = matches!(point.kind, PointKind::Entry);
-        let live = self.scan.liveness.live_at(point.block);
-        let live = live.filter(|&local| !entry || local < self.scan.params);
-        values.extend(live.map(|local| (local, self.scan.locals[local as usize])));
-        values
-    }
-
-    fn kind(&self, ty: ValType) -> Kind {
+    pub(super) fn kind(&self, ty: ValType) -> Kind {
         kind(self.cx, ty)
     }
 
@@ -568,24 +505,23 @@ impl Emitter<'_, '_, '_> {
     /// Saves the values of the frame and leaves by the shared exit.
     pub(super) fn save(&mut self, id: PointId) {
         let scratch = self.scratch();
-        save_values(&mut self.code, self.cx, scratch, &self.slots[id as usize]);
-        let values = self.layouts[id as usize].size - TRAILER;
+        save_values(&mut self.code, self.cx, scratch, &self.slots[id as usize], (self.frame_size, id));
         let exit = self.depth(1);
-        let mut sink = self.sink();
-        sink.i32_const(values as i32).local_set(scratch + 1).i32_const(id as i32).local_set(scratch + 2);
-        sink.br(exit);
+        self.sink().br(exit);
     }
 
     /// The end of the function: behind it is the exit that all points share, which completes the frame and
     /// returns zeros. The fuel stays negative.
     fn leave_function(&mut self, op: &Op) {
         if !self.layouts.is_empty() {
-            let scratch = self.scratch();
             self.sink().return_();
             self.end_block();
-            push_trailer(&mut self.code, self.cx, self.func, scratch + 1, scratch + 2);
+            self.begin_cold();
+            push_trailer(&mut self.code, self.cx, self.func, self.frame_size);
             let results = self.cx.module.func_type(self.func).results();
             zeros(&mut self.code, self.cx, results);
+            self.sink().return_();
+            self.end_cold();
         }
         self.copy(op.start, op.end);
     }

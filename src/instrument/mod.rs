@@ -21,6 +21,7 @@ mod module;
 mod points;
 mod refusal;
 mod scan;
+mod slots;
 mod types;
 
 use rayon::prelude::*;
@@ -153,8 +154,8 @@ pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
 pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, Refusal> {
     let mut module = module::Module::parse(wasm)?;
     let graph = callgraph::CallGraph::build(&mut module)?;
-    let hidden = hidden::Hidden::new(&module, &graph.by_reference, &graph.can_suspend, graph.has_exceptions);
     let types = types::TypeTable::new(&module.types);
+    let hidden = hidden::Hidden::new(&module, &types, &graph);
     let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types, options };
     let emitted: Vec<emit::Emitted> = module
         .bodies
