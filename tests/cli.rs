@@ -446,7 +446,7 @@ fn a_job_of_an_older_cost_model_goes_on_with_it() {
     let rewrite = Rewrite { cost_model: OLDEST_COST_MODEL, ..Rewrite::default() };
     let module = Engine::new(Settings { rewrite, ..Settings::default() }).unwrap().compile(&wasm).unwrap();
     let paused = |name: &str, fuel| {
-        let jobs = Jobs::new(std::sync::Arc::new(Local::open(&tool.path("store")).unwrap()));
+        let jobs = Jobs::new(std::sync::Arc::new(Local::open(tool.path("store")).unwrap()));
         let mut job = jobs.hold(&name.parse().unwrap()).unwrap();
         job.begin(&wasm, Spec { seed: Some([1; 32]), ..Spec::program(module.id(), "small.wasm") }).unwrap();
         let outcome =

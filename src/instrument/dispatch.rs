@@ -53,10 +53,6 @@ impl Emitter<'_, '_, '_> {
                 let scratch = self.scratch();
                 pop_trailer(&mut self.code, self.cx, scratch);
                 self.sink().global_set(hidden.point);
-                if let Some(all) = self.shared.take() {
-                    load_values(&mut self.code, self.cx, scratch, &all, 0);
-                    self.shared = Some(all);
-                }
             }
             Some(_) => self.begin_cold(),
         }
@@ -91,17 +87,13 @@ impl Emitter<'_, '_, '_> {
     /// Jumps to the point that `hidden.point` names, after restoring its frame.
     fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
         let items = &self.scan.regions[region].items;
-        // What is restored here, last first, so that the first one's label is the innermost.
-        let mut restored: Vec<PointId> = if at_entry { vec![0] } else { vec![] };
-        for item in items {
-            match *item {
-                Reached::Call(point) => restored.push(point),
-                Reached::Inner(ctl) if self.scan.ctls[ctl as usize].kind == CtlKind::Loop => {
-                    restored.push(self.scan.ctls[ctl as usize].point);
-                }
-                Reached::Inner(_) => {}
-            }
+        if let Some(loads) = self.loads.take() {
+            let scratch = self.scratch();
+            load_values(&mut self.code, self.cx, scratch, &loads[region], 0);
+            self.loads = Some(loads);
         }
+        // The first one's label is the innermost.
+        let restored = self.restored_in(region);
         let levels: HashMap<PointId, u32> =
             restored.iter().rev().map(|&point| (point, self.block(BlockType::Empty))).collect();
         let mut targets = vec![];
@@ -148,7 +140,7 @@ impl Emitter<'_, '_, '_> {
 
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
-        if self.shared.is_none() {
+        if self.loads.is_none() {
             let (scratch, params) = (self.scratch(), self.scan.params);
             let slots = self.slots(id).to_vec();
             load_values(&mut self.code, self.cx, scratch, &slots, params);
@@ -192,7 +184,8 @@ impl Emitter<'_, '_, '_> {
 
     /// Restoring all values at once has overwritten locals that are zero at the entry.
     fn zero_locals(&mut self) {
-        let Some(all) = &self.shared else { return };
+        let Some(loads) = &self.loads else { return };
+        let all = &loads[0];
         let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
         let live = self.scan.liveness.live_at(self.scan.points[0].block);
         let stale: Vec<_> = live.filter(|&local| local >= self.scan.params).filter_map(find).collect();

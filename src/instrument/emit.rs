@@ -71,8 +71,8 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) layouts: Vec<Layout>,
     /// The values of each point's frame.
     pub(super) slots: Vec<Vec<Slot>>,
-    /// The values that one piece of code restores for all points, if that is the way of this function.
-    pub(super) shared: Option<Vec<Slot>>,
+    /// The values that each region's dispatch restores for all points that it leads to, if that is the function's way.
+    pub(super) loads: Option<Vec<Vec<Slot>>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -115,7 +115,7 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         frame_size: 0,
         layouts: vec![],
         slots: vec![],
-        shared: None,
+        loads: None,
     };
     if suspends {
         emitter.lay_out_frames();
