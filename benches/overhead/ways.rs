@@ -1,0 +1,124 @@
+//! The ways in which a program is run, and how it is compiled for each.
+
+use std::fs;
+use std::path::Path;
+
+use wasm_ckpt::instrument::instrument;
+use wasm_ckpt::{Engine, Module, Settings};
+use wasmtime::{Config, WasmFeatures};
+
+use crate::clock::Took;
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The module as it is, wasmtime as it is.
+    Plain,
+    /// Rewritten, with the settings of production: canonical NaNs, deterministic relaxed SIMD.
+    Rewritten,
+    /// Rewritten, NaNs as the processor gives them.
+    AnyNan,
+    /// The module as it is, with wasmtime's fuel.
+    Fuel,
+    /// The module as it is, with checks of wasmtime's epochs.
+    Epochs,
+}
+
+/// All, plain first.
+pub const WAYS: [Way; 5] = [Way::Plain, Way::Rewritten, Way::AnyNan, Way::Fuel, Way::Epochs];
+
+impl Way {
+    /// In tables, and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Plain => "plain",
+            Way::Rewritten => "rewritten",
+            Way::AnyNan => "any-nan",
+            Way::Fuel => "fuel",
+            Way::Epochs => "epochs",
+        }
+    }
+
+    /// It runs in the project's own `Instance`.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Way::Rewritten | Way::AnyNan)
+    }
+}
+
+/// Wasmtime's defaults, with what it takes to run the same programs: features, and the native stack.
+pub fn config() -> Config {
+    let mut config = Config::new();
+    config.wasm_features(WasmFeatures::WASM3, true);
+    config.wasm_branch_hinting(true);
+    config.async_stack_size((64 << 20) + (1 << 20)).max_wasm_stack(64 << 20);
+    config
+}
+
+/// The engine of a way that is not ours.
+pub fn engine(way: Way) -> wasmtime::Engine {
+    let mut config = config();
+    config.consume_fuel(way == Way::Fuel).epoch_interruption(way == Way::Epochs);
+    wasmtime::Engine::new(&config).unwrap()
+}
+
+/// The engine of a way that is ours.
+pub fn our_engine(way: Way, cache: &Path) -> Engine {
+    let code_cache = Some(cache.to_path_buf());
+    Engine::new(Settings { canonical_nans: way == Way::Rewritten, code_cache, ..Settings::default() })
+        .unwrap()
+}
+
+/// A compiled module.
+pub enum Compiled {
+    Theirs(wasmtime::Module),
+    Ours(Module),
+}
+
+/// A compiled module, and what it took.
+pub struct Built {
+    pub compiled: Compiled,
+    /// Compiling alone, without rewriting.
+    pub compile: Took,
+    /// Rewriting, on all cores.
+    pub rewrite: Option<Took>,
+    /// Bytes of native code, without padding.
+    pub code: u64,
+}
+
+/// Compiles. Ours goes to the code cache below `cache`, which must be empty.
+pub fn build(way: Way, wasm: &[u8], cache: &Path) -> Built {
+    if !way.is_ours() {
+        let engine = engine(way);
+        let (compile, module) = Took::by(|| wasmtime::Module::new(&engine, wasm).unwrap());
+        let code = functions_size(&module);
+        return Built { compiled: Compiled::Theirs(module), compile, rewrite: None, code };
+    }
+    let engine = our_engine(way, cache);
+    let (rewrite, _) = Took::by(|| instrument(wasm).unwrap());
+    let (all, module) = Took::by(|| engine.compile(wasm).unwrap());
+    let compile = Took { cpu: all.cpu - rewrite.cpu, wall: all.wall - rewrite.wall };
+    let code = cached_code_size(way, cache);
+    Built { compiled: Compiled::Ours(module), compile, rewrite: Some(rewrite), code }
+}
+
+/// The text section is padded to whole pages, and holds trampolines: what counts is the functions' own length.
+fn functions_size(module: &wasmtime::Module) -> u64 {
+    module.functions().map(|function| function.len as u64).sum()
+}
+
+/// Of the one module in a code cache. An engine with other settings than production's could not load it, so this
+/// also checks that `config` is the same but for those.
+fn cached_code_size(way: Way, cache: &Path) -> u64 {
+    let mut config = config();
+    config.cranelift_nan_canonicalization(way == Way::Rewritten).relaxed_simd_deterministic(true);
+    let engine = wasmtime::Engine::new(&config).unwrap();
+    let entry = fs::read_dir(cache).unwrap().next().unwrap().unwrap();
+    functions_size(&load(&engine, &entry.path().join("code")))
+}
+
+/// A module that was compiled by this program, from its file.
+#[allow(unsafe_code)]
+pub fn load(engine: &wasmtime::Engine, file: &Path) -> wasmtime::Module {
+    // SAFETY: the file is in a temporary directory of this process, which wrote it with the same wasmtime.
+    unsafe { wasmtime::Module::deserialize_file(engine, file) }.unwrap()
+}
