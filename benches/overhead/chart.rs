@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::measure::Ratio;
 use crate::report::{Report, machine};
-use crate::ways::Way;
+use crate::ways::{WAYS, Way};
 
 /// Pixels.
 const WIDTH: f64 = 860.0;
@@ -17,12 +17,12 @@ const HEAD: f64 = 26.0;
 /// Bars end here, with their number beside them.
 const RATIO_MAX: f64 = 3.0;
 
-/// Class of the bar, place in `Row::cpu`, offset in the line and height, name in the key.
-const BARS: [(&str, usize, f64, f64, &str); 4] = [
-    ("ours", Way::Rewritten as usize - 1, 1.0, 6.0, "rewritten"),
-    ("nan", Way::AnyNan as usize - 1, 7.5, 3.0, "rewritten, any NaN"),
-    ("fuel", Way::Fuel as usize - 1, 11.0, 3.0, "wasmtime's fuel"),
-    ("epochs", Way::Epochs as usize - 1, 14.5, 3.0, "wasmtime's epochs"),
+/// Class of the bar, place in `Row::cpu`, offset in the line and height.
+const BARS: [(&str, usize, f64, f64); 4] = [
+    ("ours", Way::Rewritten as usize - 1, 1.0, 6.0),
+    ("nan", Way::OtherNan as usize - 1, 7.5, 3.0),
+    ("fuel", Way::Fuel as usize - 1, 11.0, 3.0),
+    ("epochs", Way::Epochs as usize - 1, 14.5, 3.0),
 ];
 
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#24292f}.small{font-size:10px}.head{font-weight:600}\
@@ -57,7 +57,7 @@ pub fn svg(report: &Report) -> String {
                 y + 13.0,
                 row.name
             );
-            for (class, way, offset, thick, _) in BARS {
+            for (class, way, offset, thick) in BARS {
                 bar(&mut out, class, &row.cpu[way], y + offset, thick);
             }
             spread(&mut out, &row.cpu[0], y + 4.0);
@@ -72,7 +72,12 @@ pub fn svg(report: &Report) -> String {
 /// Key, scale and the line of plain.
 fn frame(out: &mut String, height: f64) {
     let mut at = LEFT;
-    for (class, _, _, _, name) in BARS {
+    for (class, way, ..) in BARS {
+        let name = match WAYS[way + 1] {
+            Way::OtherNan => format!("rewritten, {}", Way::OtherNan.name()),
+            way @ (Way::Fuel | Way::Epochs) => format!("wasmtime's {}", way.name()),
+            way => way.name().to_string(),
+        };
         let _ = writeln!(
             out,
             "<rect class=\"{class}\" x=\"{at}\" y=\"12\" width=\"14\" height=\"10\"/><text x=\"{}\" y=\"21\">{name}</text>",

@@ -1,6 +1,6 @@
 //! What being resumable costs: `cargo bench --bench overhead [-- [OPTIONS] NAME...]`.
 //!
-//! Each program runs plain, rewritten, rewritten without canonical NaNs ("any NaN"), with wasmtime's fuel and with its epochs, in turn
+//! Each program runs plain, rewritten, rewritten with NaNs as the processor gives them ("any NaN"), with wasmtime's fuel and with its epochs, in turn
 //! in one process, many short rounds, each in another order. The table gives the ratio of the medians of processor time to
 //! plain's, and the quartiles of the ratios within single rounds. Rewritten is what production runs: the same settings, and
 //! slices at whose ends the stack is unwound and rebuilt. WASI is the project's own in all ways, so that only the guest's code differs;
@@ -43,7 +43,7 @@ struct Options {
     /// Only these parts: speed, start, pause.
     #[arg(long, value_delimiter = ',')]
     parts: Vec<String>,
-    /// Counts instructions of the named programs, under valgrind; takes some 100 times as long as running them.
+    /// Counts instructions of the named programs, under valgrind; takes about a minute for each.
     #[arg(long)]
     count: bool,
     /// Writes everything to this file as JSON (`-`: standard output).
@@ -66,7 +66,7 @@ struct Options {
     bench: bool,
     #[arg(long, hide = true)]
     child_rewrite: Option<PathBuf>,
-    #[arg(long, hide = true, num_args = 3)]
+    #[arg(long, hide = true, num_args = 4)]
     child_count: Option<Vec<String>>,
 }
 
@@ -90,8 +90,8 @@ fn main() {
     if let Some(file) = &options.child_rewrite {
         return start::child_rewrite(file);
     }
-    if let Some([name, way, runs]) = options.child_count.as_deref() {
-        return count::child_count(name, way, runs.parse().expect("a number"));
+    if let Some(args) = &options.child_count {
+        return count::child_count(args);
     }
     let programs: Vec<Program> = programs::all().into_iter().filter(|p| options.wants(p)).collect();
     if options.list {
@@ -109,9 +109,11 @@ fn measure_all(options: &Options, programs: &[Program]) -> Report {
     let mut report = Report { rounds: options.rounds.max(1), ..Report::default() };
     let missing = |program: &Program| eprintln!("{:14} is not there: guests/fetch.sh gets it", program.name);
     if options.count {
+        let cache = tempfile::tempdir().unwrap();
         for program in programs {
             eprintln!("counting {}", program.name);
-            count::measure(program).map_or_else(|| missing(program), |counts| report.counts.push(counts));
+            count::measure(program, cache.path())
+                .map_or_else(|| missing(program), |counts| report.counts.push(counts));
         }
         return report;
     }

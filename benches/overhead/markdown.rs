@@ -5,13 +5,18 @@ use std::fs;
 use std::path::Path;
 
 use crate::measure::mean;
-use crate::report::{Report, machine};
+use crate::report::{Report, heads, machine};
 use crate::ways::WAYS;
 
 const BEGIN: &str = "<!-- overhead: written by `cargo bench --bench overhead -- --write` -->";
 const END: &str = "<!-- /overhead -->";
 /// The chart's place in the repository.
 pub const CHART: &str = "benches/overhead.svg";
+
+/// Begins a table.
+fn head(out: &mut String, cells: &[&str]) {
+    let _ = writeln!(out, "\n| {} |\n|{}", cells.join(" | "), "---|".repeat(cells.len()));
+}
 
 impl Report {
     /// What the README shows.
@@ -27,11 +32,19 @@ impl Report {
     }
 
     fn groups_table(&self, out: &mut String) {
-        let _ = writeln!(
+        let [ours, nan, ..] = heads();
+        head(
             out,
-            "\n| running time against plain | programs | **rewritten** | worst | any NaN | wasmtime's fuel | its epochs |"
+            &[
+                "running time against plain",
+                "programs",
+                &format!("**{ours}**"),
+                "worst",
+                nan,
+                "wasmtime's fuel",
+                "its epochs",
+            ],
         );
-        let _ = writeln!(out, "|---|---|---|---|---|---|---|");
         let all = self.groups().into_iter().map(Some).chain([None]);
         for group in all {
             let rows = self.rows.iter().filter(|row| group.is_none_or(|group| row.group == group)).count();
@@ -51,13 +64,10 @@ impl Report {
         let _ = writeln!(out, "<details><summary>Each program</summary>\n");
         let _ = writeln!(
             out,
-            "Medians of {} rounds in processor time; in brackets the quartiles of the rounds' own ratios.\n",
+            "Medians of {} rounds in processor time; in brackets the quartiles of the rounds' own ratios.",
             self.rounds
         );
-        let _ = writeln!(
-            out,
-            "| program | plain, ms | rewritten | any NaN | fuel | epochs |\n|---|---|---|---|---|---|"
-        );
+        head(out, &[&["program", "plain, ms"][..], &heads()].concat());
         for row in &self.rows {
             let cells: Vec<String> =
                 row.cpu.iter().map(|r| format!("{:.2}x ({:.2}-{:.2})", r.median, r.low, r.high)).collect();
@@ -70,10 +80,7 @@ impl Report {
         if self.modules.is_empty() {
             return;
         }
-        let _ = writeln!(
-            out,
-            "\n| compile time, code size against plain | rewritten | any NaN | fuel | epochs |\n|---|---|---|---|---|"
-        );
+        head(out, &[&["compile time, code size against plain"][..], &heads()].concat());
         let shown = self.modules.iter().filter(|row| row.bytes > 200_000);
         let lines = shown
             .map(|row| (format!("`{}`", row.name), vec![row]))
@@ -92,11 +99,18 @@ impl Report {
         if self.starts.is_empty() {
             return;
         }
-        let _ = writeln!(
+        head(
             out,
-            "\n| ms to the first instruction | cold, plain | cold | cached, plain | cached | rewriting: MB of code/s on one core, on all | its memory to the module |"
+            &[
+                "ms to the first instruction",
+                "cold, plain",
+                "cold",
+                "from the cache, plain",
+                "from the cache",
+                "rewriting: MB of code a second, one core, all",
+                "its memory to the module's size",
+            ],
         );
-        let _ = writeln!(out, "|---|---|---|---|---|---|---|");
         for start in &self.starts {
             let ms = [start.cold.0, start.cold.1, start.cached.0, start.cached.1]
                 .map(|s| format!("{:.1}", s * 1e3));
@@ -118,10 +132,7 @@ impl Report {
         if self.pauses.is_empty() {
             return;
         }
-        let _ = writeln!(
-            out,
-            "\n| ms of the guest's time from a request to the pause | median | worst |\n|---|---|---|"
-        );
+        head(out, &["ms of the guest's time from a request to the pause", "median", "worst"]);
         for pause in &self.pauses {
             let _ =
                 writeln!(out, "| {} | {:.1} | {:.1} |", pause.shape, pause.cpu.0 * 1e3, pause.cpu.1 * 1e3);

@@ -45,8 +45,8 @@ const SHAPES: &[(&str, &str)] = &[
         "(memory 16) (func (export \"run\") (loop $l (memory.fill (i32.const 0) (i32.const 7) (i32.const 65536)) (br $l)))",
     ),
     (
-        "a 16 MiB fill a pass",
-        "(memory 256) (func (export \"run\") (loop $l (memory.fill (i32.const 0) (i32.const 7) (i32.const 0x1000000)) (br $l)))",
+        "a 1 MiB fill a pass",
+        "(memory 16) (func (export \"run\") (loop $l (memory.fill (i32.const 0) (i32.const 7) (i32.const 0x100000)) (br $l)))",
     ),
     (
         "cheap passes, then 1 MiB fills",

@@ -12,7 +12,9 @@ use crate::start::Start;
 use crate::ways::WAYS;
 
 /// Column heads of the ways but plain.
-const HEADS: [&str; 4] = ["rewritten", "any NaN", "fuel", "epochs"];
+pub fn heads() -> [&'static str; 4] {
+    [1, 2, 3, 4].map(|way| WAYS[way].name())
+}
 
 /// All that a run has measured; what was not asked for is empty.
 #[derive(Default)]
@@ -90,10 +92,10 @@ impl Report {
         self.text_starts(&mut out);
         if !self.counts.is_empty() {
             let _ =
-                writeln!(out, "\ninstructions        plain {}", HEADS.map(|h| format!("{h:>11}")).join(""));
+                writeln!(out, "\ninstructions        plain {}", heads().map(|h| format!("{h:>13}")).join(""));
             for counts in &self.counts {
                 let ratios: String =
-                    (1..WAYS.len()).map(|way| format!("{:>10.3}x", counts.ratio(way))).collect();
+                    (1..WAYS.len()).map(|way| format!("{:>12.3}x", counts.ratio(way))).collect();
                 let _ = writeln!(out, "{:13} {:>11} {ratios}", counts.name, counts.instructions[0]);
             }
         }
@@ -116,7 +118,7 @@ impl Report {
         if self.rows.is_empty() {
             return;
         }
-        let heads = HEADS.map(|head| format!("{head:>20}")).join("");
+        let heads = heads().map(|head| format!("{head:>20}")).join("");
         let _ = writeln!(
             out,
             "processor time, ratio of medians of {} rounds (quartiles of the rounds' ratios)",
@@ -138,7 +140,7 @@ impl Report {
         let _ = writeln!(out, "= {:33} {}", "  by least times", shown(|means| means.1));
         let worst = (1..WAYS.len()).filter_map(|way| {
             let row = self.worst(way, None)?;
-            Some(format!("{} {:.2}x ({})", HEADS[way - 1], row.cpu[way - 1].median, row.name))
+            Some(format!("{} {:.2}x ({})", WAYS[way].name(), row.cpu[way - 1].median, row.name))
         });
         let _ = writeln!(out, "worst: {}", worst.collect::<Vec<_>>().join(", "));
     }
@@ -156,7 +158,7 @@ impl Report {
         let _ = writeln!(
             out,
             "\ncompile time (processor) and code size      plain  {}",
-            HEADS.map(|h| format!("{h:>15}")).join("")
+            heads().map(|h| format!("{h:>15}")).join("")
         );
         for row in &self.modules {
             let ratios = (1..WAYS.len())

@@ -14,10 +14,10 @@ use crate::clock::Took;
 pub enum Way {
     /// The module as it is, wasmtime as it is.
     Plain,
-    /// Rewritten, with the settings of production: canonical NaNs, deterministic relaxed SIMD.
+    /// Rewritten, with the settings of production.
     Rewritten,
-    /// Rewritten, NaNs as the processor gives them.
-    AnyNan,
+    /// Rewritten, with the other setting for NaNs: as the processor gives them, or canonical.
+    OtherNan,
     /// The module as it is, with wasmtime's fuel.
     Fuel,
     /// The module as it is, with checks of wasmtime's epochs.
@@ -25,15 +25,21 @@ pub enum Way {
 }
 
 /// All, plain first.
-pub const WAYS: [Way; 5] = [Way::Plain, Way::Rewritten, Way::AnyNan, Way::Fuel, Way::Epochs];
+pub const WAYS: [Way; 5] = [Way::Plain, Way::Rewritten, Way::OtherNan, Way::Fuel, Way::Epochs];
 
 impl Way {
-    /// In tables, and on the command line.
+    /// Whether NaNs are canonical.
+    fn canonical_nans(self) -> bool {
+        self.is_ours() && (self == Way::OtherNan) != Settings::default().canonical_nans
+    }
+
+    /// In tables.
     pub fn name(self) -> &'static str {
         match self {
             Way::Plain => "plain",
             Way::Rewritten => "rewritten",
-            Way::AnyNan => "any-nan",
+            Way::OtherNan if Settings::default().canonical_nans => "any NaN",
+            Way::OtherNan => "canonical NaN",
             Way::Fuel => "fuel",
             Way::Epochs => "epochs",
         }
@@ -41,7 +47,7 @@ impl Way {
 
     /// It runs in the project's own `Instance`.
     pub fn is_ours(self) -> bool {
-        matches!(self, Way::Rewritten | Way::AnyNan)
+        matches!(self, Way::Rewritten | Way::OtherNan)
     }
 }
 
@@ -64,8 +70,7 @@ pub fn engine(way: Way) -> wasmtime::Engine {
 /// The engine of a way that is ours.
 pub fn our_engine(way: Way, cache: &Path) -> Engine {
     let code_cache = Some(cache.to_path_buf());
-    Engine::new(Settings { canonical_nans: way == Way::Rewritten, code_cache, ..Settings::default() })
-        .unwrap()
+    Engine::new(Settings { canonical_nans: way.canonical_nans(), code_cache, ..Settings::default() }).unwrap()
 }
 
 /// A compiled module.
@@ -101,6 +106,19 @@ pub fn build(way: Way, wasm: &[u8], cache: &Path) -> Built {
     Built { compiled: Compiled::Ours(module), compile, rewrite: Some(rewrite), code }
 }
 
+/// Compiles, or loads what was compiled before into the same directory.
+pub fn build_once(way: Way, wasm: &[u8], cache: &Path) -> Compiled {
+    if way.is_ours() {
+        return Compiled::Ours(our_engine(way, cache).compile(wasm).unwrap());
+    }
+    let (engine, file) = (engine(way), cache.join("code"));
+    if !file.exists() {
+        fs::create_dir_all(cache).unwrap();
+        fs::write(&file, engine.precompile_module(wasm).unwrap()).unwrap();
+    }
+    Compiled::Theirs(load(&engine, &file))
+}
+
 /// The text section is padded to whole pages, and holds trampolines: what counts is the functions' own length.
 fn functions_size(module: &wasmtime::Module) -> u64 {
     module.functions().map(|function| function.len as u64).sum()
@@ -110,7 +128,8 @@ fn functions_size(module: &wasmtime::Module) -> u64 {
 /// also checks that `config` is the same but for those.
 fn cached_code_size(way: Way, cache: &Path) -> u64 {
     let mut config = config();
-    config.cranelift_nan_canonicalization(way == Way::Rewritten).relaxed_simd_deterministic(true);
+    config.cranelift_nan_canonicalization(way.canonical_nans());
+    config.relaxed_simd_deterministic(Settings::default().deterministic_relaxed_simd);
     let engine = wasmtime::Engine::new(&config).unwrap();
     let entry = fs::read_dir(cache).unwrap().next().unwrap().unwrap();
     functions_size(&load(&engine, &entry.path().join("code")))
