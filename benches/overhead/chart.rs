@@ -14,7 +14,7 @@ const RIGHT: f64 = 60.0;
 const TOP: f64 = 64.0;
 const LINE: f64 = 20.0;
 const HEAD: f64 = 26.0;
-/// Bars end here, with their number beside them.
+/// Bars end here; the largest of a line has its number beside it then.
 const RATIO_MAX: f64 = 3.0;
 
 /// Class of the bar, place in `Row::cpu`, offset in the line and height.
@@ -61,6 +61,11 @@ pub fn svg(report: &Report) -> String {
                 bar(&mut out, class, &row.cpu[way], y + offset, thick);
             }
             spread(&mut out, &row.cpu[0], y + 4.0);
+            let most = row.cpu.iter().map(|r| r.median).fold(0.0, f64::max);
+            if most > RATIO_MAX {
+                let (x, y) = (x(RATIO_MAX) + 4.0, y + 13.0);
+                let _ = writeln!(out, "<text class=\"small\" x=\"{x}\" y=\"{y}\">{most:.1}x</text>");
+            }
             y += LINE;
         }
     }
@@ -114,15 +119,6 @@ fn bar(out: &mut String, class: &str, ratio: &Ratio, y: f64, thick: f64) {
         out,
         "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{thick}\"/>"
     );
-    if ratio.median > RATIO_MAX {
-        let _ = writeln!(
-            out,
-            "<text class=\"small\" x=\"{}\" y=\"{:.1}\">{:.1}x</text>",
-            x(RATIO_MAX) + 4.0,
-            y + thick,
-            ratio.median
-        );
-    }
 }
 
 /// The quartiles of the rounds.

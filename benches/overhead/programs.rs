@@ -103,9 +103,9 @@ const PROGRAMS: &[(&str, &str, &str, &str)] = &[
     ("SIMD", "simd-blend", "wasm/kernels_simd.wasm", "blend 1 100"),
     ("interpreters", "vm", "wasm/vm.wasm", "6000"),
     ("interpreters", "switched", "wasm/mixed.wasm", "switched 200"),
-    ("interpreters", "lua", ".cache/lua.wasm", "/tasks/task.lua 1"),
+    ("interpreters", "lua", ".cache/lua.wasm", "/tasks/task.lua 2"),
     ("interpreters", "quickjs", ".cache/quickjs.wasm", "/tasks/task.js 1"),
-    ("interpreters", "sqlite", ".cache/sqlite.wasm", ":memory: /tasks/task.sql 1"),
+    ("interpreters", "sqlite", ".cache/sqlite.wasm", ":memory: /tasks/task.sql 3"),
     ("interpreters", "python-start", ".cache/python.wasm", "-c print(1)"),
     ("interpreters", "python", ".cache/python.wasm", "/tasks/task.py 4"),
 ];

@@ -52,7 +52,7 @@ impl Way {
 }
 
 /// Wasmtime's defaults, with what it takes to run the same programs: features, and the native stack.
-pub fn config() -> Config {
+fn config() -> Config {
     let mut config = Config::new();
     config.wasm_features(WasmFeatures::WASM3, true);
     config.wasm_branch_hinting(true);
@@ -60,14 +60,16 @@ pub fn config() -> Config {
     config
 }
 
-/// The engine of a way that is not ours.
+/// An engine for a way: of those that are ours, what the project's own engine has inside.
 pub fn engine(way: Way) -> wasmtime::Engine {
     let mut config = config();
     config.consume_fuel(way == Way::Fuel).epoch_interruption(way == Way::Epochs);
+    config.cranelift_nan_canonicalization(way.canonical_nans());
+    config.relaxed_simd_deterministic(way.is_ours() && Settings::default().deterministic_relaxed_simd);
     wasmtime::Engine::new(&config).unwrap()
 }
 
-/// The engine of a way that is ours.
+/// The project's own engine, for a way that is ours.
 pub fn our_engine(way: Way, cache: &Path) -> Engine {
     let code_cache = Some(cache.to_path_buf());
     Engine::new(Settings { canonical_nans: way.canonical_nans(), code_cache, ..Settings::default() }).unwrap()
@@ -90,19 +92,22 @@ pub struct Built {
     pub code: u64,
 }
 
-/// Compiles. Ours goes to the code cache below `cache`, which must be empty.
+/// Compiles. The project's own engine keeps its code below `cache`, which must be empty.
 pub fn build(way: Way, wasm: &[u8], cache: &Path) -> Built {
-    if !way.is_ours() {
+    let timed = |wasm: &[u8]| {
         let engine = engine(way);
         let (compile, module) = Took::by(|| wasmtime::Module::new(&engine, wasm).unwrap());
         let code = functions_size(&module);
+        (compile, code, module)
+    };
+    if !way.is_ours() {
+        let (compile, code, module) = timed(wasm);
         return Built { compiled: Compiled::Theirs(module), compile, rewrite: None, code };
     }
-    let engine = our_engine(way, cache);
-    let (rewrite, _) = Took::by(|| instrument(wasm).unwrap());
-    let (all, module) = Took::by(|| engine.compile(wasm).unwrap());
-    let compile = Took { cpu: all.cpu - rewrite.cpu, wall: all.wall - rewrite.wall };
-    let code = cached_code_size(way, cache);
+    let (rewrite, rewritten) = Took::by(|| instrument(wasm).unwrap().wasm);
+    let (compile, code, _) = timed(&rewritten);
+    let module = our_engine(way, cache).compile(wasm).unwrap();
+    assert_eq!(code, cached_code_size(way, cache), "the project's engine gives other code");
     Built { compiled: Compiled::Ours(module), compile, rewrite: Some(rewrite), code }
 }
 
@@ -124,15 +129,10 @@ fn functions_size(module: &wasmtime::Module) -> u64 {
     module.functions().map(|function| function.len as u64).sum()
 }
 
-/// Of the one module in a code cache. An engine with other settings than production's could not load it, so this
-/// also checks that `config` is the same but for those.
+/// Of the one module in a code cache. An engine with other settings than production's could not load it.
 fn cached_code_size(way: Way, cache: &Path) -> u64 {
-    let mut config = config();
-    config.cranelift_nan_canonicalization(way.canonical_nans());
-    config.relaxed_simd_deterministic(Settings::default().deterministic_relaxed_simd);
-    let engine = wasmtime::Engine::new(&config).unwrap();
     let entry = fs::read_dir(cache).unwrap().next().unwrap().unwrap();
-    functions_size(&load(&engine, &entry.path().join("code")))
+    functions_size(&load(&engine(way), &entry.path().join("code")))
 }
 
 /// A module that was compiled by this program, from its file.
