@@ -55,8 +55,8 @@ struct Options {
     /// Writes the chart to this file, as SVG.
     #[arg(long)]
     chart: Option<PathBuf>,
-    /// Rewrites the README's tables, and the chart that it shows.
-    #[arg(long)]
+    /// Rewrites the README's tables, and the chart that it shows. Everything is measured.
+    #[arg(long, conflicts_with_all = ["names", "parts", "count"])]
     write: bool,
     /// Lists the programs.
     #[arg(long)]
