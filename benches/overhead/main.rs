@@ -115,9 +115,13 @@ fn measure_all(options: &Options, programs: &[Program]) -> Report {
     if options.count {
         let cache = tempfile::tempdir().unwrap();
         for program in programs {
-            eprintln!("counting {}", program.name);
-            count::measure(program, cache.path())
-                .map_or_else(|| missing(program), |counts| report.counts.push(counts));
+            match count::measure(program, cache.path()) {
+                Some(counts) => {
+                    eprint!("{}", report::count_line(&counts));
+                    report.counts.push(counts);
+                }
+                None => missing(program),
+            }
         }
         return report;
     }
