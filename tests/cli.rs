@@ -436,6 +436,25 @@ fn traps_and_exit_codes_are_the_guests() {
 }
 
 #[test]
+fn canonical_nans_stay_the_jobs() {
+    let tool = Tool::new();
+    let text = r#"(module (func (export "nan") (param $n i32) (result i64) (local $x f64)
+        (loop $l
+          (local.set $x (f64.div (local.get $x) (f64.const 0)))
+          (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+        (i64.shr_u (i64.reinterpret_f64 (local.get $x)) (i64.const 48))))"#;
+    tool.wat("nan.wasm", text);
+    let run = ["run", "--job", "x", "--pause-after", "100", "--quiet", "--canonical-nans", "--invoke", "nan"];
+    assert_eq!(tool.run(&[&run[..], &["nan.wasm", "1000"]].concat()).code, 75);
+    assert_eq!(tool.json(&["inspect", "x", "--json"])["canonical_nans"], true);
+    // The positive one, where x86 makes a negative one.
+    assert_eq!(tool.run(&["resume", "x", "--quiet"]), told(0, &format!("{}\n", 0x7ff8), ""));
+    let run = ["run", "--job", "y", "--pause-after", "100", "--quiet", "--invoke", "nan", "nan.wasm", "1000"];
+    assert_eq!(tool.run(&run).code, 75);
+    assert_eq!(tool.json(&["inspect", "y", "--json"])["canonical_nans"], false);
+}
+
+#[test]
 fn a_job_of_an_older_cost_model_goes_on_with_it() {
     use wasm_ckpt::instrument::{OLDEST_COST_MODEL, Options as Rewrite};
     use wasm_ckpt::store::Local;

@@ -356,9 +356,9 @@ fn another_module_or_other_settings_are_named() {
         refused(Settings::default(), &other),
         format!("module: the snapshot has {ours}, this host has {theirs}")
     );
-    let settings = Settings { canonical_nans: false, ..Settings::default() };
+    let settings = Settings { canonical_nans: true, ..Settings::default() };
     let error = refused(settings, &small.wasm);
     assert!(error.starts_with("cannot resume snapshot `"), "{error}");
-    assert!(error.ends_with("canonical NaNs: the snapshot has on, this host has off"), "{error}");
+    assert!(error.ends_with("canonical NaNs: the snapshot has off, this host has on"), "{error}");
     small.assert_resumes(store, "after refusals");
 }

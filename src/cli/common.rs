@@ -143,11 +143,12 @@ pub struct RunArgs {
 impl RunArgs {
     /// Compiles the module, or finds it in the cache; to go on from a state of this identity. Long compilations are
     /// announced on a terminal.
-    pub fn compile(&self, wasm: &[u8], identity: Option<&Identity>) -> Result<Module> {
+    pub fn compile(&self, wasm: &[u8], canonical_nans: bool, identity: Option<&Identity>) -> Result<Module> {
         let cache = std::env::var_os("WASM_CKPT_CACHE").map(PathBuf::from);
         let cache = cache.or_else(|| user_dir("XDG_CACHE_HOME", ".cache"));
         let code_cache = cache.filter(|_| !self.no_cache);
-        let settings = Settings { target: self.target.clone(), code_cache, ..Settings::default() };
+        let settings =
+            Settings { target: self.target.clone(), canonical_nans, code_cache, ..Settings::default() };
         let settings = match identity {
             Some(identity) => settings.for_identity(identity),
             None => settings,

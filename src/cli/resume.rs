@@ -85,7 +85,9 @@ pub fn main(args: Args) -> Result<u8> {
     }
     let wasm = job.module()?;
     let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
-    let module = args.common.compile(&wasm, snapshot.map(|s| s.state().identity.clone()).as_ref())?;
+    let canonical_nans = status.begin.spec.canonical_nans;
+    let identity = snapshot.as_ref().map(|snapshot| &snapshot.state().identity);
+    let module = args.common.compile(&wasm, canonical_nans, identity)?;
     let dirs = args.dir.iter().map(preopen).collect::<Result<_>>()?;
     let from = match status.snapshot() {
         Some(id) => format!("fuel {} (snapshot {})", status.fuel(), id.short()),

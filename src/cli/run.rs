@@ -73,6 +73,11 @@ pub struct Args {
     #[arg(long, value_name = "CLOCK", default_value = "host", value_parser = parse_clock)]
     clock: ClockMode,
 
+    /// Give NaNs the same bits on every instruction set, so that snapshots of floating-point programs have the same ids
+    /// there; such code takes 2 to 4 times as long. Without it they are the same on machines of one instruction set
+    #[arg(long)]
+    canonical_nans: bool,
+
     /// Go on even if files that the program had read or open have changed in a way that cannot be mended
     #[arg(long, visible_alias = "force")]
     accept_changed: bool,
@@ -91,7 +96,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result<u8> {
     let path = PathBuf::from(&args.program[0]);
     let wasm = common::read_module(&path)?;
-    let module = args.common.compile(&wasm, None)?;
+    let mut module = args.common.compile(&wasm, args.canonical_nans, None)?;
     let spec = spec(&args, &path, &module)?;
     let disks: Vec<String> = spec.disks.iter().map(|disk| disk.guest.clone()).collect();
     for sync_out in &args.common.sync_out {
@@ -128,6 +133,13 @@ pub fn main(args: Args) -> Result<u8> {
                         format!("fuel {} (snapshot {})", status.fuel(), id.short())
                     });
                     greeting = Some(format!("job `{name}` was interrupted: going on from {from}"));
+                    // It may have begun with an earlier version.
+                    if let Some(id) = status.snapshot()
+                        && let identity = &jobs.snapshot(id)?.state().identity
+                        && *identity != module.identity()
+                    {
+                        module = args.common.compile(&wasm, args.canonical_nans, Some(identity))?;
+                    }
                 }
             }
         }
@@ -155,6 +167,7 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
     let mut spec = Spec::program(module.id(), &name);
     spec.seed = args.seed;
     spec.clock = args.clock;
+    spec.canonical_nans = args.canonical_nans;
     let disk = |(guest, source): &(String, Option<String>)| {
         let source = source.as_deref().map(resolve_source).transpose()?;
         Ok(SpecDisk { guest: guest.clone(), source, limit: args.disk_limit })

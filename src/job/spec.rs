@@ -31,6 +31,9 @@ pub struct Spec {
     /// The private disks that it is given.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disks: Vec<SpecDisk>,
+    /// NaN results have the same bits on all instruction sets.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub canonical_nans: bool,
 }
 
 /// A private disk.
@@ -77,6 +80,7 @@ impl Spec {
             seed: None,
             clock: ClockMode::default(),
             disks: vec![],
+            canonical_nans: false,
         }
     }
 
@@ -91,7 +95,8 @@ impl Spec {
     /// The snapshot's WASI state cannot be read.
     pub fn of_state(state: &State) -> anyhow::Result<Self> {
         let call = (state.call.export.clone(), state.call.args.clone());
-        let mut spec = Self { call, ..Self::program(state.identity.module, "") };
+        let canonical_nans = state.identity.canonical_nans;
+        let mut spec = Self { call, canonical_nans, ..Self::program(state.identity.module, "") };
         if let Some(wasi) = super::wasi_state(state)? {
             let mut args = wasi.args.into_iter();
             spec.program = args.next().unwrap_or_default();
@@ -125,7 +130,7 @@ impl Spec {
     /// What differs from `given`, each as one phrase; nothing if they are the same.
     pub fn differences(&self, given: &Self) -> Vec<String> {
         // Named one by one, so that a new field does not compile before it is compared.
-        let Self { module, program, args, env, dirs, call, seed, clock, disks } = self;
+        let Self { module, program, args, env, dirs, call, seed, clock, disks, canonical_nans } = self;
         let shown_dirs = |dirs: &[SpecDir]| {
             let shown =
                 |d: &SpecDir| format!("{}::{}{}", d.host, d.guest, if d.read_only { ":ro" } else { "" });
@@ -148,6 +153,12 @@ impl Spec {
             ("seed", *seed == given.seed, "another".to_string(), "this one".to_string()),
             ("disks", *disks == given.disks, shown_disks(disks), shown_disks(&given.disks)),
             ("clock", *clock == given.clock, format!("{clock:?}"), format!("{:?}", given.clock)),
+            (
+                "canonical NaNs",
+                *canonical_nans == given.canonical_nans,
+                canonical_nans.to_string(),
+                given.canonical_nans.to_string(),
+            ),
         ];
         list.into_iter()
             .filter(|(_, same, ..)| !same)
@@ -257,10 +268,12 @@ mod tests {
             seed: Some([1; 32]),
             clock: ClockMode::Fixed { realtime: 7 },
             disks: vec![SpecDisk { guest: "/w".into(), source: None, limit: 1 }],
+            canonical_nans: true,
         };
         let found = one.differences(&other).join("\n");
         for what in [
             "module",
+            "canonical NaNs",
             "program",
             "arguments",
             "environment",

@@ -20,7 +20,8 @@ pub(super) const WASM_STACK: usize = 64 << 20;
 pub struct Settings {
     /// The instruction set: `None` for this machine's, `pulley64` for the portable interpreter.
     pub target: Option<String>,
-    /// NaN results are canonical, so that all processors give the same ones. Part of the identity.
+    /// NaN results are canonical: the same bits on all instruction sets, at 2 to 4 times the time of floating-point code.
+    /// Without it they are those of the instruction set. Part of the identity.
     pub canonical_nans: bool,
     /// Relaxed SIMD gives its deterministic results. Part of the identity.
     pub deterministic_relaxed_simd: bool,
@@ -34,7 +35,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             target: None,
-            canonical_nans: true,
+            canonical_nans: false,
             deterministic_relaxed_simd: true,
             rewrite: Options::default(),
             code_cache: None,
@@ -46,8 +47,10 @@ impl Settings {
     /// These settings for going on from a state: with those that are part of its identity, if they are known here.
     /// [`Identity::require`] finds what is not.
     pub fn for_identity(self, identity: &Identity) -> Self {
-        let cost_model = identity.cost_model.clamp(OLDEST_COST_MODEL, COST_MODEL);
-        Self { rewrite: Options { cost_model, ..self.rewrite }, ..self }
+        let Identity { module: _, cost_model, canonical_nans, deterministic_relaxed_simd } = *identity;
+        let cost_model = cost_model.clamp(OLDEST_COST_MODEL, COST_MODEL);
+        let rewrite = Options { cost_model, ..self.rewrite };
+        Self { rewrite, canonical_nans, deterministic_relaxed_simd, ..self }
     }
 }
 

@@ -64,7 +64,9 @@ pub fn runs() -> Vec<Run> {
 pub fn engine(target: Option<&str>) -> Engine {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("code-cache");
     let target = target.map(String::from);
-    Engine::new(Settings { target, code_cache: Some(cache), ..Settings::default() }).unwrap()
+    // The interpreter is to give the same bits.
+    let canonical_nans = true;
+    Engine::new(Settings { target, canonical_nans, code_cache: Some(cache), ..Settings::default() }).unwrap()
 }
 
 /// A run's directory and streams.

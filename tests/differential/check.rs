@@ -33,7 +33,10 @@ fn ways() -> Vec<Options> {
 }
 
 fn engines(target: Option<&str>) -> Result<Vec<machine::Engine>> {
-    let engine = |rewrite| Settings { target: target.map(str::to_string), rewrite, ..Settings::default() };
+    let target = target.map(str::to_string);
+    // The interpreter is to give the same bits.
+    let engine =
+        |rewrite| Settings { target: target.clone(), canonical_nans: true, rewrite, ..Settings::default() };
     ways().into_iter().map(|rewrite| machine::Engine::new(engine(rewrite))).collect()
 }
 
