@@ -17,7 +17,7 @@ use super::signals;
 use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::Progress;
-use wasm_ckpt::store::{Local, StoreError};
+use wasm_ckpt::store::{Compress, Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
 use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
 
@@ -109,6 +109,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = parse_size)]
     pub keep_output: u64,
 
+    /// How much effort goes into making snapshots small: `auto` (zstd level 1, or a faster one when the processor
+    /// cannot keep up with the disk), `fast`, `none`, or a level of zstd from -50 to 19. Snapshot ids do not depend on
+    /// it
+    #[arg(long, value_name = "EFFORT", default_value_t, allow_hyphen_values = true)]
+    pub compress: Compress,
+
     /// Hash (blake3) each file of a read-only directory that the program opens, so that going on notices any
     /// change of it, and takes a copy of it for the same; without it, size and time of change decide
     #[arg(long)]
@@ -140,6 +146,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The jobs in the store, which is made if there is none.
+    pub fn open(&self) -> Result<Jobs> {
+        Ok(self.store.open()?.with_compress(self.compress))
+    }
+
     /// Compiles the module, or finds it in the cache. Long compilations are announced on a terminal.
     pub fn compile(&self, wasm: &[u8]) -> Result<Module> {
         let cache = std::env::var_os("WASM_CKPT_CACHE").map(PathBuf::from);

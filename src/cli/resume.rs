@@ -56,7 +56,7 @@ pub struct Args {
 
 /// Resumes, and gives the exit code.
 pub fn main(args: Args) -> Result<u8> {
-    let jobs = args.common.store.open()?;
+    let jobs = args.common.open()?;
     let mut stdin = Stdin::inherit().context("standard input cannot be used")?;
     let mut job = match find(&jobs, args.what.as_deref())? {
         Found::Stored(Stored::Job(name)) => jobs.hold(&name)?,

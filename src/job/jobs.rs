@@ -14,7 +14,7 @@ use super::sinks::{Delivery, Former, From, Mode, Sink};
 use super::{JobError, JobName, Spec, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
-use crate::store::{Chunks, Hold, Key, Store, StoreError, objects};
+use crate::store::{Chunks, Compress, Hold, Key, Store, StoreError, objects};
 
 /// The jobs and snapshots of a store. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +70,12 @@ impl Jobs {
     /// The jobs in this store. Reads nothing yet.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { chunks: Chunks::open(store) }
+    }
+
+    /// The same jobs, whose snapshots are compressed with this effort from now on.
+    #[must_use]
+    pub fn with_compress(self, compress: Compress) -> Self {
+        Self { chunks: self.chunks.with_compress(compress) }
     }
 
     /// The store.

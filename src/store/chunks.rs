@@ -21,7 +21,7 @@ use super::leases::lock;
 use super::pack::{FOOTER, Frame, HEADER, Index, Method, index_range};
 use super::sweep::Sweep;
 use super::writer::{Guard, Writer};
-use super::{Created, Hold, Key, Sharing, Store, StoreError};
+use super::{Compress, Created, Hold, Key, Sharing, Store, StoreError};
 
 /// Held by writers together, and by a sweep alone.
 const LEASE: &str = "packs";
@@ -39,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Chunks {
     shared: Arc<Shared>,
+    compress: Compress,
 }
 
 struct Shared {
@@ -89,7 +90,18 @@ impl Chunks {
     /// The chunks in this store. Reads nothing yet.
     pub fn open(store: Arc<dyn Store>) -> Self {
         let shared = Shared { store, known: Mutex::default(), frames: Mutex::default() };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), compress: Compress::default() }
+    }
+
+    /// The same chunks, to be written with this effort from now on.
+    #[must_use]
+    pub fn with_compress(self, compress: Compress) -> Self {
+        Self { compress, ..self }
+    }
+
+    /// With which effort new chunks are written.
+    pub fn compress(&self) -> Compress {
+        self.compress
     }
 
     /// The store that holds them.

@@ -25,6 +25,9 @@ pub const FORMAT: u64 = 1;
 const MAGIC: &str = "wasm-ckpt store";
 /// The format file is two short lines; more is not read.
 const FORMAT_FILE_MAX: u64 = 256;
+/// A big object is synced each time that so many bytes of it are written, so that the disk works while the rest of it
+/// is compressed.
+const SYNC_EVERY: usize = 32 << 20;
 
 /// Objects in a directory of the local machine, or of a file system that several machines share.
 ///
@@ -373,6 +376,8 @@ struct Temp {
     inner: Arc<Inner>,
     path: PathBuf,
     file: Box<dyn NewFile>,
+    /// Bytes that were written since the last sync.
+    unsynced: usize,
     /// The temporary name is no more.
     gone: bool,
 }
@@ -385,7 +390,7 @@ impl Temp {
         let path = inner.root.join("tmp").join(format!("{}-{nonce:016x}", std::process::id()));
         let create = |error| StoreError::from_io("create", path.display(), error);
         let file = inner.files.create_new(&path).map_err(create)?;
-        Ok(Self { inner: inner.clone(), path, file, gone: false })
+        Ok(Self { inner: inner.clone(), path, file, unsynced: 0, gone: false })
     }
 
     /// Syncs the content, gives it its name, and syncs the name: the one place where objects appear.
@@ -441,7 +446,13 @@ impl Temp {
 
 impl Upload for Temp {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write(bytes).map_err(|error| StoreError::from_io("write", self.path.display(), error))
+        self.file.write(bytes).map_err(|error| StoreError::from_io("write", self.path.display(), error))?;
+        self.unsynced += bytes.len();
+        if self.unsynced < SYNC_EVERY {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        self.file.sync().map_err(|error| StoreError::from_io("sync", self.path.display(), error))
     }
 
     fn commit(self: Box<Self>, key: &Key) -> Result<(), StoreError> {

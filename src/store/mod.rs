@@ -20,6 +20,7 @@ mod cache;
 mod chunks;
 #[cfg(test)]
 mod chunks_tests;
+mod compress;
 #[cfg(test)]
 mod crash_tests;
 mod error;
@@ -32,6 +33,7 @@ mod local_tests;
 mod memory;
 pub mod objects;
 mod pack;
+mod pipeline;
 mod sweep;
 mod writer;
 
@@ -46,6 +48,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 pub use chunks::{Chunks, PackReport};
+pub use compress::{Compress, LEVEL_MAX, LEVEL_MIN};
 pub use error::{Holder, StoreError};
 pub use files::{Entry, FileOps, Locked, NewFile, OpenedFile, RealFiles};
 pub use key::{KEY_MAX, Key};

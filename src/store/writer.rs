@@ -1,15 +1,15 @@
 //! Writing new chunks into packs, as a stream of bounded memory.
 
 use std::collections::HashSet;
+use std::num::NonZero;
+use std::thread;
 
 use crate::digest::{ChunkId, PackId};
 
 use super::chunks::Chunks;
-use super::pack::{CHUNK_MAX, FRAME_TARGET, Frame, Index, Method, PACK_BYTES, PACK_CHUNKS};
-use super::{Hold, StoreError, Upload};
-
-/// As fast as the disk; the state of a program has much of the same in it, and more effort gains little.
-const LEVEL: i32 = 1;
+use super::pack::{CHUNK_MAX, FRAME_TARGET, Index, PACK_BYTES, PACK_CHUNKS};
+use super::pipeline::{Piped, Pipeline};
+use super::{Hold, StoreError};
 
 /// Takes the new chunks of one snapshot, and stores those that the repository does not have.
 ///
@@ -19,6 +19,7 @@ const LEVEL: i32 = 1;
 pub struct Writer {
     chunks: Chunks,
     guard: Box<dyn Hold>,
+    threads: usize,
     pack: Option<OpenPack>,
     written: Written,
 }
@@ -45,7 +46,14 @@ pub struct Guard {
 
 impl Writer {
     pub(super) fn new(chunks: Chunks, guard: Box<dyn Hold>) -> Self {
-        Self { chunks, guard, pack: None, written: Written::default() }
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        Self { chunks, guard, threads, pack: None, written: Written::default() }
+    }
+
+    /// Compresses with so many threads, instead of one for each core: while the guest runs, it needs one itself.
+    /// Holds for packs that are begun after it.
+    pub fn set_threads(&mut self, threads: NonZero<usize>) {
+        self.threads = threads.get();
     }
 
     /// Stores the chunk, unless the repository or this writer has it; says whether it was new.
@@ -65,7 +73,7 @@ impl Writer {
         }
         let pack = match &mut self.pack {
             Some(pack) => pack,
-            none => none.insert(OpenPack::new(&self.chunks)?),
+            none => none.insert(OpenPack::new(&self.chunks, self.threads)?),
         };
         pack.add(id, bytes)?;
         self.written.chunks += 1;
@@ -99,33 +107,21 @@ impl Writer {
 
 /// A pack being written.
 struct OpenPack {
-    upload: Box<dyn Upload>,
-    compressor: zstd::bulk::Compressor<'static>,
-    index: Index,
+    pipeline: Pipeline,
+    /// Id and length of the chunks.
+    chunks: Vec<(ChunkId, u32)>,
     ids: HashSet<ChunkId>,
-    stored: u64,
     /// Chunks of the frame that is not closed yet, and how many.
     frame: Vec<u8>,
     frame_chunks: u32,
-    compressed: Vec<u8>,
 }
 
 impl OpenPack {
-    fn new(chunks: &Chunks) -> Result<Self, StoreError> {
-        let compressor = zstd::bulk::Compressor::new(LEVEL)
-            .map_err(|error| StoreError::from_io("compress for", chunks.store().describe(), error))?;
+    fn new(chunks: &Chunks, threads: usize) -> Result<Self, StoreError> {
         let mut upload = chunks.store().upload()?;
         upload.write(&Index::header())?;
-        Ok(Self {
-            upload,
-            compressor,
-            index: Index::default(),
-            ids: HashSet::new(),
-            stored: 0,
-            frame: Vec::with_capacity(FRAME_TARGET + CHUNK_MAX),
-            frame_chunks: 0,
-            compressed: Vec::with_capacity(zstd::zstd_safe::compress_bound(FRAME_TARGET + CHUNK_MAX)),
-        })
+        let pipeline = Pipeline::new(upload, chunks.compress(), threads);
+        Ok(Self { pipeline, chunks: vec![], ids: HashSet::new(), frame: vec![], frame_chunks: 0 })
     }
 
     fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), StoreError> {
@@ -133,48 +129,32 @@ impl OpenPack {
         self.frame_chunks += 1;
         self.ids.insert(id);
         // At most CHUNK_MAX.
-        self.index.chunks.push((id, bytes.len() as u32));
+        self.chunks.push((id, bytes.len() as u32));
         if self.frame.len() >= FRAME_TARGET { self.close_frame() } else { Ok(()) }
     }
 
     fn is_full(&self) -> bool {
-        self.stored >= PACK_BYTES || self.ids.len() >= PACK_CHUNKS
+        self.ids.len() >= PACK_CHUNKS || self.frame_chunks == 0 && self.pipeline.stored() >= PACK_BYTES
     }
 
     fn close_frame(&mut self) -> Result<(), StoreError> {
-        if self.frame_chunks == 0 {
-            return Ok(());
+        if self.frame_chunks > 0 {
+            let frame = std::mem::take(&mut self.frame);
+            self.frame = self.pipeline.push(frame, self.frame_chunks)?;
+            self.frame.reserve(FRAME_TARGET + CHUNK_MAX);
+            self.frame_chunks = 0;
         }
-        self.compressed.clear();
-        self.compressor
-            .compress_to_buffer(&self.frame, &mut self.compressed)
-            .map_err(|error| StoreError::from_io("compress", "a frame", error))?;
-        let (method, stored) = if self.compressed.len() < self.frame.len() {
-            (Method::Zstd, &self.compressed)
-        } else {
-            (Method::Raw, &self.frame)
-        };
-        self.upload.write(stored)?;
-        self.stored += stored.len() as u64;
-        self.index.frames.push(Frame {
-            // Both at most FRAME_TARGET + CHUNK_MAX.
-            stored_len: stored.len() as u32,
-            len: self.frame.len() as u32,
-            method,
-            chunks: self.frame_chunks,
-            hash: *blake3::hash(stored).as_bytes(),
-        });
-        self.frame.clear();
-        self.frame_chunks = 0;
         Ok(())
     }
 
     fn finish(mut self) -> Result<(PackId, Index, u64), StoreError> {
         self.close_frame()?;
-        let (id, end) = self.index.encode();
-        self.upload.write(&end)?;
-        let size = Index::header().len() as u64 + self.stored + end.len() as u64;
-        self.upload.commit(&id.key())?;
-        Ok((id, self.index, size))
+        let Piped { mut upload, frames, stored } = self.pipeline.finish()?;
+        let index = Index { frames, chunks: self.chunks };
+        let (id, end) = index.encode();
+        upload.write(&end)?;
+        let size = Index::header().len() as u64 + stored + end.len() as u64;
+        upload.commit(&id.key())?;
+        Ok((id, index, size))
     }
 }
