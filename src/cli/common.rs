@@ -104,6 +104,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub id_file: Option<PathBuf>,
 
+    /// How many snapshots of the job to keep, the last ones: a number, or `all`. Older ones are released, and freed
+    /// while it runs or by `wasm-ckpt gc`
+    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_retain)]
+    pub retain: Retain,
+
     /// Keep at most so many bytes of each output stream in the store, to print them again when a job goes on
     /// elsewhere: a number, or with K, M, G or T
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = parse_size)]
@@ -202,6 +207,7 @@ impl RunArgs {
             input_from: self.streams.input_from(),
             sinks: process_sinks()?,
             delivery: self.streams.delivery(),
+            retain: self.retain.0,
             keep_output: self.keep_output,
             dirs: how.dirs,
             accept_changed: how.accept_changed,
@@ -409,6 +415,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
+/// How many snapshots to keep; none: all.
+#[derive(Debug, Clone, Copy)]
+pub struct Retain(Option<u64>);
+
+fn parse_retain(text: &str) -> Result<Retain, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Retain(None)),
+        (_, Ok(count @ 1..)) => Ok(Retain(Some(count))),
+        _ => Err("give a number from 1 on, or `all`".to_string()),
+    }
 }
 
 /// The directory with its absolute path, which must exist.

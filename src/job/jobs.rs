@@ -1,6 +1,5 @@
 //! All jobs of a store, and one of them held.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -8,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::delivery::Counter;
+use super::keeper::{Keeper, STEP};
 use super::ledger::Ledger;
 use super::log::{self, Begin, Done, Entry, Event, Origin, SinkFile, Status};
 use super::sinks::{Delivery, Former, From, Mode, Sink};
-use super::{JobError, JobName, Spec, journal, working};
+use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
 use crate::store::{Chunks, Compress, Hold, Key, Store, StoreError, objects};
@@ -63,6 +63,11 @@ pub struct Job {
     name: JobName,
     status: Option<Status>,
     log: log::Writer,
+    /// How many snapshots it keeps.
+    retain: Option<u64>,
+    /// Snapshots of this process.
+    commits: u64,
+    keeper: Option<Keeper>,
     _lease: Box<dyn Hold>,
 }
 
@@ -93,9 +98,15 @@ impl Jobs {
     /// # Errors
     /// What the store reports.
     pub fn names(&self) -> Result<Vec<JobName>> {
-        let keys = self.store().list(log::JOBS)?;
-        let names: BTreeSet<JobName> = keys.iter().filter_map(log::parse).map(|(name, _)| name).collect();
-        Ok(names.into_iter().collect())
+        let mut names = vec![];
+        for name in self.store().names(log::JOBS)? {
+            let Ok(name) = name.parse() else { continue };
+            if fold::last(&**self.store(), &name)?.is_some() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Where a job stands; nothing if there is none. Another process may be running it.
@@ -114,22 +125,12 @@ impl Jobs {
         self.status(name)?.ok_or_else(|| self.not_found("job", name.as_str()).into())
     }
 
-    /// The entries of a job's log since its last beginning, oldest first.
+    /// The entries of a job's log since its last beginning, oldest first, without snapshots that are released.
     ///
     /// # Errors
     /// As [`Jobs::status`].
     pub fn history(&self, name: &JobName) -> Result<Vec<Entry>> {
-        let mut entries = vec![];
-        for seq in log::list(&**self.store(), name)?.into_iter().rev() {
-            let entry = log::read(&**self.store(), name, seq)?;
-            let begins = matches!(entry.event, Event::Begin(_));
-            entries.push(entry);
-            if begins {
-                break;
-            }
-        }
-        entries.reverse();
-        Ok(entries)
+        fold::history(&**self.store(), name)
     }
 
     /// Takes the job for this process, whether it has begun or not.
@@ -140,13 +141,18 @@ impl Jobs {
         let lease = self.lease(name)?;
         let found = log::status(&**self.store(), name)?;
         let last = found.as_ref().map(|(_, last)| *last);
+        if last.is_none() {
+            // What a removal that was cut short has left.
+            fold::remove(&**self.store(), name)?;
+        }
         if let Some(last) = last {
             // Whoever wrote the entry may have died before it was durable, and we build on it.
             self.store().settle(log::entry_key(name, last.seq)?.as_str())?;
         }
         let log = log::Writer::new(name, last)?;
         let status = found.map(|(status, _)| status);
-        Ok(Job { jobs: self.clone(), name: name.clone(), status, log, _lease: lease })
+        let (jobs, name) = (self.clone(), name.clone());
+        Ok(Job { jobs, name, status, log, retain: None, commits: 0, keeper: None, _lease: lease })
     }
 
     /// Who runs the job now, if anybody does.
@@ -257,9 +263,7 @@ impl Jobs {
     pub fn remove(&self, name: &JobName) -> Result<()> {
         // Its log is not read: it may be damaged.
         let _lease = self.lease(name)?;
-        for seq in log::list(&**self.store(), name)?.into_iter().rev() {
-            self.store().delete(&log::entry_key(name, seq)?)?;
-        }
+        fold::remove(&**self.store(), name)?;
         journal::remove(&**self.store(), name, |_| true)?;
         working::forget(&**self.store(), name);
         Ok(())
@@ -459,6 +463,18 @@ impl Job {
     }
 
     pub(super) fn append(&mut self, event: Event) -> Result<()> {
-        self.log.append(&**self.jobs.store(), event)
+        if let Event::Claim(claim) = &event {
+            self.retain = claim.retain;
+        }
+        let commits = matches!(event, Event::Commit(_));
+        self.log.append(&**self.jobs.store(), event)?;
+        self.commits += u64::from(commits);
+        if commits && self.commits >= STEP {
+            if self.keeper.is_none() {
+                self.keeper = Keeper::start(&self.jobs, &self.name, self.retain);
+            }
+            self.keeper.iter().for_each(Keeper::committed);
+        }
+        Ok(())
     }
 }

@@ -90,13 +90,13 @@ impl Job {
         };
         let counter = self.counter();
         let mut plan = ledger.plan(former, delivery, &counter)?;
-        let pid = std::process::id();
-        self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
+        let (pid, retain) = (std::process::id(), options.retain);
+        self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         ledger.carry_out(&plan, delivery.mode, &counter, &printed, &mut fetch)?;
         if let Some(line) = &options.greeting
             && ledger.say(&mut plan, line).context("standard error cannot be written")?
         {
-            self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
+            self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         }
         let mut observe = options.observe;
         if printed.lost() > 0 && plan.is_behind(&printed) {

@@ -68,7 +68,7 @@ impl Writer {
             let (what, len) = (format!("chunk {id}"), bytes.len() as u64);
             return Err(StoreError::TooLarge { what, len, max: CHUNK_MAX as u64 });
         }
-        if self.pack.as_ref().is_some_and(|pack| pack.ids.contains(&id)) || self.chunks.contains(id)? {
+        if self.pack.as_ref().is_some_and(|pack| pack.contains(id)) || self.chunks.contains(id)? {
             return Ok(false);
         }
         let pack = match &mut self.pack {
@@ -98,7 +98,7 @@ impl Writer {
             return Ok(());
         };
         let (id, index, size) = pack.finish()?;
-        self.chunks.insert(id, index)?;
+        self.chunks.insert(id, &index, size)?;
         self.written.packs.push(id);
         self.written.stored_bytes += size;
         Ok(())
@@ -106,7 +106,7 @@ impl Writer {
 }
 
 /// A pack being written.
-struct OpenPack {
+pub(super) struct OpenPack {
     pipeline: Pipeline,
     /// Id and length of the chunks.
     chunks: Vec<(ChunkId, u32)>,
@@ -117,14 +117,15 @@ struct OpenPack {
 }
 
 impl OpenPack {
-    fn new(chunks: &Chunks, threads: usize) -> Result<Self, StoreError> {
+    pub fn new(chunks: &Chunks, threads: usize) -> Result<Self, StoreError> {
         let mut upload = chunks.store().upload()?;
         upload.write(&Index::header())?;
         let pipeline = Pipeline::new(upload, chunks.compress(), threads);
         Ok(Self { pipeline, chunks: vec![], ids: HashSet::new(), frame: vec![], frame_chunks: 0 })
     }
 
-    fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Adds a chunk that is not in it.
+    pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), StoreError> {
         self.frame.extend_from_slice(bytes);
         self.frame_chunks += 1;
         self.ids.insert(id);
@@ -133,7 +134,12 @@ impl OpenPack {
         if self.frame.len() >= FRAME_TARGET { self.close_frame() } else { Ok(()) }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether it has the chunk.
+    pub fn contains(&self, id: ChunkId) -> bool {
+        self.ids.contains(&id)
+    }
+
+    pub fn is_full(&self) -> bool {
         self.ids.len() >= PACK_CHUNKS || self.frame_chunks == 0 && self.pipeline.stored() >= PACK_BYTES
     }
 
@@ -147,7 +153,8 @@ impl OpenPack {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(PackId, Index, u64), StoreError> {
+    /// Makes it durable: its id, its index, and the bytes of its object.
+    pub fn finish(mut self) -> Result<(PackId, Index, u64), StoreError> {
         self.close_frame()?;
         let Piped { mut upload, frames, stored } = self.pipeline.finish()?;
         let index = Index { frames, chunks: self.chunks };
