@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::delivery::Counter;
-use super::keeper::{Keeper, STEP};
 use super::ledger::Ledger;
 use super::log::{self, Begin, Done, Entry, Event, Origin, SinkFile, Status};
 use super::sinks::{Delivery, Former, From, Mode, Sink};
@@ -63,11 +62,6 @@ pub struct Job {
     name: JobName,
     status: Option<Status>,
     log: log::Writer,
-    /// How many snapshots it keeps.
-    retain: Option<u64>,
-    /// Snapshots of this process.
-    commits: u64,
-    keeper: Option<Keeper>,
     _lease: Box<dyn Hold>,
 }
 
@@ -149,10 +143,9 @@ impl Jobs {
             // Whoever wrote the entry may have died before it was durable, and we build on it.
             self.store().settle(log::entry_key(name, last.seq)?.as_str())?;
         }
-        let log = log::Writer::new(name, last)?;
+        let log = log::Writer::new(name, last)?.kept(self);
         let status = found.map(|(status, _)| status);
-        let (jobs, name) = (self.clone(), name.clone());
-        Ok(Job { jobs, name, status, log, retain: None, commits: 0, keeper: None, _lease: lease })
+        Ok(Job { jobs: self.clone(), name: name.clone(), status, log, _lease: lease })
     }
 
     /// Who runs the job now, if anybody does.
@@ -370,6 +363,27 @@ impl Job {
         Ok(())
     }
 
+    /// Goes back to an earlier snapshot of the job: it goes on from there as it did then, under the same name. What it
+    /// has done since is forgotten, its other snapshots are released, and it does not know any more what it has read
+    /// from a pipe.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`] if the job has not made that snapshot, or has released it; it cannot be read; what the
+    /// store reports.
+    pub fn go_back(&mut self, snapshot: SnapshotId) -> Result<()> {
+        let guard = self.jobs.chunks.guard()?;
+        let begin =
+            self.status.as_ref().map(|status| status.begin.clone()).context("the job has not begun")?;
+        if !self.jobs.has_made(&self.name, snapshot)? {
+            return Err(self.jobs.not_found("snapshot of the job", &snapshot.to_string()).into());
+        }
+        let fuel = self.jobs.snapshot(snapshot)?.state().fuel;
+        let origin = Some(Origin { snapshot, fuel, foreign: false, fork: false });
+        self.begin_with(Begin { origin, ..begin })?;
+        drop(guard);
+        Ok(())
+    }
+
     fn begin_with(&mut self, begin: Begin) -> Result<()> {
         // Of a job of this name that was removed, if the removal was cut short.
         let (store, next) = (self.jobs.store().clone(), self.log.next());
@@ -463,18 +477,6 @@ impl Job {
     }
 
     pub(super) fn append(&mut self, event: Event) -> Result<()> {
-        if let Event::Claim(claim) = &event {
-            self.retain = claim.retain;
-        }
-        let commits = matches!(event, Event::Commit(_));
-        self.log.append(&**self.jobs.store(), event)?;
-        self.commits += u64::from(commits);
-        if commits && self.commits >= STEP {
-            if self.keeper.is_none() {
-                self.keeper = Keeper::start(&self.jobs, &self.name, self.retain);
-            }
-            self.keeper.iter().for_each(Keeper::committed);
-        }
-        Ok(())
+        self.log.append(&**self.jobs.store(), event)
     }
 }

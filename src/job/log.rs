@@ -22,7 +22,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::disks::FinalDisk;
-use super::{JobError, JobName, Spec, fold};
+use super::keeper::{Keeper, STEP};
+use super::{JobError, JobName, Jobs, Spec, fold};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::snapshot::Value;
 use crate::store::{Created, Key, Store, StoreError};
@@ -351,6 +352,11 @@ pub(super) struct Writer {
     nonce: String,
     next: u64,
     stand: Stand,
+    /// How many snapshots the job keeps.
+    retain: Option<u64>,
+    /// Where there is something to keep in order.
+    jobs: Option<Jobs>,
+    keeper: Option<Keeper>,
 }
 
 impl Writer {
@@ -360,7 +366,12 @@ impl Writer {
         getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
         let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
         let (next, stand) = last.map_or((0, Stand::default()), |last| (last.seq + 1, last.stand));
-        Ok(Self { job: job.clone(), nonce, next, stand })
+        Ok(Self { job: job.clone(), nonce, next, stand, retain: None, jobs: None, keeper: None })
+    }
+
+    /// Keeps logs and packs few while it writes.
+    pub fn kept(self, jobs: &Jobs) -> Self {
+        Self { jobs: Some(jobs.clone()), ..self }
     }
 
     /// Number of the next entry.
@@ -375,6 +386,22 @@ impl Writer {
 
     /// Appends an entry durably; fails with [`JobError::Fenced`] if another has written on.
     pub fn append(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
+        if let Event::Claim(claim) = &event {
+            self.retain = claim.retain;
+        }
+        let is_commit = matches!(event, Event::Commit(_));
+        self.append_entry(store, event)?;
+        let commits = self.stand.commits;
+        if let Some(jobs) = self.jobs.as_ref().filter(|_| is_commit && commits >= STEP) {
+            if self.keeper.is_none() {
+                self.keeper = Keeper::start(jobs, &self.job, self.retain, commits - 1);
+            }
+            self.keeper.iter().for_each(|keeper| keeper.committed(commits));
+        }
+        Ok(())
+    }
+
+    fn append_entry(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
         loop {
             let (time, stand) = (now(), self.stand.after(self.next, &event));
             let entry =

@@ -9,6 +9,8 @@
 //! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
 //! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs, with `keeper`: beside a run.
 
+#[cfg(test)]
+mod chain_tests;
 mod delivery;
 mod disks;
 mod error;

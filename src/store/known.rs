@@ -1,6 +1,7 @@
 //! What is known of the packs in a store: where each chunk is.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::digest::{ChunkId, PackId};
@@ -23,7 +24,7 @@ pub(super) struct Known {
     by_id: HashMap<PackId, u32>,
     /// Number of the next pack: none is used twice.
     next: u32,
-    chunks: HashMap<ChunkId, Place>,
+    chunks: HashMap<ChunkId, Place, ById>,
     /// Chunks that were in packs that are gone: so many of `chunks`, at most, lead nowhere.
     stale: usize,
     /// Packs whose index cannot be used, and why.
@@ -119,6 +120,7 @@ impl Known {
     /// The chunks of this index are found in this pack from now on, if it is the biggest that has them or `at_once`.
     fn place(&mut self, number: u32, index: &Index, at_once: bool) {
         let (mut chunks, mut shadowed) = (index.chunks.iter(), false);
+        self.chunks.reserve(index.chunks.len());
         for (nth, frame) in index.frames.iter().enumerate() {
             let mut offset = 0;
             for (id, len) in chunks.by_ref().take(frame.chunks as usize) {
@@ -171,6 +173,42 @@ impl Known {
             self.stale = 0;
         }
         Ok(())
+    }
+}
+
+/// Hashes ids, which are hashes themselves, by a part of them: a million chunks are to be found in no time. Keyed, so
+/// that nobody can make chunks that collide.
+struct ById(u64);
+
+impl Default for ById {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for ById {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(self.0)
+    }
+}
+
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let Some(([a, b], _)) = bytes.as_chunks::<8>().0.split_first_chunk::<2>() else {
+            // The length, which is that of all.
+            return;
+        };
+        let [a, b] = [a, b].map(|part| u64::from_le_bytes(*part));
+        let product = u128::from(a ^ self.0) * u128::from(b ^ self.0.rotate_left(32) | 1);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
