@@ -178,7 +178,7 @@ impl Known {
 
 /// Hashes ids, which are hashes themselves, by a part of them: a million chunks are to be found in no time. Keyed, so
 /// that nobody can make chunks that collide.
-struct ById(u64);
+pub(super) struct ById(u64);
 
 impl Default for ById {
     fn default() -> Self {
@@ -194,7 +194,7 @@ impl BuildHasher for ById {
     }
 }
 
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {

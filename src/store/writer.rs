@@ -7,6 +7,7 @@ use std::thread;
 use crate::digest::{ChunkId, PackId};
 
 use super::chunks::Chunks;
+use super::known::ById;
 use super::pack::{CHUNK_MAX, FRAME_TARGET, Index, PACK_BYTES, PACK_CHUNKS};
 use super::pipeline::{Piped, Pipeline};
 use super::{Hold, StoreError};
@@ -58,12 +59,12 @@ impl Writer {
 
     /// Stores the chunk, unless the repository or this writer has it; says whether it was new.
     ///
-    /// The id must be [`ChunkId::of`] the bytes, or reading the chunk will fail.
+    /// The id must be [`ChunkId::of`] the bytes, or reading the chunk will fail. It is not checked: hashing once more
+    /// would cost as much as all else that is done here.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] above [`CHUNK_MAX`], and as [`Store::put`](super::Store::put).
     pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<bool, StoreError> {
-        debug_assert_eq!(id, ChunkId::of(bytes));
         if bytes.len() > CHUNK_MAX {
             let (what, len) = (format!("chunk {id}"), bytes.len() as u64);
             return Err(StoreError::TooLarge { what, len, max: CHUNK_MAX as u64 });
@@ -110,7 +111,7 @@ pub(super) struct OpenPack {
     pipeline: Pipeline,
     /// Id and length of the chunks.
     chunks: Vec<(ChunkId, u32)>,
-    ids: HashSet<ChunkId>,
+    ids: HashSet<ChunkId, ById>,
     /// Chunks of the frame that is not closed yet, and how many.
     frame: Vec<u8>,
     frame_chunks: u32,
@@ -121,7 +122,7 @@ impl OpenPack {
         let mut upload = chunks.store().upload()?;
         upload.write(&Index::header())?;
         let pipeline = Pipeline::new(upload, chunks.compress(), threads);
-        Ok(Self { pipeline, chunks: vec![], ids: HashSet::new(), frame: vec![], frame_chunks: 0 })
+        Ok(Self { pipeline, chunks: vec![], ids: HashSet::default(), frame: vec![], frame_chunks: 0 })
     }
 
     /// Adds a chunk that is not in it.
