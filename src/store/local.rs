@@ -27,7 +27,7 @@ const MAGIC: &str = "wasm-ckpt store";
 const FORMAT_FILE_MAX: u64 = 256;
 /// A big object is synced each time that so many bytes of it are written, so that the disk works while the rest of it
 /// is compressed.
-const SYNC_EVERY: usize = 32 << 20;
+const SYNC_EVERY: usize = 8 << 20;
 
 /// Objects in a directory of the local machine, or of a file system that several machines share.
 ///

@@ -16,8 +16,8 @@ use super::leases::lock;
 use super::pack::{Frame, Method};
 use super::{Compress, StoreError, Upload};
 
-/// Frames that are on the way at most: 16 MiB before compression, and as much after it.
-const IN_FLIGHT: u64 = 256;
+/// Frames that are on the way at most: 32 MiB before compression, and as much after it.
+const IN_FLIGHT: u64 = 512;
 /// Threads are started when so many frames wait: 512 KiB.
 const ALONE: usize = 8;
 /// Frames that are written before others may take the state again.
