@@ -16,7 +16,7 @@ use super::names::Names;
 use super::signals;
 use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
-use wasm_ckpt::machine::Progress;
+use wasm_ckpt::machine::{Progress, Tracking};
 use wasm_ckpt::store::{Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
 use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
@@ -126,6 +126,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
 
+    /// How dirty pages are found: auto, uffd, soft-dirty or compare. For tests: all give the same snapshots
+    #[arg(long, value_name = "HOW", default_value = "auto", hide = true)]
+    pub dirty_tracking: Tracking,
+
     /// Do not keep compiled code on disk
     #[arg(long)]
     pub no_cache: bool,
@@ -145,7 +149,8 @@ impl RunArgs {
         let cache = std::env::var_os("WASM_CKPT_CACHE").map(PathBuf::from);
         let cache = cache.or_else(|| user_dir("XDG_CACHE_HOME", ".cache"));
         let code_cache = cache.filter(|_| !self.no_cache);
-        let settings = Settings { target: self.target.clone(), code_cache, ..Settings::default() };
+        let (target, tracking) = (self.target.clone(), self.dirty_tracking);
+        let settings = Settings { target, tracking, code_cache, ..Settings::default() };
         let engine = Engine::new(settings.clone()).or_else(|error| match settings.code_cache {
             // Without the cache it is slower, not wrong.
             Some(_) => {

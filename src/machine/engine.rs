@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::cache::CodeCache;
+use super::dirty::Tracking;
 use super::values::Ours;
 use crate::digest::ModuleId;
 use crate::instrument::COST_MODEL;
@@ -26,11 +27,19 @@ pub struct Settings {
     pub deterministic_relaxed_simd: bool,
     /// Where compiled code is kept, if anywhere. Must be private to the user: it is run as it is found.
     pub code_cache: Option<PathBuf>,
+    /// How the pages are found that a snapshot has to look at. All ways give the same snapshots.
+    pub tracking: Tracking,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { target: None, canonical_nans: true, deterministic_relaxed_simd: true, code_cache: None }
+        Self {
+            target: None,
+            canonical_nans: true,
+            deterministic_relaxed_simd: true,
+            code_cache: None,
+            tracking: Tracking::Auto,
+        }
     }
 }
 
