@@ -235,7 +235,7 @@ impl RunArgs {
             true => held.borrow_mut().push(line),
             false => this.say(&line),
         };
-        let mut failed = false;
+        let (mut failed, mut skipped) = (false, false);
         Box::new(move |notice| match notice {
             Notice::Committed(commit) => {
                 failed = false;
@@ -249,6 +249,13 @@ impl RunArgs {
                         commit.pause_us as f64 / 1e3,
                     );
                 }
+            }
+            Notice::SnapshotSkipped => {
+                // Once until they keep up again.
+                if !skipped {
+                    say("a snapshot is due before the last one is durable, and left out".to_string());
+                }
+                skipped = true;
             }
             Notice::SnapshotFailed(error) => {
                 // Once until it works again.

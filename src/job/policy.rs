@@ -81,6 +81,56 @@ impl Every {
     }
 }
 
+/// When the next snapshot is due.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    every: Every,
+    time: Option<Instant>,
+    fuel: Option<u64>,
+    /// Grows with each time that the guest could not run between two snapshots.
+    patience: u32,
+}
+
+impl Schedule {
+    /// The first one, of a guest that is to run now and has consumed so much fuel.
+    pub fn new(every: Every, now: Instant, consumed: u64) -> Self {
+        Self { every, time: every.deadline(now), fuel: every.fuel(consumed), patience: 1 }
+    }
+
+    /// One was taken, or is left out; the guest is to run on now.
+    pub fn next(&mut self, now: Instant, consumed: u64) {
+        *self = Self::new(self.every, now, consumed);
+    }
+
+    /// With snapshots in quick succession on a busy machine, the time may be over before the guest has run at all.
+    pub fn postpone(&mut self, now: Instant, consumed: u64) {
+        let patience = self.patience.saturating_mul(2);
+        self.next(now, consumed);
+        let more = Duration::from_millis(1) * (patience - 1);
+        (self.patience, self.time) = (patience, self.time.and_then(|time| time.checked_add(more)));
+    }
+
+    /// The time of the next one, if it goes by time.
+    pub fn time(&self) -> Option<Instant> {
+        self.time
+    }
+
+    /// Its fuel, if it goes by that: at the first point where more is consumed.
+    pub fn fuel(&self) -> Option<u64> {
+        self.fuel
+    }
+
+    /// Whether it is due.
+    pub fn is_due(&self, now: Instant, consumed: u64) -> bool {
+        self.time.is_some_and(|time| now >= time) || self.fuel.is_some_and(|fuel| consumed > fuel)
+    }
+
+    /// Each one must be taken, however long it takes: they are at given places of the program.
+    pub fn is_strict(&self) -> bool {
+        self.fuel.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
