@@ -1,6 +1,6 @@
 //! What several commands have in common: store, engine, running a job and telling how it ended.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::cost;
 use super::exit::{Exit, failure};
 use super::names::Names;
 use super::signals;
@@ -134,7 +135,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_cache: bool,
 
-    /// Keep a line with the last snapshot on standard error
+    /// Keep a line on the terminal with the last snapshot, and what it cost
     #[arg(long)]
     pub progress: bool,
 
@@ -187,7 +188,7 @@ impl RunArgs {
         let name = job.name().clone();
         let pause = Pause::new()?;
         signals::pause_on(&pause)?;
-        let held = Rc::new(RefCell::new(vec![]));
+        let (held, line) = (Rc::new(RefCell::new(vec![])), Rc::new(Cell::new(false)));
         let options = Options {
             every: self.every,
             pause_after: self.pause_after,
@@ -202,10 +203,14 @@ impl RunArgs {
             hash_inputs: self.hash_inputs,
             sync_out: self.sync_out.iter().map(resolve_sync_out).collect::<Result<_>>()?,
             greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
-            observe: self.observer(&held),
+            observe: self.observer(&held, &line),
             ..Options::default()
         };
         let outcome = job.run(module, options).and_then(|mut run| run.advance());
+        if line.get() {
+            // What follows is below it.
+            eprintln!();
+        }
         held.borrow_mut().drain(..).for_each(|line| self.say(&line));
         let outcome = outcome?;
         match outcome {
@@ -225,28 +230,33 @@ impl RunArgs {
     }
 
     /// Tells what happens. In a file that the program writes to as well, lines of ours would be in the way when
-    /// it is cut off and continued, so they are held until the end.
-    fn observer(&self, held: &Rc<RefCell<Vec<String>>>) -> Box<dyn FnMut(Notice<'_>)> {
+    /// it is cut off and continued, so they are held until the end. `line` is set while a line is kept on a terminal.
+    fn observer(&self, held: &Rc<RefCell<Vec<String>>>, line: &Rc<Cell<bool>>) -> Box<dyn FnMut(Notice<'_>)> {
         let (this, progress) = (self.clone(), self.progress && io::stderr().is_terminal());
         let in_file = rustix::fs::fstat(rustix::stdio::stderr())
             .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
-        let held = held.clone();
-        let say = move |line: String| match in_file {
-            true => held.borrow_mut().push(line),
-            false => this.say(&line),
+        let (held, line) = (held.clone(), line.clone());
+        let kept = line.clone();
+        let say = move |text: String| match in_file {
+            true => held.borrow_mut().push(text),
+            false => {
+                if kept.replace(false) {
+                    eprintln!();
+                }
+                this.say(&text);
+            }
         };
         let (mut failed, mut skipped) = (false, false);
         Box::new(move |notice| match notice {
             Notice::Committed(commit) => {
                 failed = false;
                 if progress {
+                    line.set(true);
                     eprint!(
-                        "\r\x1b[Kwasm-ckpt: snapshot {} at fuel {}: {} new bytes, {} stored, {:.1} ms",
+                        "\r\x1b[Kwasm-ckpt: snapshot {} at fuel {}: {}",
                         commit.snapshot.short(),
                         commit.fuel,
-                        commit.new_bytes,
-                        commit.stored_bytes,
-                        commit.pause_us as f64 / 1e3,
+                        cost::line(commit),
                     );
                 }
             }
