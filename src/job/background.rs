@@ -23,6 +23,7 @@ use crate::digest::ChunkId;
 use crate::machine::{Frozen, MemoryTrees};
 use crate::snapshot::{self, Emit, State};
 use crate::store::{Chunks, Writer, objects};
+use crate::wasi::UnsyncedFiles;
 
 /// Chunks that are put aside, in bytes; more are written while the guest stands.
 const ASIDE_MAX: usize = 64 << 20;
@@ -92,6 +93,8 @@ pub(super) struct Aside {
     pub printed: Printed,
     /// Its chunks beside those of the memories.
     pub held: Held,
+    /// Files that the program has written to.
+    pub files: Option<UnsyncedFiles>,
     pub began: Instant,
     /// For how long the guest stood, in microseconds, once that is known.
     pub pause_us: Arc<AtomicU64>,
@@ -146,7 +149,7 @@ impl Desk {
     }
 
     fn store_aside(&self, aside: Aside) -> Result<(Commit, MemoryTrees)> {
-        let Aside { frozen, printed, held, began, pause_us } = aside;
+        let Aside { frozen, printed, held, files, began, pause_us } = aside;
         let writer = held.into_writer()?;
         self.store(
             began,
@@ -155,6 +158,7 @@ impl Desk {
             |emit| {
                 let (mut state, trees) = frozen.thaw(emit)?;
                 printed.add_to(&mut state)?;
+                files.map_or(Ok(()), UnsyncedFiles::sync)?;
                 Ok((state, trees))
             },
         )

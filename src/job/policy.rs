@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 /// How often a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
-    /// When so much time has passed since the last one was complete.
+    /// When the program has run for so long since the last one was begun. One that is due before the last is durable
+    /// is left out.
     Time(Duration),
-    /// At every multiple of so much fuel.
+    /// At every multiple of so much fuel, however long that takes.
     Fuel(u64),
     /// Never: only when the run is paused.
     Never,
@@ -159,6 +160,30 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Every>(), every, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_due_stays_due_until_it_is_taken_or_left_out() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut fuel = Schedule::new(Every::Fuel(100), start, 0);
+        // Standing at a multiple is not beyond it, whoever looks meanwhile.
+        assert_eq!([100, 101, 150].map(|at| fuel.is_due(start, at)), [false, true, true]);
+        assert!(fuel.is_strict());
+        fuel.next(start, 101);
+        assert_eq!(fuel.fuel(), Some(200));
+        let mut time = Schedule::new(Every::Time(ms(10)), start, 0);
+        assert_eq!([9, 10, 11].map(|after| time.is_due(start + ms(after), 0)), [false, true, true]);
+        assert!(!time.is_strict());
+        // Each time that the program could not run at all it gets longer.
+        time.postpone(start, 0);
+        assert_eq!(time.time(), Some(start + ms(11)));
+        time.postpone(start, 0);
+        assert_eq!(time.time(), Some(start + ms(13)));
+        time.next(start, 0);
+        time.postpone(start, 0);
+        assert_eq!(time.time(), Some(start + ms(11)));
+        let never = Schedule::new(Every::Never, start, 0);
+        assert!(!never.is_due(start + Duration::from_secs(1 << 20), u64::MAX));
     }
 
     #[test]

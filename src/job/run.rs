@@ -177,15 +177,13 @@ impl Run {
         let mut emit = |id: ChunkId, bytes: &[u8]| held.add(id, bytes);
         let frozen = self.instance.freeze(std::mem::take(&mut self.trees), &mut emit)?;
         let printed = self.ledger.capture(&mut emit)?;
-        if let Some(wasi) = self.instance.wasi() {
-            wasi.sync_files()?;
-        }
+        let files = self.instance.wasi().map(|wasi| wasi.unsynced_files()).transpose()?;
         let background = match &mut self.background {
             Some(background) => background,
             none => none.insert(Background::start(self.desk.clone(), self.pause.clone())?),
         };
         let pause_us = Arc::new(AtomicU64::new(began.elapsed().as_micros() as u64));
-        background.begin(Aside { frozen, printed, held, began, pause_us: pause_us.clone() })?;
+        background.begin(Aside { frozen, printed, held, files, began, pause_us: pause_us.clone() })?;
         pause_us.store(began.elapsed().as_micros() as u64, Ordering::SeqCst);
         Ok(())
     }
