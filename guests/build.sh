@@ -30,6 +30,8 @@ chance      src/chance.c     -O2
 filer       src/filer.c      -O2
 iobench     src/iobench.c    -O2
 streams     src/streams.c    -O2
+poly        src/poly.c       -O2
+mixed       src/mixed.c      -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST

@@ -453,6 +453,35 @@ fn traps_and_exit_codes_are_the_guests() {
 }
 
 #[test]
+fn a_job_of_an_older_cost_model_goes_on_with_it() {
+    use wasm_ckpt::instrument::{OLDEST_COST_MODEL, Options as Rewrite};
+    use wasm_ckpt::store::Local;
+    use wasm_ckpt::{Engine, Jobs, Options, Outcome, Settings, Spec};
+
+    let tool = Tool::new();
+    let wasm = wat::parse_str(lines(9, 1000, STDOUT)).unwrap();
+    let rewrite = Rewrite { cost_model: OLDEST_COST_MODEL, ..Rewrite::default() };
+    let module = Engine::new(Settings { rewrite, ..Settings::default() }).unwrap().compile(&wasm).unwrap();
+    let paused = |name: &str, fuel| {
+        let jobs = Jobs::new(std::sync::Arc::new(Local::open(tool.path("store")).unwrap()));
+        let mut job = jobs.hold(&name.parse().unwrap()).unwrap();
+        job.begin(&wasm, Spec { seed: Some([1; 32]), ..Spec::program(module.id(), "small.wasm") }).unwrap();
+        let outcome =
+            job.run(&module, Options { pause_after: Some(fuel), ..Options::default() }).unwrap().advance();
+        let Ok(Outcome::Paused { snapshot, .. }) = outcome else { panic!("{outcome:?}") };
+        snapshot
+    };
+    let straight = paused("straight", 20_000);
+    paused("old", 5_000);
+    let resumed = tool.run(&["resume", "old", "--pause-after", "20000", "--quiet", "--id-file", "id"]);
+    assert_eq!(resumed.code, 75, "{resumed:?}");
+    assert_eq!(std::fs::read_to_string(tool.path("id")).unwrap().trim(), straight.to_string());
+    let state = tool.json(&["inspect", "old", "--json"]);
+    assert_eq!(state["cost_model"], 1, "{state}");
+    assert_eq!(tool.run(&["resume", "old", "--quiet"]), told(0, &printed(9), ""));
+}
+
+#[test]
 fn a_signal_pauses_and_a_second_ends_at_once() {
     let tool = Tool::new();
     tool.wat("endless.wasm", r#"(module (func (export "_start") (loop $l (br $l))))"#);

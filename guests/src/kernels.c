@@ -1,6 +1,6 @@
 // Loops to measure on, one kernel by name, from one to some dozens of instructions an innermost turn. Each works on data made
 // from a seed and prints a checksum. Built twice: plain, and with 128-bit SIMD (kernels_simd), with the same results.
-// usage: kernels NAME [TURNS]; without a name, every kernel once.
+// usage: kernels NAME|all [TURNS] [REPEAT]: data are made anew every turn, and each is worked on REPEAT times.
 #include "guest.h"
 #include <math.h>
 
@@ -248,14 +248,14 @@ static const struct { const char *name; uint64_t (*run)(void); } KERNELS[] = {
 };
 
 int main(int argc, char **argv) {
-  uint64_t turns = arg_number(argc, argv, 2, 1);
+  uint64_t turns = arg_number(argc, argv, 2, 1), repeat = arg_number(argc, argv, 3, 1);
   int found = 0;
   for (size_t k = 0; k < sizeof KERNELS / sizeof KERNELS[0]; k++) {
     if (argc > 1 && strcmp(argv[1], "all") && strcmp(argv[1], KERNELS[k].name)) continue;
     uint64_t hash = 0;
     for (uint64_t turn = 0; turn < turns; turn++) {
       make_data();
-      hash = hash * 31 + KERNELS[k].run();
+      for (uint64_t i = 0; i < repeat; i++) hash = hash * 31 + KERNELS[k].run();
     }
     printf("%s %016llx\n", KERNELS[k].name, (unsigned long long)hash);
     found = 1;

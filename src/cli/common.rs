@@ -18,6 +18,7 @@ use super::signals;
 use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::{Progress, Tracking};
+use wasm_ckpt::snapshot::Identity;
 use wasm_ckpt::store::{Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
 use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
@@ -145,13 +146,18 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Compiles the module, or finds it in the cache. Long compilations are announced on a terminal.
-    pub fn compile(&self, wasm: &[u8]) -> Result<Module> {
+    /// Compiles the module, or finds it in the cache; to go on from a state of this identity. Long compilations are
+    /// announced on a terminal.
+    pub fn compile(&self, wasm: &[u8], identity: Option<&Identity>) -> Result<Module> {
         let cache = std::env::var_os("WASM_CKPT_CACHE").map(PathBuf::from);
         let cache = cache.or_else(|| user_dir("XDG_CACHE_HOME", ".cache"));
         let code_cache = cache.filter(|_| !self.no_cache);
         let (target, tracking) = (self.target.clone(), self.dirty_tracking);
         let settings = Settings { target, tracking, code_cache, ..Settings::default() };
+        let settings = match identity {
+            Some(identity) => settings.for_identity(identity),
+            None => settings,
+        };
         let engine = Engine::new(settings.clone()).or_else(|error| match settings.code_cache {
             // Without the cache it is slower, not wrong.
             Some(_) => {

@@ -84,7 +84,8 @@ pub fn main(args: Args) -> Result<u8> {
         return args.common.replay(&mut job);
     }
     let wasm = job.module()?;
-    let module = args.common.compile(&wasm)?;
+    let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
+    let module = args.common.compile(&wasm, snapshot.map(|s| s.state().identity.clone()).as_ref())?;
     let dirs = args.dir.iter().map(preopen).collect::<Result<_>>()?;
     let from = match status.snapshot() {
         Some(id) => format!("fuel {} (snapshot {})", status.fuel(), id.short()),

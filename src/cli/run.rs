@@ -91,7 +91,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result<u8> {
     let path = PathBuf::from(&args.program[0]);
     let wasm = common::read_module(&path)?;
-    let module = args.common.compile(&wasm)?;
+    let module = args.common.compile(&wasm, None)?;
     let spec = spec(&args, &path, &module)?;
     let disks: Vec<String> = spec.disks.iter().map(|disk| disk.guest.clone()).collect();
     for sync_out in &args.common.sync_out {

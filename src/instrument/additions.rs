@@ -57,6 +57,10 @@ impl Additions {
         funcs.push((types.func_type(&[p], &[]), push(hidden.func_stack, hidden.funcs_len, RefType::FUNCREF)));
         funcs.push((types.func_type(&[], &[p]), pop(hidden.func_stack, hidden.funcs_len, RefType::FUNCREF)));
         controls(cx, types, &mut funcs);
+        for results in types.results() {
+            let ty = types.func_type(&[], results);
+            funcs.push((ty, again(hidden, ty)));
+        }
         if hidden.has_exns {
             let p = wasmparser::ValType::EXNREF;
             funcs
@@ -82,7 +86,7 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     let params: Vec<_> = ty.params().iter().enumerate().map(|(i, &ty)| (i as u32, ty)).collect();
     let (slots, size) = in_sequence(cx, &params);
     let count = params.len() as u32;
-    let (hidden, scratch, values, point) = (cx.hidden, count, count + 1, count + 2);
+    let (hidden, scratch) = (cx.hidden, count);
     let mut code = vec![];
     let negative = |code: &mut Vec<u8>| {
         InstructionSink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(BlockType::Empty);
@@ -99,12 +103,11 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     }
     sink.call(import);
     negative(&mut code);
-    save_values(&mut code, cx, scratch, &slots);
-    InstructionSink::new(&mut code).i32_const(size as i32).local_set(values);
-    push_trailer(&mut code, cx, import, values, point);
+    save_values(&mut code, cx, scratch, &slots, (size, 0));
+    push_trailer(&mut code, cx, import, size);
     zeros(&mut code, cx, ty.results());
     InstructionSink::new(&mut code).return_().end().end();
-    let mut function = Function::new([(3, ValType::I32)]);
+    let mut function = Function::new([(1, ValType::I32)]);
     function.raw(code);
     function
 }
@@ -117,6 +120,15 @@ fn thunk(cx: &Context<'_, '_>, func: u32) -> Function {
     let mut function = Function::new([]);
     function.raw(code);
     function
+}
+
+/// Calls the function of the topmost frame again, in the place of this one. Of it everything is rare: in a function of
+/// its own it keeps out of the way of those that call it.
+fn again(hidden: &Hidden, ty: u32) -> Function {
+    body(|sink| {
+        sink.global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().i32_load(mem(hidden.frames, 0));
+        sink.return_call_indirect(hidden.thunks, ty);
+    })
 }
 
 fn push(table: u32, len: u32, ty: RefType) -> Function {

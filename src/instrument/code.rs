@@ -40,13 +40,18 @@ pub fn in_sequence(cx: &Context<'_, '_>, locals: &[(u32, ValType)]) -> (Vec<Slot
     (slots, end)
 }
 
-/// Writes the values of a frame behind the ones that are there; [`push_trailer`] completes it.
-pub fn save_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[Slot]) {
+/// Writes the values of a frame behind the ones that are there, and its point behind `size` bytes of values;
+/// [`push_trailer`] completes it. Leaves the frame's address in the local `scratch`.
+pub fn save_values(
+    code: &mut Vec<u8>,
+    cx: &Context<'_, '_>,
+    scratch: u32,
+    slots: &[Slot],
+    (size, point): (u32, u32),
+) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = InstructionSink::new(code);
-    if slots.iter().any(|slot| kind(cx, slot.ty).size() > 0) {
-        sink.global_get(hidden.sp).local_set(scratch);
-    }
+    sink.global_get(hidden.sp).local_set(scratch);
     for slot in slots {
         match kind(cx, slot.ty) {
             Kind::Null => {}
@@ -62,23 +67,16 @@ pub fn save_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots
             }
         }
     }
+    sink.local_get(scratch).i32_const(point as i32).i32_store(mem(frames, size + 4));
 }
 
-/// Completes the frame: `values` holds the bytes of its values, `point` its point.
-pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, values: u32, point: u32) {
+/// Completes the frame, whose values take `size` bytes.
+pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, size: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = InstructionSink::new(code);
-    let trailer = |sink: &mut InstructionSink<'_>| {
-        sink.global_get(hidden.sp).local_get(values).i32_add();
-    };
-    trailer(&mut sink);
-    sink.i32_const(func as i32).i32_store(mem(frames, 0));
-    trailer(&mut sink);
-    sink.local_get(point).i32_store(mem(frames, 4));
-    trailer(&mut sink);
-    sink.local_get(values).i32_const(TRAILER as i32).i32_add().i32_store(mem(frames, 8));
-    trailer(&mut sink);
-    sink.i32_const(TRAILER as i32).i32_add().global_set(hidden.sp);
+    sink.global_get(hidden.sp).i32_const(func as i32).i32_store(mem(frames, size));
+    sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_store(mem(frames, size + 8));
+    sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_add().global_set(hidden.sp);
 }
 
 /// Takes the topmost frame off; its values are then right behind the others. Leaves its point on the stack.
@@ -154,6 +152,25 @@ pub fn load(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
         Kind::V128 => sink.v128_load(at),
         Kind::Func | Kind::Exn | Kind::Null => unreachable!("not in memory"),
     };
+}
+
+/// A value of each type that nobody reads, where control seldom comes by: numbers are made of the i32 local `any`.
+/// Constants would be hoisted out of the loops around, and take registers there.
+pub fn anything(code: &mut Vec<u8>, cx: &Context<'_, '_>, types: &[ValType], any: u32) {
+    for &ty in types {
+        let mut sink = InstructionSink::new(code);
+        match ty {
+            ValType::I32 => sink.local_get(any),
+            ValType::I64 => sink.local_get(any).i64_extend_i32_u(),
+            ValType::F32 => sink.local_get(any).f32_reinterpret_i32(),
+            ValType::F64 => sink.local_get(any).i64_extend_i32_u().f64_reinterpret_i64(),
+            ValType::V128 => sink.local_get(any).i32x4_splat(),
+            ValType::Ref(_) => {
+                zeros(code, cx, &[ty]);
+                continue;
+            }
+        };
+    }
 }
 
 /// A value of each type that nobody reads.

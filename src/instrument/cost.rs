@@ -1,4 +1,4 @@
-//! The fuel cost model, version 1.
+//! The fuel cost model, versions 1 and 2.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -7,10 +7,29 @@
 //! every call, is near the number of operators executed, and is a function of the program alone. The
 //! arithmetic is IEEE 754 addition, multiplication and division, which is the same everywhere.
 //!
-//! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`].
+//! In version 2 a short innermost loop (no calls that can suspend, no blocks, branches out of it or back at its end only)
+//! does not charge at its header but at the end of every [`passes`] passes, for all of them; passes of which there are fewer before the loop is left are free, and
+//! what is around the loop is charged for half as many, once each time that the loop is entered. Only there is such
+//! a loop's suspension point. So the check and the charge cost little, and a loop that is left soon has none.
+//!
+//! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
+//! began with it.
 
-/// Version of the cost model, part of a job's identity.
-pub const COST_MODEL: u32 = 1;
+/// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
+pub const COST_MODEL: u32 = 2;
+/// Oldest version that jobs can go on with.
+pub const OLDEST_COST_MODEL: u32 = 1;
+
+/// Operators that a repeated loop body has in all, at most, and how often it is repeated, at most.
+const REPEATED_MAX: u64 = 128;
+const PASSES_MAX: u64 = 8;
+
+/// Passes for which a short innermost loop of so many operators is charged at once: so often does its body stand in
+/// the rewritten code. One: it charges at its header, as others do.
+pub fn passes(operators: u64) -> u32 {
+    let passes = (REPEATED_MAX / operators.max(1)).clamp(1, PASSES_MAX);
+    1 << passes.ilog2()
+}
 
 /// No charge is higher, so that a hostile body cannot overflow the clock.
 const CHARGE_MAX: f64 = (1 << 20) as f64;
@@ -35,6 +54,8 @@ struct Frame {
 
 struct Loop {
     cost: f64,
+    /// Operators of its body, each once.
+    operators: u64,
     /// Flow at the entry, in the terms of the surrounding code.
     entered: f64,
     /// Flow that leaves by branches: (frame, amount).
@@ -43,7 +64,7 @@ struct Loop {
 
 impl Costs {
     pub fn new() -> Self {
-        let body = Loop { cost: 0.0, entered: 1.0, exits: vec![] };
+        let body = Loop { cost: 0.0, operators: 0, entered: 1.0, exits: vec![] };
         let frame = Frame { arrived: 0.0, other_arm: 0.0, looped: Some(body) };
         Self { flow: 1.0, frames: vec![frame], charging: vec![0] }
     }
@@ -53,7 +74,14 @@ impl Costs {
         let at = *self.charging.last().expect("the function charges");
         if let Some(l) = &mut self.frames[at].looped {
             l.cost += self.flow * operators as f64;
+            l.operators = l.operators.saturating_add(operators);
         }
+    }
+
+    /// Operators of the innermost body that charges, each once; without inner loops.
+    pub fn operators(&self) -> u64 {
+        let at = *self.charging.last().expect("the function charges");
+        self.frames[at].looped.as_ref().map_or(0, |l| l.operators)
     }
 
     pub fn enter_block(&mut self) {
@@ -66,7 +94,7 @@ impl Costs {
     }
 
     pub fn enter_loop(&mut self) {
-        let looped = Some(Loop { cost: 0.0, entered: self.flow, exits: vec![] });
+        let looped = Some(Loop { cost: 0.0, operators: 0, entered: self.flow, exits: vec![] });
         self.charging.push(self.frames.len());
         self.frames.push(Frame { arrived: 0.0, other_arm: 0.0, looped });
         self.flow = 1.0;
@@ -102,8 +130,9 @@ impl Costs {
         // Equal: back to the loop's own header, where the next pass charges for itself.
     }
 
-    /// `end`; `reached`: the code before it is. Gives the charge if the frame has one.
-    pub fn leave(&mut self, reached: bool) -> Option<u64> {
+    /// `end`; `reached`: the code before it is. Gives the charge of a pass if the frame has one. `passes`: for a loop
+    /// that charges at the end of so many.
+    pub fn leave(&mut self, reached: bool, passes: Option<u32>) -> Option<u64> {
         let frame = self.frames.pop().expect("frames and ends are paired");
         let fallen = if reached { self.flow } else { 0.0 };
         let Some(l) = frame.looped else {
@@ -111,6 +140,12 @@ impl Costs {
             return None;
         };
         self.charging.pop();
+        let charge = l.cost.round().clamp(1.0, CHARGE_MAX);
+        if let (Some(passes), Some(&around)) = (passes, self.charging.last())
+            && let Some(around) = &mut self.frames[around].looped
+        {
+            around.cost += l.entered * charge * f64::from(passes) / 2.0;
+        }
         if !self.frames.is_empty() {
             let left: f64 = l.exits.iter().map(|(_, amount)| amount).sum::<f64>() + fallen;
             let scale = if left > 0.0 { l.entered / left } else { 0.0 };
@@ -119,7 +154,7 @@ impl Costs {
             }
             self.flow = (fallen * scale).max(FLOW_MIN);
         }
-        Some(l.cost.round().clamp(1.0, CHARGE_MAX) as u64)
+        Some(charge as u64)
     }
 }
 
@@ -137,17 +172,35 @@ mod tests {
         costs.branch(1, 0.5); // leaves by half
         costs.charge(10);
         costs.branch(0, 1.0);
-        assert_eq!(costs.leave(false), Some(15));
-        assert_eq!(costs.leave(false), None);
+        assert_eq!(costs.leave(false, None), Some(15));
+        assert_eq!(costs.leave(false, None), None);
         costs.charge(6); // all of the flow is here again
-        assert_eq!(costs.leave(true), Some(10));
+        assert_eq!(costs.leave(true, None), Some(10));
+    }
+
+    #[test]
+    fn passes_that_are_free_are_paid_by_what_is_around() {
+        let mut costs = Costs::new();
+        costs.charge(4);
+        costs.enter_loop();
+        costs.charge(10);
+        costs.branch(0, 0.5);
+        assert_eq!(costs.operators(), 10);
+        assert_eq!(costs.leave(true, Some(8)), Some(10));
+        assert_eq!(costs.leave(true, None), Some(44));
+    }
+
+    #[test]
+    fn a_small_body_is_passed_more_often() {
+        let found = [0, 1, 16, 17, 32, 33, 64, 65, 1000].map(passes);
+        assert_eq!(found, [8, 8, 8, 4, 4, 2, 2, 1, 1]);
     }
 
     #[test]
     fn a_charge_is_bounded() {
         let mut costs = Costs::new();
         costs.charge(u64::MAX);
-        assert_eq!(costs.leave(true), Some(1 << 20));
-        assert_eq!({ Costs::new().leave(true) }, Some(1));
+        assert_eq!(costs.leave(true, None), Some(1 << 20));
+        assert_eq!({ Costs::new().leave(true, None) }, Some(1));
     }
 }

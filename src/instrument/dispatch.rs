@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
-use super::code::{load_values, mem, pop_trailer, zeros};
+use super::code::{anything, load_values, pop_trailer, zeros};
 use super::emit::Emitter;
-use super::frame::TRAILER;
 use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
 
 impl Emitter<'_, '_, '_> {
@@ -45,21 +44,35 @@ impl Emitter<'_, '_, '_> {
                 }
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(point);
+                self.begin_cold();
             }
             None => {
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(0);
+                self.begin_cold();
                 let scratch = self.scratch();
                 pop_trailer(&mut self.code, self.cx, scratch);
                 self.sink().global_set(hidden.point);
-                if let Some(all) = self.shared.take() {
-                    load_values(&mut self.code, self.cx, scratch, &all, 0);
-                    self.shared = Some(all);
-                }
             }
-            Some(_) => {}
+            Some(_) => self.begin_cold(),
         }
         self.dispatch(region, inner.is_none(), go);
+        self.end_cold();
+    }
+
+    /// Puts what follows up to [`Emitter::end_cold`] out of line. Only a hint at a condition says so to the compiler;
+    /// this one always holds, and folds away.
+    pub(super) fn begin_cold(&mut self) {
+        self.sink().i32_const(1);
+        self.hint(false);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+    }
+
+    /// Control does not get here.
+    pub(super) fn end_cold(&mut self) {
+        self.end_block();
+        self.sink().unreachable();
     }
 
     /// Saves the frame and returns, if the condition on the stack holds, which is rare.
@@ -74,17 +87,13 @@ impl Emitter<'_, '_, '_> {
     /// Jumps to the point that `hidden.point` names, after restoring its frame.
     fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
         let items = &self.scan.regions[region].items;
-        // What is restored here, last first, so that the first one's label is the innermost.
-        let mut restored: Vec<PointId> = if at_entry { vec![0] } else { vec![] };
-        for item in items {
-            match *item {
-                Reached::Call(point) => restored.push(point),
-                Reached::Inner(ctl) if self.scan.ctls[ctl as usize].kind == CtlKind::Loop => {
-                    restored.push(self.scan.ctls[ctl as usize].point);
-                }
-                Reached::Inner(_) => {}
-            }
+        if let Some(loads) = self.loads.take() {
+            let scratch = self.scratch();
+            load_values(&mut self.code, self.cx, scratch, &loads[region], 0);
+            self.loads = Some(loads);
         }
+        // The first one's label is the innermost.
+        let restored = self.restored_in(region);
         let levels: HashMap<PointId, u32> =
             restored.iter().rev().map(|&point| (point, self.block(BlockType::Empty))).collect();
         let mut targets = vec![];
@@ -107,8 +116,8 @@ impl Emitter<'_, '_, '_> {
             }
         }
         let first = if at_entry { 0 } else { self.first_point(items[0]) };
-        let point = self.cx.hidden.point;
-        self.sink().global_get(point);
+        let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
+        self.sink().global_get(point).local_tee(any);
         if first > 0 {
             self.sink().i32_const(first as i32).i32_sub();
         }
@@ -116,7 +125,9 @@ impl Emitter<'_, '_, '_> {
         self.sink().br_table(targets, default);
         for point in restored {
             self.end_block();
+            self.begin_cold();
             self.resume(point, go);
+            self.end_cold();
         }
     }
 
@@ -129,7 +140,7 @@ impl Emitter<'_, '_, '_> {
 
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
-        if self.shared.is_none() {
+        if self.loads.is_none() {
             let (scratch, params) = (self.scratch(), self.scan.params);
             let slots = self.slots(id).to_vec();
             load_values(&mut self.code, self.cx, scratch, &slots, params);
@@ -142,8 +153,9 @@ impl Emitter<'_, '_, '_> {
                 self.sink().br(depth);
             }
             PointKind::Loop(ctl) => {
+                let info = &self.scan.ctls[ctl as usize];
                 // The header is going to charge for this pass, which was charged before.
-                self.refuel(self.scan.ctls[ctl as usize].charge);
+                self.refuel(if info.passes.is_none() { info.charge } else { 0 });
                 let depth = self.closer(Closer::Before(ctl));
                 self.sink().br(depth);
             }
@@ -172,7 +184,8 @@ impl Emitter<'_, '_, '_> {
 
     /// Restoring all values at once has overwritten locals that are zero at the entry.
     fn zero_locals(&mut self) {
-        let Some(all) = &self.shared else { return };
+        let Some(loads) = &self.loads else { return };
+        let all = &loads[0];
         let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
         let live = self.scan.liveness.live_at(self.scan.points[0].block);
         let stale: Vec<_> = live.filter(|&local| local >= self.scan.params).filter_map(find).collect();
@@ -182,22 +195,20 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    /// Calls the callee again, which rebuilds its own frame: with zeros for arguments, or, where another
+    /// Calls the callee again, which rebuilds its own frame: with any arguments, or, where another
     /// function may have taken its place, through the thunk of the one that the inner frame names.
     fn call_again(&mut self, callee: Callee) {
         let hidden = self.cx.hidden;
         if let Callee::Direct(func) = callee
             && !self.cx.graph.tail_calls[func as usize]
         {
-            let module = self.cx.module;
-            zeros(&mut self.code, self.cx, module.func_type(func).params());
+            let (module, any) = (self.cx.module, self.scratch() + 1);
+            anything(&mut self.code, self.cx, module.func_type(func).params(), any);
             self.sink().call(hidden.func(module, func));
             return;
         }
-        let ty = self.cx.types.func_type(&[], self.results(callee));
-        let inner = mem(hidden.frames, 0);
-        self.sink().global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().i32_load(inner);
-        self.sink().call_indirect(hidden.thunks, ty);
+        let again = hidden.again(self.cx.types, self.results(callee));
+        self.sink().call(again);
     }
 
     /// The beginning of a function that can suspend.

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use wasm_encoder::{BlockType, InstructionSink};
 use wasmparser::ValType;
 
+use super::Options;
 use super::callgraph::CallGraph;
-use super::code::{Slot, in_sequence, kind, push_trailer, save_values, zeros};
-use super::frame::{Kind, Layout, Place, TRAILER};
+use super::code::{Slot, kind, push_trailer, save_values, zeros};
+use super::frame::{Kind, Layout};
 use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
 use super::points::Origin;
-use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, Point, PointId, PointKind, Scan};
+use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, PointId, PointKind, Scan};
 use super::types::TypeTable;
 
 /// Everything that all functions share.
@@ -24,6 +25,7 @@ pub struct Context<'m, 'a> {
     pub graph: &'m CallGraph,
     pub hidden: &'m Hidden,
     pub types: &'m TypeTable,
+    pub options: &'m Options,
 }
 
 /// A function as emitted.
@@ -36,10 +38,6 @@ pub struct Emitted {
     pub origins: Vec<Origin>,
     pub layouts: Vec<Layout>,
 }
-
-/// So many times more values must be saved at all points together than there are, for one piece of code to
-/// restore them.
-const SHARED_MIN: usize = 2;
 
 struct Label {
     /// The level of the emitted block that a branch to it leaves or repeats.
@@ -58,21 +56,23 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     /// Emitted blocks that are open, the function's own included.
     pub(super) open: u32,
     labels: Vec<Label>,
+    /// How many labels there are around the body that is emitted several times.
+    around_repeated: Option<usize>,
     /// Levels of the labels that the regions have opened.
     pub(super) closers: HashMap<CloserKey, u32>,
     /// Types of the operands of surrounding constructs, all of them in locals.
-    spilled: Vec<ValType>,
+    pub(super) spilled: Vec<ValType>,
     temps: HashMap<(u32, ValType), u32>,
     pub(super) temp_types: Vec<ValType>,
-    /// An i64 local for the fuel of the loop that keeps it there.
-    pub(super) fuel_local: Option<u32>,
-    /// Three i32 locals: for addresses, and for what the shared exit needs.
+    /// Two i32 locals: for addresses, and one for which any value will do.
     scratch: Option<u32>,
+    /// Bytes of the values of the largest frame: all have that size, so that the exit that they share knows it.
+    pub(super) frame_size: u32,
     pub(super) layouts: Vec<Layout>,
     /// The values of each point's frame.
-    slots: Vec<Vec<Slot>>,
-    /// The values that one piece of code restores for all points, if that is the way of this function.
-    pub(super) shared: Option<Vec<Slot>>,
+    pub(super) slots: Vec<Vec<Slot>>,
+    /// The values that each region's dispatch restores for all points that it leads to, if that is the function's way.
+    pub(super) loads: Option<Vec<Vec<Slot>>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -106,28 +106,22 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         origins: vec![],
         open: 1,
         labels: vec![Label { level: 0, spilled: 0 }],
+        around_repeated: None,
         closers: HashMap::new(),
         spilled: vec![],
         temps: HashMap::new(),
         temp_types: vec![],
-        fuel_local: None,
         scratch: None,
+        frame_size: 0,
         layouts: vec![],
         slots: vec![],
-        shared: None,
+        loads: None,
     };
     if suspends {
         emitter.lay_out_frames();
         emitter.enter_function();
     }
-    let mut from = scan.code.0;
-    for op in &scan.ops {
-        if !op.dead_before {
-            emitter.copy(from, op.start);
-        }
-        from = op.end;
-        emitter.op(op);
-    }
+    emitter.ops(0..scan.ops.len(), scan.code.0);
     emitter.finish()
 }
 
@@ -137,7 +131,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// Copies bytes of the original body.
-    fn copy(&mut self, start: u32, end: u32) {
+    pub(super) fn copy(&mut self, start: u32, end: u32) {
         if start < end {
             let at = self.code.len();
             self.code.extend_from_slice(&self.cx.wasm[start as usize..end as usize]);
@@ -146,7 +140,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// What was emitted since `at` stands for the original code at `offset`.
-    fn origin(&mut self, at: usize, offset: u32) {
+    pub(super) fn origin(&mut self, at: usize, offset: u32) {
         let len = (self.code.len() - at) as u32;
         self.origins.push(Origin { at: at as u32, from: offset, len });
     }
@@ -157,7 +151,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// The relative depth of an original label from here.
-    fn label(&self, depth: u32) -> u32 {
+    pub(super) fn label(&self, depth: u32) -> u32 {
         let at = self.labels.len() - 1 - depth as usize;
         self.depth(self.labels[at].level)
     }
@@ -182,7 +176,7 @@ impl Emitter<'_, '_, '_> {
         self.hints.push((self.code.len() as u32, taken));
     }
 
-    fn temp(&mut self, height: usize, ty: ValType) -> u32 {
+    pub(super) fn temp(&mut self, height: usize, ty: ValType) -> u32 {
         let ty = nullable(ty);
         let base = self.scan.locals.len() as u32;
         let types = &mut self.temp_types;
@@ -192,12 +186,12 @@ impl Emitter<'_, '_, '_> {
         })
     }
 
-    /// The first of three i32 locals.
+    /// The first of two i32 locals.
     pub(super) fn scratch(&mut self) -> u32 {
         let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
         *self.scratch.get_or_insert_with(|| {
-            types.extend([ValType::I32; 3]);
-            base + types.len() as u32 - 3
+            types.extend([ValType::I32; 2]);
+            base + types.len() as u32 - 2
         })
     }
 
@@ -210,7 +204,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// Brings operands back from their locals.
-    fn reload(&mut self, height: usize, types: &[ValType]) {
+    pub(super) fn reload(&mut self, height: usize, types: &[ValType]) {
         for (i, &ty) in types.iter().enumerate() {
             let temp = self.temp(height + i, ty);
             self.get_local(temp, ty);
@@ -226,7 +220,7 @@ impl Emitter<'_, '_, '_> {
 
     /// A local that is null while the function is being rebuilt, where its type must not be: then a value
     /// that nobody reads.
-    fn get_or_zero(&mut self, local: u32, ty: ValType) {
+    pub(super) fn get_or_zero(&mut self, local: u32, ty: ValType) {
         if ty.is_defaultable() {
             self.sink().local_get(local);
             return;
@@ -234,6 +228,24 @@ impl Emitter<'_, '_, '_> {
         self.sink().local_get(local).ref_is_null().if_(BlockType::Result(encoded(ty)));
         zeros(&mut self.code, self.cx, &[ty]);
         self.sink().else_().local_get(local).ref_as_non_null().end();
+    }
+
+    /// These operators and what lies between them, from offset `from` on. Gives the offset behind the last one.
+    pub(super) fn ops(&mut self, which: std::ops::Range<usize>, from: u32) -> u32 {
+        let (scan, mut from, mut at) = (self.scan, from, which.start);
+        while at < which.end {
+            let op = &scan.ops[at];
+            if !op.dead_before {
+                self.copy(from, op.start);
+            }
+            match op.kind {
+                OpKind::Loop(ctl) if scan.ctls[ctl as usize].passes.is_some() => at = self.repeat(ctl, op),
+                _ => self.op(op),
+            }
+            from = scan.ops[at].end;
+            at += 1;
+        }
+        from
     }
 
     fn op(&mut self, op: &Op) {
@@ -249,7 +261,11 @@ impl Emitter<'_, '_, '_> {
                 let depth = self.label(*depth);
                 self.sink().br(depth);
             }
-            OpKind::BrIf(depth) => {
+            OpKind::BrIf(depth, false) if self.leaves_repeated(*depth) => {
+                let depth = self.label(*depth);
+                self.branch_rarely(depth);
+            }
+            OpKind::BrIf(depth, _) => {
                 let depth = self.label(*depth);
                 self.sink().br_if(depth);
             }
@@ -305,7 +321,22 @@ impl Emitter<'_, '_, '_> {
         self.sink().i32_const(1).global_set(flag);
     }
 
-    fn push_label(&mut self, level: u32, beneath: &[ValType]) {
+    /// Whether a branch leaves the body that is emitted several times.
+    fn leaves_repeated(&self, depth: u32) -> bool {
+        self.around_repeated.is_some_and(|around| self.labels.len() - (depth as usize) <= around)
+    }
+
+    /// The body of the next label is emitted several times, or not any more.
+    pub(super) fn set_repeated(&mut self, repeated: bool) {
+        self.around_repeated = repeated.then_some(self.labels.len());
+    }
+
+    pub(super) fn pop_label(&mut self) {
+        let label = self.labels.pop().expect("constructs are paired");
+        self.spilled.truncate(label.spilled);
+    }
+
+    pub(super) fn push_label(&mut self, level: u32, beneath: &[ValType]) {
         self.labels.push(Label { level, spilled: self.spilled.len() });
         self.spilled.extend_from_slice(beneath);
     }
@@ -378,37 +409,21 @@ impl Emitter<'_, '_, '_> {
             self.close_first_arm(ctl, op);
         }
         self.end_block();
-        let label = self.labels.pop().expect("constructs are paired");
-        self.spilled.truncate(label.spilled);
-        if info.has_points && !info.beneath.is_empty() {
+        self.pop_label();
+        if info.has_points {
+            self.uncover(ctl);
+        }
+    }
+
+    /// Behind a construct whose results are on the operand stack: puts what lay beneath it back there.
+    pub(super) fn uncover(&mut self, ctl: Ctl) {
+        let info = &self.scan.ctls[ctl as usize];
+        if !info.beneath.is_empty() {
             let height = self.spilled.len();
             self.spill(height + info.beneath.len(), &info.results);
             self.reload(height, &info.beneath);
             self.reload(height + info.beneath.len(), &info.results);
         }
-    }
-
-    fn enter_loop(&mut self, ctl: Ctl, op: &Op) {
-        let info = &self.scan.ctls[ctl as usize];
-        let height = self.spilled.len();
-        let operands = [&info.beneath[..], &info.params[..]].concat();
-        self.spill(height, &operands);
-        self.end_block(); // the label `Before`
-        self.read_fuel(ctl);
-        let params = height + info.beneath.len();
-        for (i, &ty) in info.params.iter().enumerate() {
-            let temp = self.temp(params + i, ty);
-            self.get_or_zero(temp, ty);
-        }
-        let ty = self.cx.types.block_type(&info.params, &info.results);
-        let at = self.code.len();
-        self.sink().loop_(ty);
-        self.origin(at, op.start);
-        self.open += 1;
-        self.push_label(self.open - 1, &info.beneath);
-        self.spill(params, &info.params);
-        self.open_region(info.region, Some(ctl));
-        self.reload(params, &info.params);
     }
 
     fn enter_try(&mut self, ctl: Ctl, catches: &[wasmparser::Catch], op: &Op) {
@@ -478,68 +493,7 @@ impl Emitter<'_, '_, '_> {
         self.reload(after, &results);
     }
 
-    /// Decides what the frames of all points hold, and where.
-    fn lay_out_frames(&mut self) {
-        let locals: Vec<_> = self.scan.points.iter().map(|point| self.live_values(point)).collect();
-        self.shared = self.shared_slots(&locals);
-        for (point, values) in self.scan.points.iter().zip(&locals) {
-            let (slots, size, offsets) = match &self.shared {
-                None => {
-                    let (slots, size) = in_sequence(self.cx, values);
-                    (slots, size, vec![])
-                }
-                Some(all) => {
-                    let find = |(local, _): &(u32, ValType)| {
-                        all[all.binary_search_by_key(local, |slot| slot.local).expect("in the union")]
-                    };
-                    let slots: Vec<Slot> = values.iter().map(find).collect();
-                    // The frame ends behind the last value that is live: what lies beyond is not needed.
-                    let size = slots.iter().map(|s| s.at + self.kind(s.ty).size()).max().unwrap_or(0);
-                    let offsets = slots.iter().map(|slot| slot.at).collect();
-                    (slots, size, offsets)
-                }
-            };
-            let operands = point.stack.len();
-            let kinds: Vec<Kind> = values.iter().map(|(_, ty)| self.kind(*ty)).collect();
-            self.layouts.push(Layout {
-                place: match point.kind {
-                    PointKind::Entry => Place::Entry,
-                    PointKind::Loop(_) => Place::Loop,
-                    PointKind::Call(_) => Place::Call,
-                },
-                offset: point.offset,
-                stack: kinds[..operands].to_vec(),
-                locals: values.iter().map(|(local, _)| *local).zip(kinds).skip(operands).collect(),
-                offsets,
-                size: size + TRAILER,
-            });
-            self.slots.push(slots);
-        }
-    }
-
-    /// Places for all values of all points, if restoring them by one piece of code saves code.
-    fn shared_slots(&self, locals: &[Vec<(u32, ValType)>]) -> Option<Vec<Slot>> {
-        let total: usize = locals.iter().map(Vec::len).sum();
-        let mut all: Vec<(u32, ValType)> = locals.iter().flatten().copied().collect();
-        all.sort_unstable_by_key(|(local, _)| *local);
-        all.dedup_by_key(|(local, _)| *local);
-        let plain = all.iter().all(|(_, ty)| !matches!(self.kind(*ty), Kind::Func | Kind::Exn));
-        (plain && total > SHARED_MIN * all.len()).then(|| in_sequence(self.cx, &all).0)
-    }
-
-    /// What is live at a point, as locals that hold it: the operand stack of all constructs around it, then
-    /// the live locals.
-    fn live_values(&mut self, point: &Point) -> Vec<(u32, ValType)> {
-        let operands = point.stack.iter().enumerate();
-        let mut values: Vec<_> = operands.map(|(height, &ty)| (self.temp(height, ty), ty)).collect();
-        let entry = matches!(point.kind, PointKind::Entry);
-        let live = self.scan.liveness.live_at(point.block);
-        let live = live.filter(|&local| !entry || local < self.scan.params);
-        values.extend(live.map(|local| (local, self.scan.locals[local as usize])));
-        values
-    }
-
-    fn kind(&self, ty: ValType) -> Kind {
+    pub(super) fn kind(&self, ty: ValType) -> Kind {
         kind(self.cx, ty)
     }
 
@@ -551,24 +505,23 @@ impl Emitter<'_, '_, '_> {
     /// Saves the values of the frame and leaves by the shared exit.
     pub(super) fn save(&mut self, id: PointId) {
         let scratch = self.scratch();
-        save_values(&mut self.code, self.cx, scratch, &self.slots[id as usize]);
-        let values = self.layouts[id as usize].size - TRAILER;
+        save_values(&mut self.code, self.cx, scratch, &self.slots[id as usize], (self.frame_size, id));
         let exit = self.depth(1);
-        let mut sink = self.sink();
-        sink.i32_const(values as i32).local_set(scratch + 1).i32_const(id as i32).local_set(scratch + 2);
-        sink.br(exit);
+        self.sink().br(exit);
     }
 
     /// The end of the function: behind it is the exit that all points share, which completes the frame and
     /// returns zeros. The fuel stays negative.
     fn leave_function(&mut self, op: &Op) {
         if !self.layouts.is_empty() {
-            let scratch = self.scratch();
             self.sink().return_();
             self.end_block();
-            push_trailer(&mut self.code, self.cx, self.func, scratch + 1, scratch + 2);
+            self.begin_cold();
+            push_trailer(&mut self.code, self.cx, self.func, self.frame_size);
             let results = self.cx.module.func_type(self.func).results();
             zeros(&mut self.code, self.cx, results);
+            self.sink().return_();
+            self.end_cold();
         }
         self.copy(op.start, op.end);
     }

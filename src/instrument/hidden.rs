@@ -3,7 +3,9 @@
 
 use wasm_encoder::ValType;
 
+use super::callgraph::CallGraph;
 use super::module::Module;
+use super::types::TypeTable;
 
 /// Prefix of all names that the rewriter exports.
 pub const PREFIX: &str = "wasm-ckpt:";
@@ -52,6 +54,9 @@ pub struct Hidden {
     pub dummy_exn: u32,
     /// First of the functions that the host calls.
     pub controls: u32,
+    /// First of the functions that call the function of the topmost frame again: one for each that is in
+    /// [`TypeTable::results`].
+    pub first_again: u32,
     /// A tag of our own, for `dummy_exn`.
     pub tag: u32,
     /// The module handles exceptions.
@@ -60,7 +65,8 @@ pub struct Hidden {
 
 impl Hidden {
     /// Lays the additions out behind what the module has.
-    pub fn new(module: &Module<'_>, by_reference: &[bool], can_suspend: &[bool], has_exns: bool) -> Self {
+    pub fn new(module: &Module<'_>, types: &TypeTable, graph: &CallGraph) -> Self {
+        let CallGraph { by_reference, can_suspend, has_exceptions: has_exns, .. } = graph;
         let globals = module.globals.len() as u32;
         let tables = module.tables.len() as u32;
         let funcs = module.funcs.len() as u32;
@@ -69,6 +75,8 @@ impl Hidden {
             (0..funcs).filter(|&f| by_reference[f as usize] && can_suspend[f as usize]).collect();
         let first_dummy = first_thunk + thunk_of.len() as u32;
         let helpers = first_dummy + module.types.iter().flatten().count() as u32;
+        let first_again = helpers + 2 + CONTROLS;
+        let first_exn = first_again + types.results().len() as u32;
         Hidden {
             fuel: globals,
             rewinding: globals + 1,
@@ -90,17 +98,24 @@ impl Hidden {
             push_func: helpers,
             pop_func: helpers + 1,
             controls: helpers + 2,
-            push_exn: helpers + 2 + CONTROLS,
-            pop_exn: helpers + 3 + CONTROLS,
-            dummy_exn: helpers + 4 + CONTROLS,
+            first_again,
+            push_exn: first_exn,
+            pop_exn: first_exn + 1,
+            dummy_exn: first_exn + 2,
             tag: module.tags.len() as u32,
-            has_exns,
+            has_exns: *has_exns,
         }
     }
 
     /// The emitted function for a function of the module: an import's is its wrapper.
     pub fn func(&self, module: &Module<'_>, func: u32) -> u32 {
         if func < module.imported_funcs { self.wrappers + func } else { func }
+    }
+
+    /// The function without parameters that calls the function of the topmost frame again, and gives this.
+    pub fn again(&self, types: &TypeTable, results: &[wasmparser::ValType]) -> u32 {
+        let at = types.results().iter().position(|found| found == results);
+        self.first_again + at.expect("the results of a function type") as u32
     }
 
     /// The function of this type that is never called.

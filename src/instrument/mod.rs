@@ -5,6 +5,7 @@
 #![doc = include_str!("DESIGN.md")]
 
 mod additions;
+mod allowed;
 mod assemble;
 mod callgraph;
 mod code;
@@ -14,23 +15,41 @@ mod emit;
 mod frame;
 mod hidden;
 mod liveness;
+mod loops;
 mod meter;
 mod module;
 mod points;
 mod refusal;
 mod scan;
+mod slots;
 mod types;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use cost::COST_MODEL;
+pub use cost::{COST_MODEL, OLDEST_COST_MODEL};
 pub use frame::{FrameTable, Kind, Layout, Place, TRAILER};
 pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 6;
+pub const REWRITER: u32 = 7;
+
+/// How a module is rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Options {
+    /// Version of the cost model, [`OLDEST_COST_MODEL`] to [`COST_MODEL`]: that of the job. All else here changes
+    /// neither fuel nor snapshots.
+    pub cost_model: u32,
+    /// Where the points of a function have many values in common, one piece of code restores them.
+    pub shared_restore: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cost_model: COST_MODEL, shared_restore: true }
+    }
+}
 
 /// A rewritten module, and what the host has to know to suspend and resume it.
 #[derive(Debug, Clone)]
@@ -77,13 +96,17 @@ pub struct OriginTable {
     bytes: Vec<u8>,
 }
 
+/// Difference to the piece before of its place and of its origin, and its length.
+type Delta = (u32, i64, u32);
+
 impl OriginTable {
     fn push(&mut self, origins: &[points::Origin]) {
         let mut last = (0, 0);
-        let deltas: Vec<(u32, u32, u32)> = origins
+        let deltas: Vec<Delta> = origins
             .iter()
             .map(|origin| {
-                let delta = (origin.at - last.0, origin.from - last.1, origin.len);
+                // A repeated body goes back to where it began.
+                let delta = (origin.at - last.0, i64::from(origin.from) - i64::from(last.1), origin.len);
                 last = (origin.at, origin.from);
                 delta
             })
@@ -102,7 +125,7 @@ impl OriginTable {
     pub fn original(&self, body: u32, offset: u32) -> Option<u32> {
         let end = *self.ends.get(body as usize)? as usize;
         let start = body.checked_sub(1).map_or(0, |before| self.ends[before as usize] as usize);
-        let deltas: Vec<(u32, u32, u32)> = postcard::from_bytes(self.bytes.get(start..end)?).ok()?;
+        let deltas: Vec<Delta> = postcard::from_bytes(self.bytes.get(start..end)?).ok()?;
         let (mut at, mut from) = (0, 0);
         let mut found = None;
         for (d_at, d_from, len) in deltas {
@@ -110,7 +133,7 @@ impl OriginTable {
             if at > offset {
                 break;
             }
-            found = (offset - at < len).then(|| from + (offset - at));
+            found = (offset - at < len).then(|| from as u32 + (offset - at));
         }
         found
     }
@@ -121,15 +144,23 @@ impl OriginTable {
 /// # Errors
 /// A [`Refusal`]: the module is not valid, or uses what cannot be saved.
 pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
+    instrument_with(wasm, &Options::default())
+}
+
+/// [`instrument`], with other than the default options.
+///
+/// # Errors
+/// As [`instrument`].
+pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, Refusal> {
     let mut module = module::Module::parse(wasm)?;
     let graph = callgraph::CallGraph::build(&mut module)?;
-    let hidden = hidden::Hidden::new(&module, &graph.by_reference, &graph.can_suspend, graph.has_exceptions);
     let types = types::TypeTable::new(&module.types);
-    let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types };
+    let hidden = hidden::Hidden::new(&module, &types, &graph);
+    let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types, options };
     let emitted: Vec<emit::Emitted> = module
         .bodies
         .par_iter()
-        .map(|body| Ok(emit::emit(&cx, body.func, &scan::scan(&module, &graph, body)?)))
+        .map(|body| Ok(emit::emit(&cx, body.func, &scan::scan(&module, &graph, body, options)?)))
         .collect::<Result<_, Refusal>>()?;
     let meta = meta(&cx, &emitted);
     let wasm_out = assemble::assemble(&cx, &emitted, &types)

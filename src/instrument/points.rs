@@ -29,7 +29,8 @@ pub enum OpKind {
     /// None: the function's own.
     End(Option<Ctl>),
     Br(u32),
-    BrIf(u32),
+    /// True: the branch takes operands with it.
+    BrIf(u32, bool),
     BrTable(Vec<u32>, u32),
     BrOnNull(u32),
     BrOnNonNull(u32),
@@ -65,6 +66,11 @@ pub struct CtlInfo {
     pub has_else: bool,
     /// A loop's charge per pass of its header.
     pub charge: u64,
+    /// For a loop that charges behind its passes: for how many at once.
+    pub passes: Option<u32>,
+    /// Indexes of its first and its last operator among the function's.
+    pub start: usize,
+    pub end: usize,
     /// For a loop, its own point; for a `try_table`, the first point inside.
     pub point: PointId,
     /// One past the last point inside.

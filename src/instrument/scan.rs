@@ -4,10 +4,11 @@
 
 use wasmparser::{BlockType, FuncValidator, Operator, ValType, ValidatorResources};
 
+use super::Options;
 use super::callgraph::CallGraph;
-use super::cost::Costs;
+use super::cost::{self, Costs};
 use super::liveness::{Block, FlowBuilder};
-use super::module::{Body, Module, gc_refused};
+use super::module::{Body, Module};
 use super::points::{
     Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Region, Scan,
 };
@@ -31,11 +32,12 @@ struct Frame {
     charges: bool,
 }
 
-struct Scanner<'m, 'a> {
-    module: &'m Module<'a>,
+pub(super) struct Scanner<'m, 'a> {
+    pub(super) module: &'m Module<'a>,
     graph: &'m CallGraph,
+    cost_model: u32,
     validator: FuncValidator<ValidatorResources>,
-    func: u32,
+    pub(super) func: u32,
     flow: FlowBuilder,
     costs: Costs,
     frames: Vec<Frame>,
@@ -58,7 +60,12 @@ struct Parts {
 }
 
 /// Validates and reads one body.
-pub fn scan<'a>(module: &Module<'a>, graph: &CallGraph, body: &Body<'a>) -> Result<Scan, Refusal> {
+pub fn scan<'a>(
+    module: &Module<'a>,
+    graph: &CallGraph,
+    body: &Body<'a>,
+    options: &Options,
+) -> Result<Scan, Refusal> {
     let given = &body.to_validate;
     let to_validate = wasmparser::FuncToValidate {
         resources: given.resources.clone(),
@@ -90,6 +97,7 @@ pub fn scan<'a>(module: &Module<'a>, graph: &CallGraph, body: &Body<'a>) -> Resu
     let mut scanner = Scanner {
         module,
         graph,
+        cost_model: options.cost_model,
         validator,
         func: body.func,
         flow,
@@ -168,51 +176,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         Ok(Scan { ops, ctls, points, regions, locals, params, entry_charge, liveness, code })
     }
 
-    /// Objects of the garbage collector are refused where code would make or touch one.
-    fn refuse(&self, op: &Operator<'_>, offset: u64) -> Result<(), Refusal> {
-        use Operator::*;
-        match op {
-            StructNew { .. }
-            | StructNewDefault { .. }
-            | ArrayNew { .. }
-            | ArrayNewDefault { .. }
-            | ArrayNewFixed { .. }
-            | ArrayNewData { .. }
-            | ArrayNewElem { .. }
-            | RefI31
-            | AnyConvertExtern
-            | ExternConvertAny
-            | RefEq => Err(gc_refused(Item::new("function", self.func), offset)),
-            RefTestNonNull { hty }
-            | RefTestNullable { hty }
-            | RefCastNonNull { hty }
-            | RefCastNullable { hty }
-            | RefNull { hty } => {
-                let ty = wasmparser::RefType::new(true, *hty);
-                ty.map_or(Ok(()), |ty| {
-                    self.module.value_type("function", self.func, ValType::Ref(ty), offset)
-                })
-            }
-            BrOnCast { from_ref_type, to_ref_type, .. } | BrOnCastFail { from_ref_type, to_ref_type, .. } => {
-                [*from_ref_type, *to_ref_type].into_iter().try_for_each(|ty| {
-                    self.module.value_type("function", self.func, ValType::Ref(ty), offset)
-                })
-            }
-            Block { blockty } | Loop { blockty } | If { blockty } => self.refuse_types(blockty, offset),
-            TryTable { try_table } => self.refuse_types(&try_table.ty, offset),
-            _ => Ok(()),
-        }
-    }
-
-    fn refuse_types(&self, ty: &BlockType, offset: u64) -> Result<(), Refusal> {
-        let (params, results) = self.signature(ty);
-        for &ty in params.iter().chain(&results) {
-            self.module.value_type("function", self.func, ty, offset)?;
-        }
-        Ok(())
-    }
-
-    fn signature(&self, ty: &BlockType) -> (Vec<ValType>, Vec<ValType>) {
+    pub(super) fn signature(&self, ty: &BlockType) -> (Vec<ValType>, Vec<ValType>) {
         match ty {
             BlockType::Empty => (vec![], vec![]),
             BlockType::Type(ty) => (vec![], vec![*ty]),
@@ -343,6 +307,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
             has_points: kind == CtlKind::Loop,
             has_else: false,
             charge: 0,
+            passes: None,
+            start: self.out.ops.len(),
+            end: 0,
             point,
             points_end: point,
             region,
@@ -404,6 +371,18 @@ impl<'m, 'a> Scanner<'m, 'a> {
         if frame.charges && frame.ctl.is_some() { frame.other_block } else { frame.end_block }
     }
 
+    /// Whether a branch to the label takes operands with it.
+    fn carries(&self, depth: u32) -> bool {
+        match self.frames[self.frames.len() - 1 - depth as usize].ctl {
+            None => !self.module.func_type(self.func).results().is_empty(),
+            Some(ctl) => {
+                let info = &self.out.ctls[ctl as usize];
+                let loops = info.kind == CtlKind::Loop;
+                !if loops { &info.params } else { &info.results }.is_empty()
+            }
+        }
+    }
+
     fn branch(&mut self, depth: u32, share: f64) {
         let to = self.label_block(depth);
         self.flow.branch(to);
@@ -433,7 +412,8 @@ impl<'m, 'a> Scanner<'m, 'a> {
             Operator::BrIf { relative_depth } => {
                 self.branch(*relative_depth, 0.5);
                 self.flow.split();
-                self.note(OpKind::BrIf(*relative_depth), start, end);
+                let carries = self.carries(*relative_depth);
+                self.note(OpKind::BrIf(*relative_depth, carries), start, end);
             }
             Operator::BrOnNull { relative_depth } => {
                 self.branch(*relative_depth, 0.5);
@@ -551,14 +531,35 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.reachable = true;
     }
 
+    /// Whether all that the loop's body does is its pass: it has no way around a part of it.
+    fn is_straight(&self, ctl: Ctl) -> bool {
+        let body = &self.out.ops[self.out.ctls[ctl as usize].start + 1..];
+        let (last, before) = body.split_last().map_or((None, body), |(last, before)| (Some(last), before));
+        let plain = |op: &Op| !matches!(op.kind, OpKind::Block(_) | OpKind::If(_) | OpKind::Try(..));
+        let leaves = |op: &Op| plain(op) && !matches!(op.kind, OpKind::Br(0) | OpKind::BrIf(0, _));
+        before.iter().all(leaves) && last.is_none_or(plain)
+    }
+
+    /// For a loop that charges behind its passes: for how many at once.
+    fn passes(&self, ctl: Ctl) -> Option<u32> {
+        let info = &self.out.ctls[ctl as usize];
+        let innermost = info.kind == CtlKind::Loop && info.point as usize + 1 == self.out.points.len();
+        let repeats = self.cost_model >= 2 && innermost && info.params.is_empty();
+        let passes = if repeats && self.is_straight(ctl) { cost::passes(self.costs.operators()) } else { 1 };
+        (passes > 1).then_some(passes)
+    }
+
     fn end(&mut self, start: u32, end: u32, reached: bool) {
         let frame = self.frames.pop().expect("in a frame");
-        let charge = self.costs.leave(reached);
+        let passes = frame.ctl.and_then(|ctl| self.passes(ctl));
+        let charge = self.costs.leave(reached, passes);
         if let Some(ctl) = frame.ctl {
             let points = self.out.points.len() as PointId;
             let info = &mut self.out.ctls[ctl as usize];
             info.points_end = points;
             info.charge = charge.unwrap_or(0);
+            info.passes = passes;
+            info.end = self.out.ops.len();
             let bare_if = info.kind == CtlKind::If && !info.has_else;
             if info.kind == CtlKind::Try {
                 self.handlers.pop();

@@ -4,7 +4,7 @@
 //! need follow from those: they are laid down before the functions are rewritten, in parallel, and the
 //! emitted module does not depend on which thread was first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::BlockType;
 use wasmparser::{FuncType, ValType};
@@ -18,6 +18,8 @@ pub struct TypeTable {
     first: u32,
     by_signature: HashMap<Signature, u32>,
     all: Vec<Signature>,
+    /// What the module's functions give.
+    results: Vec<Vec<ValType>>,
 }
 
 impl TypeTable {
@@ -26,7 +28,8 @@ impl TypeTable {
         use ValType::{I32, I64};
         const FUNCREF: ValType = ValType::FUNCREF;
         const EXNREF: ValType = ValType::EXNREF;
-        let mut table = Self { first: types.len() as u32, by_signature: HashMap::new(), all: vec![] };
+        let mut table =
+            Self { first: types.len() as u32, by_signature: HashMap::new(), all: vec![], results: vec![] };
         let exn = ValType::Ref(wasmparser::RefType::EXN);
         // The helpers' and those of the functions that the host calls.
         let own: [(&[ValType], &[ValType]); 11] = [
@@ -45,7 +48,11 @@ impl TypeTable {
         for (params, results) in own {
             table.add(params.to_vec(), results.to_vec());
         }
+        let mut seen = HashSet::new();
         for ty in types.iter().flatten() {
+            if seen.insert(ty.results()) {
+                table.results.push(ty.results().to_vec());
+            }
             let (params, results) = (ty.params().to_vec(), ty.results().to_vec());
             // A block that was moved has no parameters; nor has a thunk.
             table.add(vec![], results.clone());
@@ -68,6 +75,11 @@ impl TypeTable {
     pub fn func_type(&self, params: &[ValType], results: &[ValType]) -> u32 {
         let found = self.by_signature.get(&(params.to_vec(), results.to_vec()));
         *found.expect("every signature follows from the module's types")
+    }
+
+    /// All that functions of the module give, each once.
+    pub fn results(&self) -> &[Vec<ValType>] {
+        &self.results
     }
 
     /// The type of a block.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::engine::Settings;
 use crate::digest::ModuleId;
-use crate::instrument::{COST_MODEL, Meta, REWRITER};
+use crate::instrument::{Meta, REWRITER};
 
 /// A directory of compiled modules.
 pub struct CodeCache {
@@ -52,7 +52,7 @@ impl CodeCache {
             }
         }
         let mut key = Blake(blake3::Hasher::new());
-        (module, REWRITER, COST_MODEL, env!("CARGO_PKG_VERSION")).hash(&mut key);
+        (module, REWRITER, &settings.rewrite, env!("CARGO_PKG_VERSION")).hash(&mut key);
         (&settings.target, settings.canonical_nans, settings.deterministic_relaxed_simd).hash(&mut key);
         engine.precompile_compatibility_hash().hash(&mut key);
         self.dir.join(key.0.finalize().to_hex().as_str())

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::cache::CodeCache;
 use super::dirty::Tracking;
 use super::values::Ours;
 use crate::digest::ModuleId;
-use crate::instrument::COST_MODEL;
+use crate::instrument::{COST_MODEL, OLDEST_COST_MODEL, Options};
 use crate::snapshot::Identity;
 
 /// Bytes of native stack for the guest's frames. A guest that recurses deeper traps; where exactly depends
@@ -25,6 +25,8 @@ pub struct Settings {
     pub canonical_nans: bool,
     /// Relaxed SIMD gives its deterministic results. Part of the identity.
     pub deterministic_relaxed_simd: bool,
+    /// How the module is rewritten; the fuel cost model in it is part of the identity.
+    pub rewrite: Options,
     /// Where compiled code is kept, if anywhere. Must be private to the user: it is run as it is found.
     pub code_cache: Option<PathBuf>,
     /// How the pages are found that a snapshot has to look at. All ways give the same snapshots.
@@ -37,9 +39,19 @@ impl Default for Settings {
             target: None,
             canonical_nans: true,
             deterministic_relaxed_simd: true,
+            rewrite: Options::default(),
             code_cache: None,
             tracking: Tracking::Auto,
         }
+    }
+}
+
+impl Settings {
+    /// These settings for going on from a state: with those that are part of its identity, if they are known here.
+    /// [`Identity::require`] finds what is not.
+    pub fn for_identity(self, identity: &Identity) -> Self {
+        let cost_model = identity.cost_model.clamp(OLDEST_COST_MODEL, COST_MODEL);
+        Self { rewrite: Options { cost_model, ..self.rewrite }, ..self }
     }
 }
 
@@ -55,8 +67,13 @@ impl Engine {
     /// An engine with these settings.
     ///
     /// # Errors
-    /// The target is unknown, or the code cache cannot be made.
+    /// The target or the cost model is unknown, or the code cache cannot be made.
     pub fn new(settings: Settings) -> Result<Self> {
+        let cost_model = settings.rewrite.cost_model;
+        ensure!(
+            (OLDEST_COST_MODEL..=COST_MODEL).contains(&cost_model),
+            "unknown fuel cost model v{cost_model}"
+        );
         let mut config = wasmtime::Config::new();
         config.wasm_branch_hinting(true);
         config.wasm_features(wasmtime::WasmFeatures::WASM3, true);
@@ -86,7 +103,7 @@ impl Engine {
     pub fn identity(&self, module: ModuleId) -> Identity {
         Identity {
             module,
-            cost_model: COST_MODEL,
+            cost_model: self.settings.rewrite.cost_model,
             canonical_nans: self.settings.canonical_nans,
             deterministic_relaxed_simd: self.settings.deterministic_relaxed_simd,
         }

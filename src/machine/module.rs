@@ -56,7 +56,7 @@ impl Engine {
             return Ok(Module { engine: self.clone(), inner, meta: Arc::new(meta), id });
         }
         progress(Progress::Compiling { bytes: wasm.len() as u64 });
-        let instrumented = instrument::instrument(wasm)?;
+        let instrumented = instrument::instrument_with(wasm, &self.settings.rewrite)?;
         let inner = wasmtime::Module::from_binary(&self.inner, &instrumented.wasm)
             .ours()
             .context("the rewritten module does not compile")?;

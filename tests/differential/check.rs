@@ -1,7 +1,7 @@
 //! One module: plain, straight and paused runs must agree.
 
 use anyhow::{Context, Result, bail, ensure};
-use wasm_ckpt::instrument::Refusal;
+use wasm_ckpt::instrument::{COST_MODEL, OLDEST_COST_MODEL, Options, Refusal};
 use wasm_ckpt::machine::{self, Settings};
 use wasm_ckpt::snapshot::State;
 use wasmtime::{Config, Engine, Module};
@@ -17,11 +17,24 @@ const STRAIGHT_MARKS: usize = 2;
 /// A load and what it is folded into are not further apart, in bytes.
 const FOLDED_MAX: u64 = 40;
 
-/// The three compilers.
+/// The compilers: plain wasmtime, and ours, native and the interpreter, with all ways to rewrite.
 pub struct Engines {
     plain: Engine,
-    native: machine::Engine,
-    pulley: machine::Engine,
+    native: Vec<machine::Engine>,
+    pulley: Vec<machine::Engine>,
+}
+
+/// All ways to rewrite, those of one cost model one after the other.
+fn ways() -> Vec<Options> {
+    let models = OLDEST_COST_MODEL..=COST_MODEL;
+    let ways = models
+        .flat_map(|cost_model| [true, false].map(|shared_restore| Options { cost_model, shared_restore }));
+    ways.collect()
+}
+
+fn engines(target: Option<&str>) -> Result<Vec<machine::Engine>> {
+    let engine = |rewrite| Settings { target: target.map(str::to_string), rewrite, ..Settings::default() };
+    ways().into_iter().map(|rewrite| machine::Engine::new(engine(rewrite))).collect()
 }
 
 /// What was done.
@@ -64,7 +77,6 @@ impl Engines {
         config.cranelift_opt_level(wasmtime::OptLevel::Speed);
         // Not fuel, which comes between a branch and a trap.
         config.epoch_interruption(true);
-        let pulley = Settings { target: Some("pulley64".into()), ..Settings::default() };
         let plain = Engine::new(&config)?;
         let clock = plain.weak();
         std::thread::spawn(move || {
@@ -73,16 +85,12 @@ impl Engines {
                 engine.increment_epoch();
             }
         });
-        Ok(Engines {
-            plain,
-            native: machine::Engine::new(Settings::default())?,
-            pulley: machine::Engine::new(pulley)?,
-        })
+        Ok(Engines { plain, native: engines(None)?, pulley: engines(Some("pulley64"))? })
     }
 
     /// The module for the interpreter, which has no atomic instructions.
-    fn on_pulley(&self, wasm: &[u8]) -> Result<Option<machine::Module>> {
-        match self.pulley.compile(wasm) {
+    fn on_pulley(&self, way: usize, wasm: &[u8]) -> Result<Option<machine::Module>> {
+        match self.pulley[way].compile(wasm) {
             Ok(module) => Ok(Some(module)),
             Err(error) if format!("{error:#}").contains("threads support is not enabled") => Ok(None),
             Err(error) => Err(error),
@@ -96,7 +104,10 @@ impl Engines {
     pub fn check(&self, wasm: &[u8], seed: u64) -> Result<Stats> {
         let mut rng = Rng::new(seed);
         let mut stats = Stats::default();
-        let native = match self.native.compile(wasm) {
+        // Both of one cost model, each with or without what does not change the state.
+        let model = 2 * rng.below(self.native.len() / 2);
+        let (way, other) = (model + usize::from(rng.one_in(3)), model + usize::from(rng.one_in(2)));
+        let native = match self.native[way].compile(wasm) {
             Ok(native) => native,
             Err(error) => match error.downcast_ref::<Refusal>() {
                 Some(Refusal::Unsupported { .. }) => {
@@ -115,7 +126,7 @@ impl Engines {
         let plain = plain::run(&self.plain, &original, wasm, &calls).context("plain")?;
         // Calls after one that plainly does not end start from a state that we cannot know.
         calls.truncate(plain.outcomes.len());
-        let pulley = if rng.one_in(4) { self.on_pulley(wasm)? } else { None };
+        let pulley = if rng.one_in(4) { self.on_pulley(other, wasm)? } else { None };
         let functions = plan::functions(&original)?;
         stats.on_pulley = u64::from(pulley.is_some());
         let subject = Subject { native, pulley, functions, calls };

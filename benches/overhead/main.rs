@@ -1,0 +1,161 @@
+//! What being resumable costs: `cargo bench --bench overhead [-- [OPTIONS] NAME...]`.
+//!
+//! Each program runs plain, rewritten, rewritten with NaNs as the processor gives them ("any NaN"), with wasmtime's fuel and with its epochs, in turn
+//! in one process, many short rounds, each in another order. The table gives the ratio of the medians of processor time to
+//! plain's, and the quartiles of the ratios within single rounds. Rewritten is what production runs: the same settings, and
+//! slices at whose ends the stack is unwound and rebuilt. WASI is the project's own in all ways, so that only the guest's code differs;
+//! every way must print the same.
+//!
+//! Beside it: compile time and code size; how soon a program starts; the speed and memory of the rewriter; and how soon a guest
+//! pauses when it is asked to. `--count` counts instructions instead of time, under valgrind.
+
+mod chart;
+mod clock;
+mod count;
+mod host;
+mod markdown;
+mod measure;
+mod pause;
+mod programs;
+mod report;
+mod start;
+mod ways;
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use measure::Modules;
+use programs::{Program, root};
+use report::Report;
+
+/// Programs whose module's start and rewriting are measured.
+const STARTED: [&str; 4] = ["lua", "quickjs", "sqlite", "python"];
+
+#[derive(Parser)]
+struct Options {
+    /// Programs or groups; without any, all, and all that is measured beside them.
+    names: Vec<String>,
+    /// Rounds of each program.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Only these parts: speed, start, pause.
+    #[arg(long, value_delimiter = ',')]
+    parts: Vec<String>,
+    /// Counts instructions of the named programs, under valgrind; takes about a minute for each.
+    #[arg(long)]
+    count: bool,
+    /// Writes everything to this file as JSON (`-`: standard output).
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Prints what the README shows.
+    #[arg(long)]
+    markdown: bool,
+    /// Writes the chart to this file, as SVG.
+    #[arg(long)]
+    chart: Option<PathBuf>,
+    /// Rewrites the README's tables, and the chart that it shows. Everything is measured.
+    #[arg(long, conflicts_with_all = ["names", "parts", "count"])]
+    write: bool,
+    /// Lists the programs.
+    #[arg(long)]
+    list: bool,
+    /// What cargo passes.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[arg(long, hide = true)]
+    child_rewrite: Option<PathBuf>,
+    #[arg(long, hide = true, num_args = 4)]
+    child_count: Option<Vec<String>>,
+}
+
+impl Options {
+    fn wants(&self, program: &Program) -> bool {
+        let named = |name: &String| *name == program.name || *name == program.group;
+        self.names.is_empty() || self.names.iter().any(named)
+    }
+
+    /// Whether a part is to be measured: those that were asked for; else speed, and all if no program is named.
+    fn part(&self, name: &str) -> bool {
+        match self.parts.is_empty() {
+            true => self.names.is_empty() || name == "speed",
+            false => self.parts.iter().any(|part| part == name),
+        }
+    }
+}
+
+fn main() {
+    let options = Options::parse();
+    if let Some(file) = &options.child_rewrite {
+        return start::child_rewrite(file);
+    }
+    if let Some(args) = &options.child_count {
+        return count::child_count(args);
+    }
+    let programs: Vec<Program> = programs::all().into_iter().filter(|p| options.wants(p)).collect();
+    if options.list {
+        programs.iter().for_each(|p| println!("{:14} {:20} {}", p.name, p.group, p.args.join(" ")));
+        return;
+    }
+    let report = measure_all(&options, &programs);
+    eprintln!();
+    print!("{}", if options.markdown { report.markdown() } else { report.text() });
+    write_files(&options, &report);
+}
+
+/// Says on standard error how far it is.
+fn measure_all(options: &Options, programs: &[Program]) -> Report {
+    let mut report = Report { rounds: options.rounds.max(1), ..Report::default() };
+    let missing = |program: &Program| eprintln!("{:14} is not there: guests/fetch.sh gets it", program.name);
+    if options.count {
+        let cache = tempfile::tempdir().unwrap();
+        for program in programs {
+            eprintln!("counting {}", program.name);
+            count::measure(program, cache.path())
+                .map_or_else(|| missing(program), |counts| report.counts.push(counts));
+        }
+        return report;
+    }
+    if options.part("speed") {
+        let mut modules = Modules::default();
+        for program in programs {
+            match measure::measure(program, &mut modules, report.rounds) {
+                Some(row) => {
+                    eprint!("{}", report::line(&row));
+                    report.rows.push(row);
+                }
+                None => missing(program),
+            }
+        }
+        report.modules = modules.rows;
+    }
+    if options.part("start") {
+        for program in programs.iter().filter(|p| STARTED.contains(&p.name.as_str())) {
+            eprintln!("starting {}", program.name);
+            report.starts.extend(start::measure(program));
+        }
+    }
+    if options.part("pause") {
+        eprintln!("pausing");
+        report.pauses = pause::measure();
+    }
+    report
+}
+
+fn write_files(options: &Options, report: &Report) {
+    if let Some(file) = &options.json {
+        let text = format!("{:#}\n", report.json());
+        match file.to_str() {
+            Some("-") => print!("{text}"),
+            _ => fs::write(file, text).unwrap(),
+        }
+    }
+    if let Some(file) = &options.chart {
+        fs::write(file, chart::svg(report)).unwrap();
+    }
+    if options.write {
+        fs::write(root().join(markdown::CHART), chart::svg(report)).unwrap();
+        report.write_between_markers(&root().join("README.md"));
+    }
+}
