@@ -141,7 +141,7 @@ impl Small {
         let jobs = Jobs::new(store);
         jobs.chunks().verify(&mut |pack| assert!(pack.result.is_ok(), "{what}: {pack:?}")).unwrap();
         // And nothing that is needed goes with what is not.
-        jobs.sweep().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        jobs.gc().unwrap_or_else(|error| panic!("{what}: {error:?}"));
         let done = jobs.existing(&"x".parse().unwrap()).unwrap().done.unwrap();
         let mut kept = vec![];
         let fetch = &mut |id| Ok(jobs.chunks().read(id)?);
@@ -237,7 +237,7 @@ fn a_store_that_fails_once_costs_an_ended_job_nothing_of_its_disk() {
             let read = jobs.disks(&name).and_then(|disks| disks.read("/d/f", &mut take));
             read.unwrap_or_else(|error| panic!("operation {n}, which gave {outcome:?}: {error:?}"));
             assert!(found == expected, "operation {n}");
-            jobs.sweep().unwrap_or_else(|error| panic!("operation {n}: {error:?}"));
+            jobs.gc().unwrap_or_else(|error| panic!("operation {n}: {error:?}"));
             ended += 1;
         }
         if !store.has_failed() {

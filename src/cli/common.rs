@@ -19,7 +19,7 @@ use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::{Progress, Tracking};
 use wasm_ckpt::snapshot::Identity;
-use wasm_ckpt::store::{Local, StoreError};
+use wasm_ckpt::store::{Compress, Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
 use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
 
@@ -106,10 +106,21 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub id_file: Option<PathBuf>,
 
+    /// How many snapshots of the job to keep, the last ones: a number, or `all`. Older ones are released, and freed
+    /// while it runs or by `wasm-ckpt gc`
+    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_retain)]
+    pub retain: Retain,
+
     /// Keep at most so many bytes of each output stream in the store, to print them again when a job goes on
     /// elsewhere: a number, or with K, M, G or T
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = parse_size)]
     pub keep_output: u64,
+
+    /// How much effort goes into making snapshots small: `auto` (zstd level 1, or a faster one when the processor
+    /// cannot keep up with the disk), `fast`, `none`, or a level of zstd from -50 to 19. Snapshot ids do not depend on
+    /// it
+    #[arg(long, value_name = "EFFORT", default_value_t, allow_hyphen_values = true)]
+    pub compress: Compress,
 
     /// Hash (blake3) each file of a read-only directory that the program opens, so that going on notices any
     /// change of it, and takes a copy of it for the same; without it, size and time of change decide
@@ -146,6 +157,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The jobs in the store, which is made if there is none.
+    pub fn open(&self) -> Result<Jobs> {
+        Ok(self.store.open()?.with_compress(self.compress))
+    }
+
     /// Compiles the module, or finds it in the cache; to go on from a state of this identity. Long compilations are
     /// announced on a terminal.
     pub fn compile(&self, wasm: &[u8], identity: Option<&Identity>) -> Result<Module> {
@@ -203,6 +219,7 @@ impl RunArgs {
             input_from: self.streams.input_from(),
             sinks: process_sinks()?,
             delivery: self.streams.delivery(),
+            retain: self.retain.0,
             keep_output: self.keep_output,
             dirs: how.dirs,
             accept_changed: how.accept_changed,
@@ -426,6 +443,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
+/// How many snapshots to keep; none: all.
+#[derive(Debug, Clone, Copy)]
+pub struct Retain(Option<u64>);
+
+fn parse_retain(text: &str) -> Result<Retain, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Retain(None)),
+        (_, Ok(count @ 1..)) => Ok(Retain(Some(count))),
+        _ => Err("give a number from 1 on, or `all`".to_string()),
+    }
 }
 
 /// The directory with its absolute path, which must exist.

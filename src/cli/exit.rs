@@ -144,13 +144,19 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
         | JobError::NoSnapshot { .. }
         | JobError::NoFile { .. }
         | JobError::Ended { .. } => Exit::NotFound,
-        JobError::DamagedLog { .. } => Exit::Damaged,
+        JobError::DamagedLog { .. } | JobError::DamagedSnapshot { .. } => Exit::Damaged,
         JobError::NewerLog { .. } => Exit::Newer,
         JobError::ForeignDirectories { .. }
         | JobError::InputDiffers { .. }
         | JobError::InputShort { .. }
         | JobError::InputUnknown { .. } => Exit::Mismatch,
     };
+    if let JobError::DamagedSnapshot { job, before: Some(before), .. } = error {
+        let before = before.short();
+        let hint =
+            format!("the snapshot `{before}` before it is whole: `wasm-ckpt resume {job} --from {before}`");
+        return (exit, Some(hint));
+    }
     (exit, error.hint().map(str::to_string))
 }
 

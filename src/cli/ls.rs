@@ -75,7 +75,7 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
             name.to_string(),
             state.clone(),
             status.fuel().to_string(),
-            status.commits.to_string(),
+            kept(&status).to_string(),
             ago(status.changed),
             printable(&status.begin.spec.shown()),
         ]);
@@ -83,7 +83,7 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
             "job": name.as_str(),
             "state": state,
             "fuel": status.fuel(),
-            "snapshots": status.commits,
+            "snapshots": kept(&status),
             "snapshot": status.snapshot().map(|id| id.to_string()),
             "began": status.began,
             "changed": status.changed,
@@ -108,6 +108,12 @@ fn state(jobs: &Jobs, name: &JobName, status: &Status) -> Result<String> {
         None if status.stopped => "paused".to_string(),
         None => "interrupted".to_string(),
     })
+}
+
+/// How many snapshots the job has.
+fn kept(status: &Status) -> u64 {
+    let retain = status.claim.as_ref().and_then(|claim| claim.retain);
+    status.commits.min(retain.unwrap_or(u64::MAX))
 }
 
 /// How a program ended, in a word or two.

@@ -7,6 +7,7 @@ mod cp;
 mod exit;
 mod export;
 mod files;
+mod gc;
 mod import;
 mod inspect;
 mod ls;
@@ -45,6 +46,7 @@ enum Command {
     Export(export::Args),
     Import(import::Args),
     Rm(rm::Args),
+    Gc(gc::Args),
 }
 
 /// Does what the command line says, and gives the exit code.
@@ -74,6 +76,7 @@ pub fn main() -> u8 {
         Command::Export(args) => export::main(args).map(|()| 0),
         Command::Import(args) => import::main(args).map(|()| 0),
         Command::Rm(args) => rm::main(args).map(|()| 0),
+        Command::Gc(args) => gc::main(args).map(|()| 0),
     };
     result.unwrap_or_else(|error| match exit::is_broken_pipe(&error) {
         true => broken_pipe,

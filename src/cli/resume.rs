@@ -27,6 +27,7 @@ use wasm_ckpt::{Job, JobName, Jobs};
 Examples:
   wasm-ckpt resume prog-3f9a12c05b7e
   wasm-ckpt resume @id --target pulley64
+  wasm-ckpt resume nightly --from 30e541d6a7d7
   wasm-ckpt export nightly | ssh host wasm-ckpt resume - --dir /srv/data::/data")]
 pub struct Args {
     #[command(flatten)]
@@ -40,6 +41,11 @@ pub struct Args {
     /// Name of the job that a file or an earlier snapshot begins [default: made of the snapshot's id]
     #[arg(long, value_name = "NAME", value_parser = common::parse_name)]
     job: Option<JobName>,
+
+    /// Go back to this earlier snapshot of the job JOB, and on from there: an id, or its first digits. What the job has
+    /// done since is forgotten, and its other snapshots are released
+    #[arg(long, value_name = "SNAPSHOT", requires = "what")]
+    from: Option<String>,
 
     /// Seed of the random numbers of a job that an earlier snapshot begins: a whole number, or 64 hex digits
     /// [default: from the system]
@@ -56,10 +62,20 @@ pub struct Args {
 
 /// Resumes, and gives the exit code.
 pub fn main(args: Args) -> Result<u8> {
-    let jobs = args.common.store.open()?;
+    let jobs = args.common.open()?;
     let mut stdin = Stdin::inherit().context("standard input cannot be used")?;
     let mut job = match find(&jobs, args.what.as_deref())? {
-        Found::Stored(Stored::Job(name)) => jobs.hold(&name)?,
+        Found::Stored(Stored::Job(name)) => {
+            let mut job = jobs.hold(&name)?;
+            if let Some(from) = &args.from {
+                job.go_back(jobs.find_snapshot(from)?)?;
+            }
+            job
+        }
+        _ if args.from.is_some() => {
+            let message = "`--from` is for a job";
+            return Err(failure(Exit::Usage, message, "a snapshot or a file goes on from where it is"));
+        }
         Found::Stored(Stored::Snapshot(id)) => of_snapshot(&jobs, id, &args)?,
         Found::File(None) => {
             stdin = Stdin::Null;

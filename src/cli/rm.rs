@@ -51,7 +51,7 @@ pub fn main(args: Args) -> Result<()> {
     for name in &doomed {
         jobs.remove(name)?;
     }
-    let freed = jobs.sweep()?;
+    let freed = jobs.gc()?;
     eprintln!(
         "wasm-ckpt: removed {} jobs, {} snapshots, {} packs ({} bytes)",
         doomed.len(),

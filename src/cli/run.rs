@@ -98,7 +98,7 @@ pub fn main(args: Args) -> Result<u8> {
         sync_out.disk(&disks)?;
     }
     let stdin = Stdin::inherit().context("standard input cannot be used")?;
-    let jobs = args.common.store.open()?;
+    let jobs = args.common.open()?;
     let name = match &args.job {
         Some(name) => name.clone(),
         None => derived_name(&spec, &stdin, &path)?,

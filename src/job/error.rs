@@ -64,6 +64,19 @@ pub enum JobError {
         /// How, in words.
         ending: String,
     },
+    /// The snapshot that the job is to go on from cannot be read.
+    #[error("job `{job}` cannot go on from snapshot `{}`, which is damaged", .snapshot.short())]
+    DamagedSnapshot {
+        /// The job.
+        job: JobName,
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The last one before it that is whole, if one was found.
+        before: Option<SnapshotId>,
+        /// What is damaged.
+        #[source]
+        cause: anyhow::Error,
+    },
     /// There is no snapshot of the job yet.
     #[error("job `{job}` has no snapshot yet")]
     NoSnapshot {
@@ -158,6 +171,12 @@ impl JobError {
             Self::OtherCommand { .. } => "give another `--job`, or `--new` to begin anew under this name",
             Self::NotFound { .. } => "`wasm-ckpt ls` lists the jobs, `ls --snapshots JOB` a job's snapshots",
             Self::Ambiguous { .. } => "give more of the id",
+            Self::DamagedSnapshot { before: Some(_), .. } => {
+                "a snapshot before it is whole: `wasm-ckpt resume JOB --from SNAPSHOT`"
+            }
+            Self::DamagedSnapshot { .. } => {
+                "`wasm-ckpt verify` names what is damaged; `run --new` begins anew"
+            }
             Self::NoSnapshot { .. } => "run its command again: it begins anew",
             Self::NoFile { .. } => "`wasm-ckpt files JOB` lists them",
             Self::NewerLog { .. } => "use the newer program, or another store",

@@ -3,13 +3,15 @@
 use anyhow::Result;
 
 use super::log::{self, Entry, Event, Printed, Status};
-use super::{JobName, Jobs};
+use super::{JobName, Jobs, fold};
 use crate::store::StoreError;
 
 /// Looks at what is kept of a job's output, again and again.
 pub struct Follow {
     jobs: Jobs,
     name: JobName,
+    /// Number of the beginning.
+    begin: u64,
     /// Number of the last entry that was seen.
     seen: u64,
     printed: Printed,
@@ -48,7 +50,8 @@ impl Jobs {
             (None, Some(id)) => Printed::of_state(self.snapshot(id)?.state())?,
             (None, None) => Printed::default(),
         };
-        Ok(Follow { jobs: self.clone(), name: name.clone(), seen: last.seq, printed, standing })
+        let (begin, seen) = (last.stand.begin, last.seq);
+        Ok(Follow { jobs: self.clone(), name: name.clone(), begin, seen, printed, standing })
     }
 }
 
@@ -63,7 +66,7 @@ impl Follow {
         self.standing
     }
 
-    /// Looks for what has happened since; whether anything has. Costs one small read of the store if not.
+    /// Looks for what has happened since; whether anything has. Costs two small reads of the store if not.
     ///
     /// # Errors
     /// As [`Jobs::status`].
@@ -86,6 +89,17 @@ impl Follow {
                     self.printed = done.output;
                 }
             }
+        }
+        if self.standing != Standing::BegunAnew
+            && fold::end(&**self.jobs.store(), &self.name)? > self.seen + 1
+        {
+            // Entries were folded before they were seen. Where the job stands now is what counts.
+            let now = self.jobs.follow(&self.name)?;
+            match now.begin == self.begin {
+                true => *self = now,
+                false => self.standing = Standing::BegunAnew,
+            }
+            return Ok(true);
         }
         if let Some(id) = snapshot.filter(|_| self.standing != Standing::BegunAnew) {
             self.printed = Printed::of_state(self.jobs.snapshot(id)?.state())?;

@@ -1,6 +1,5 @@
 //! All jobs of a store, and one of them held.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -11,10 +10,10 @@ use super::delivery::Counter;
 use super::ledger::Ledger;
 use super::log::{self, Begin, Done, Entry, Event, Origin, SinkFile, Status};
 use super::sinks::{Delivery, Former, From, Mode, Sink};
-use super::{JobError, JobName, Spec, journal, working};
+use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
-use crate::store::{Chunks, Hold, Key, Store, StoreError, objects};
+use crate::store::{Chunks, Compress, Hold, Key, Store, StoreError, objects};
 
 /// The jobs and snapshots of a store. Cheap to clone.
 #[derive(Clone)]
@@ -93,6 +92,12 @@ impl Jobs {
         Self { chunks: Chunks::open(store) }
     }
 
+    /// The same jobs, whose snapshots are compressed with this effort from now on.
+    #[must_use]
+    pub fn with_compress(self, compress: Compress) -> Self {
+        Self { chunks: self.chunks.with_compress(compress) }
+    }
+
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         self.chunks.store()
@@ -108,9 +113,15 @@ impl Jobs {
     /// # Errors
     /// What the store reports.
     pub fn names(&self) -> Result<Vec<JobName>> {
-        let keys = self.store().list(log::JOBS)?;
-        let names: BTreeSet<JobName> = keys.iter().filter_map(log::parse).map(|(name, _)| name).collect();
-        Ok(names.into_iter().collect())
+        let mut names = vec![];
+        for name in self.store().names(log::JOBS)? {
+            let Ok(name) = name.parse() else { continue };
+            if fold::last(&**self.store(), &name)?.is_some() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Where a job stands; nothing if there is none. Another process may be running it.
@@ -129,22 +140,12 @@ impl Jobs {
         self.status(name)?.ok_or_else(|| self.not_found("job", name.as_str()).into())
     }
 
-    /// The entries of a job's log since its last beginning, oldest first.
+    /// The entries of a job's log since its last beginning, oldest first, without snapshots that are released.
     ///
     /// # Errors
     /// As [`Jobs::status`].
     pub fn history(&self, name: &JobName) -> Result<Vec<Entry>> {
-        let mut entries = vec![];
-        for seq in log::list(&**self.store(), name)?.into_iter().rev() {
-            let entry = log::read(&**self.store(), name, seq)?;
-            let begins = matches!(entry.event, Event::Begin(_));
-            entries.push(entry);
-            if begins {
-                break;
-            }
-        }
-        entries.reverse();
-        Ok(entries)
+        fold::history(&**self.store(), name)
     }
 
     /// Takes the job for this process, whether it has begun or not.
@@ -155,11 +156,15 @@ impl Jobs {
         let lease = self.lease(name)?;
         let found = log::status(&**self.store(), name)?;
         let last = found.as_ref().map(|(_, last)| *last);
+        if last.is_none() {
+            // What a removal that was cut short has left.
+            fold::remove(&**self.store(), name)?;
+        }
         if let Some(last) = last {
             // Whoever wrote the entry may have died before it was durable, and we build on it.
             self.store().settle(log::entry_key(name, last.seq)?.as_str())?;
         }
-        let log = Arc::new(Mutex::new(log::Writer::new(name, last)?));
+        let log = Arc::new(Mutex::new(log::Writer::new(name, last)?.kept(self)));
         let recorder = Recorder { store: self.store().clone(), log };
         let status = found.map(|(status, _)| status);
         Ok(Job { jobs: self.clone(), name: name.clone(), status, recorder, _lease: lease })
@@ -273,9 +278,7 @@ impl Jobs {
     pub fn remove(&self, name: &JobName) -> Result<()> {
         // Its log is not read: it may be damaged.
         let _lease = self.lease(name)?;
-        for seq in log::list(&**self.store(), name)?.into_iter().rev() {
-            self.store().delete(&log::entry_key(name, seq)?)?;
-        }
+        fold::remove(&**self.store(), name)?;
         journal::remove(&**self.store(), name, |_| true)?;
         working::forget(&**self.store(), name);
         Ok(())
@@ -378,6 +381,27 @@ impl Job {
         };
         let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign, fork });
         self.begin_with(Begin { spec, seed, origin })?;
+        drop(guard);
+        Ok(())
+    }
+
+    /// Goes back to an earlier snapshot of the job: it goes on from there as it did then, under the same name. What it
+    /// has done since is forgotten, its other snapshots are released, and it does not know any more what it has read
+    /// from a pipe.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`] if the job has not made that snapshot, or has released it; it cannot be read; what the
+    /// store reports.
+    pub fn go_back(&mut self, snapshot: SnapshotId) -> Result<()> {
+        let guard = self.jobs.chunks.guard()?;
+        let begin =
+            self.status.as_ref().map(|status| status.begin.clone()).context("the job has not begun")?;
+        if !self.jobs.has_made(&self.name, snapshot)? {
+            return Err(self.jobs.not_found("snapshot of the job", &snapshot.to_string()).into());
+        }
+        let fuel = self.jobs.snapshot(snapshot)?.state().fuel;
+        let origin = Some(Origin { snapshot, fuel, foreign: false, fork: false });
+        self.begin_with(Begin { origin, ..begin })?;
         drop(guard);
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The log of a job: what happened, in order, and who may write on.
 //!
 //! Entry `seq` is the object `jobs/<name>/log/<seq>`, made by the one atomic step that every store has,
-//! create-if-absent. An entry is never changed, and none is removed before the job is. So the entries are the
-//! fence between runners, without any clock: a runner that was only asleep while another took over finds that
-//! its next entry exists already and is not its own, and stops.
+//! create-if-absent. An entry is never changed, and none is removed before the job is or it is folded (`fold.rs`). So
+//! the entries are the fence between runners, without any clock: a runner that was only asleep while another took over
+//! finds that its next entry exists already and is not its own, or is folded, and stops.
 //!
 //! ```text
 //! Begin   a run of the command from its start, or from a snapshot
@@ -22,7 +22,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::disks::FinalDisk;
-use super::{JobError, JobName, Spec};
+use super::keeper::{Keeper, STEP};
+use super::{JobError, JobName, Jobs, Spec, fold};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::Source;
 use crate::snapshot::Value;
@@ -120,6 +121,9 @@ pub struct Claim {
     pub pid: u32,
     /// Where standard output and error go, where that is a file.
     pub sinks: [Option<SinkFile>; 2],
+    /// How many snapshots the job keeps from here on, the last ones; all if absent.
+    #[serde(default)]
+    pub retain: Option<u64>,
 }
 
 /// A file that output goes to.
@@ -314,7 +318,7 @@ fn decode(job: &JobName, seq: u64, bytes: &[u8]) -> Result<Entry, JobError> {
 
 /// Reads where a job stands, and its last entry's number; nothing if there is no such job.
 pub(super) fn status(store: &dyn Store, job: &JobName) -> anyhow::Result<Option<(Status, Last)>> {
-    let Some(last) = list(store, job)?.pop() else { return Ok(None) };
+    let Some(last) = fold::last(store, job)? else { return Ok(None) };
     let entry = read(store, job, last)?;
     let stand = entry.stand;
     let entry_at = |seq| if seq == last { Ok(entry.clone()) } else { read(store, job, seq) };
@@ -358,6 +362,11 @@ pub(super) struct Writer {
     nonce: String,
     next: u64,
     stand: Stand,
+    /// How many snapshots the job keeps.
+    retain: Option<u64>,
+    /// Where there is something to keep in order.
+    jobs: Option<Jobs>,
+    keeper: Option<Keeper>,
 }
 
 impl Writer {
@@ -367,7 +376,12 @@ impl Writer {
         getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
         let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
         let (next, stand) = last.map_or((0, Stand::default()), |last| (last.seq + 1, last.stand));
-        Ok(Self { job: job.clone(), nonce, next, stand })
+        Ok(Self { job: job.clone(), nonce, next, stand, retain: None, jobs: None, keeper: None })
+    }
+
+    /// Keeps logs and packs few while it writes.
+    pub fn kept(self, jobs: &Jobs) -> Self {
+        Self { jobs: Some(jobs.clone()), ..self }
     }
 
     /// Number of the next entry.
@@ -382,6 +396,22 @@ impl Writer {
 
     /// Appends an entry durably; fails with [`JobError::Fenced`] if another has written on.
     pub fn append(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
+        if let Event::Claim(claim) = &event {
+            self.retain = claim.retain;
+        }
+        let is_commit = matches!(event, Event::Commit(_));
+        self.append_entry(store, event)?;
+        let commits = self.stand.commits;
+        if let Some(jobs) = self.jobs.as_ref().filter(|_| is_commit && commits >= STEP) {
+            if self.keeper.is_none() {
+                self.keeper = Keeper::start(jobs, &self.job, self.retain, commits - 1);
+            }
+            self.keeper.iter().for_each(|keeper| keeper.committed(commits));
+        }
+        Ok(())
+    }
+
+    fn append_entry(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
         loop {
             let (time, stand) = (now(), self.stand.after(self.next, &event));
             let entry =
@@ -390,6 +420,7 @@ impl Writer {
             let key = entry_key(&self.job, self.next)?;
             let problem = match store.create(&key, &bytes) {
                 Ok(Created::Yes) => {
+                    fold::check_fence(store, &self.job, self.next)?;
                     (self.next, self.stand) = (self.next + 1, stand);
                     return Ok(());
                 }
@@ -404,6 +435,7 @@ impl Writer {
             if found.nonce != self.nonce {
                 return Err(JobError::Fenced { job: self.job.clone() }.into());
             }
+            fold::check_fence(store, &self.job, self.next)?;
             store.settle(key.as_str())?;
             (self.next, self.stand) = (self.next + 1, found.stand);
             if found.event == event {

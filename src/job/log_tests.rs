@@ -16,7 +16,7 @@ fn begin() -> Event {
 
 fn claim(pid: u32) -> Event {
     let sink = SinkFile { dev: u64::MAX, ino: 2, born: 4, base: 3, first: 0 };
-    Event::Claim(Claim { pid, sinks: [Some(sink), None] })
+    Event::Claim(Claim { pid, sinks: [Some(sink), None], retain: None })
 }
 
 fn commit(fuel: u64) -> Event {

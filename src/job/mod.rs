@@ -4,20 +4,26 @@
 //!
 //! - `background`: storing a snapshot while the guest runs on;
 //! - `spec`: what a job runs; `name`: what it is called;
-//! - `log`: what happened to it, and the fence between runners;
+//! - `log`: what happened to it, and the fence between runners, with `fold`: old entries, and which snapshots are kept;
 //! - `ledger`: what it printed, with `sinks`: where that goes, `delivery`: exactly once, `printed`: how it is kept,
 //!   `follow`: reading it from outside; `policy`: when a snapshot is taken;
 //! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
-//! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs.
+//! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs, with `keeper`: beside a run.
 
 mod background;
+#[cfg(test)]
+mod chain_tests;
 mod delivery;
 mod disks;
 mod error;
+mod fold;
+#[cfg(test)]
+mod fold_tests;
 mod follow;
 mod intake;
 mod jobs;
 mod journal;
+mod keeper;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -61,6 +67,9 @@ use crate::wasi;
 
 /// Bytes of each stream of output that are kept unless told otherwise: 1 GiB.
 pub const KEEP_OUTPUT: u64 = 1 << 30;
+
+/// Snapshots of a job that are kept unless told otherwise: its last 100.
+pub const RETAIN: u64 = 100;
 
 /// The WASI side of a state, if it has one.
 ///

@@ -9,7 +9,7 @@ use super::disks::SyncOut;
 use super::log::{Commit, Ending};
 use super::policy::Every;
 use super::sinks::{Delivery, Sink};
-use super::{InputFrom, KEEP_OUTPUT};
+use super::{InputFrom, KEEP_OUTPUT, RETAIN};
 use crate::digest::SnapshotId;
 use crate::machine::Functions;
 use crate::snapshot::Value;
@@ -80,6 +80,8 @@ pub struct Options {
     pub sinks: [Sink; 2],
     /// How output gets there.
     pub delivery: Delivery,
+    /// How many snapshots of the job are kept, the last ones; at least one. None: all.
+    pub retain: Option<u64>,
     /// At most so many bytes of each stream are kept.
     pub keep_output: u64,
     /// Where directories are, instead of where they were, by the guest's names.
@@ -99,7 +101,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// A snapshot every 30 s, no input, and output that is only kept.
+    /// A snapshot every 30 s, of which the last 100 are kept, no input, and output that is only kept.
     fn default() -> Self {
         Self {
             every: Every::default(),
@@ -109,6 +111,7 @@ impl Default for Options {
             input_from: None,
             sinks: [Sink::Null, Sink::Null],
             delivery: Delivery::default(),
+            retain: Some(RETAIN),
             keep_output: KEEP_OUTPUT,
             dirs: vec![],
             accept_changed: false,

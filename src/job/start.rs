@@ -27,9 +27,19 @@ impl Job {
     /// Makes the job ready to run on from its last snapshot, or from its start. Nothing of it runs yet.
     ///
     /// # Errors
-    /// It has not begun or has ended; the module is another; the snapshot cannot be read or does not fit; an
+    /// It has not begun or has ended; the module is another; the snapshot is damaged
+    /// ([`JobError::DamagedSnapshot`]) or does not fit; an
     /// open file has changed (see [`FileProblem`](crate::wasi::FileProblem)); or what the store reports.
-    pub fn run(mut self, module: &Module, options: Options) -> Result<Run> {
+    pub fn run(self, module: &Module, options: Options) -> Result<Run> {
+        let (jobs, name) = (self.jobs().clone(), self.name().clone());
+        let snapshot = self.status().and_then(Status::snapshot);
+        self.prepare(module, options).map_err(|error| match snapshot {
+            Some(snapshot) => jobs.explain_damage(&name, snapshot, error),
+            None => error,
+        })
+    }
+
+    fn prepare(mut self, module: &Module, options: Options) -> Result<Run> {
         let status =
             self.status().cloned().with_context(|| format!("job `{}` has not begun", self.name()))?;
         if let Some(done) = &status.done {
@@ -93,13 +103,13 @@ impl Job {
         };
         let counter = self.counter();
         let mut plan = ledger.plan(former, delivery, &counter)?;
-        let pid = std::process::id();
-        self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
+        let (pid, retain) = (std::process::id(), options.retain);
+        self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         ledger.carry_out(&plan, delivery.mode, &counter, &printed, &mut fetch)?;
         if let Some(line) = &options.greeting
             && ledger.say(&mut plan, line).context("standard error cannot be written")?
         {
-            self.append(Event::Claim(Claim { pid, sinks: plan.sinks }))?;
+            self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         }
         let mut observe = options.observe;
         if printed.lost() > 0 && plan.is_behind(&printed) {

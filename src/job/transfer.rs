@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Jobs, Snapshot};
+use super::{Event, JobError, JobName, Jobs, Snapshot};
 use crate::digest::{ChunkId, ModuleId, SnapshotId};
 use crate::snapshot::portable::{self, Sink};
-use crate::snapshot::{Kind, State, Verified, Walk};
-use crate::store::{Guard, Writer, objects};
+use crate::snapshot::{Kind, SnapshotError, State, TreeError, Verified, Walk};
+use crate::store::{Guard, StoreError, Writer, objects};
 
 /// What a portable stream has brought.
 pub struct Imported {
@@ -67,6 +67,47 @@ impl Jobs {
         Ok(count)
     }
 
+    /// If the error is about what is stored of this snapshot of the job: an error that says so, and names one before it
+    /// that is whole.
+    pub(super) fn explain_damage(
+        &self,
+        job: &JobName,
+        snapshot: SnapshotId,
+        cause: anyhow::Error,
+    ) -> anyhow::Error {
+        let is_damage = |cause: &(dyn std::error::Error + 'static)| {
+            let newer = matches!(cause.downcast_ref(), Some(SnapshotError::NewerFormat { .. }));
+            let store = matches!(
+                cause.downcast_ref(),
+                Some(StoreError::Corrupt { .. } | StoreError::NotFound { .. })
+            );
+            store || cause.is::<TreeError>() || cause.is::<SnapshotError>() && !newer
+        };
+        let unreachable = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref(), Some(StoreError::Io { .. } | StoreError::Denied { .. }))
+        };
+        if !cause.chain().any(is_damage) || cause.chain().any(unreachable) {
+            return cause;
+        }
+        let before = self.whole_before(job, snapshot).unwrap_or_default();
+        JobError::DamagedSnapshot { job: job.clone(), snapshot, before, cause }.into()
+    }
+
+    /// The last snapshot of the job before this one that can be read whole, of the [`LOOK_BACK`] before it.
+    fn whole_before(&self, job: &JobName, snapshot: SnapshotId) -> Result<Option<SnapshotId>> {
+        let history = self.history(job)?;
+        let commits = history.iter().rev().filter_map(|entry| match &entry.event {
+            Event::Commit(commit) => Some(commit.snapshot),
+            _ => None,
+        });
+        for id in commits.skip_while(|id| *id != snapshot).filter(|id| *id != snapshot).take(LOOK_BACK) {
+            if self.snapshot(id).and_then(|found| self.check(found.state())).is_ok() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Names all chunks of a state to `visit`.
     pub(super) fn walk(
         &self,
@@ -80,6 +121,9 @@ impl Jobs {
         Ok(())
     }
 }
+
+/// Snapshots that are read in search of a whole one: each may take a while.
+const LOOK_BACK: usize = 8;
 
 /// Takes over the entries of a stream.
 struct Taker<'a> {

@@ -4,28 +4,34 @@
 //! nothing names may still be about to be named: by a snapshot whose writer has found its chunks there. For
 //! that reason a writer holds the lease [`LEASE`] together with other writers, from its first look to the
 //! moment when the job's head names the snapshot; a [`Sweep`] holds it alone. A sweep removes [`EPOCH`]
-//! before the first pack, and the next writer makes another, so that writers learn with one small read whether
-//! what they know of the packs still holds. (Removing works on a full disk, too.) And since the chunks that a
+//! before the first chunk, and the next writer makes another, so that writers learn with one small read whether
+//! what they know of the chunks still holds. (Removing works on a full disk, too.) And since the chunks that a
 //! writer finds may be of a process that died before they were durable, it settles the packs before it relies
 //! on them.
+//!
+//! A pack that is rewritten (`upkeep.rs`) goes without all that, since its chunks stay: in another pack, which is
+//! durable before. Who reads and misses a pack looks again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::digest::{ChunkId, PackId};
 
 use super::cache::FrameCache;
+use super::known::{Known, Place, list_packs, read_index};
 use super::leases::lock;
-use super::pack::{FOOTER, Frame, HEADER, Index, Method, index_range};
+use super::pack::{Frame, HEADER, Index, Method};
 use super::sweep::Sweep;
+use super::upkeep::Upkeep;
 use super::writer::{Guard, Writer};
-use super::{Created, Hold, Key, Sharing, Store, StoreError};
+use super::{Compress, Created, Hold, Key, Sharing, Store, StoreError};
 
 /// Held by writers together, and by a sweep alone.
 const LEASE: &str = "packs";
-const PACKS: &str = "packs/";
+pub(super) const PACKS: &str = "packs/";
+/// Held alone by whoever removes or rewrites packs.
+const UPKEEP: &str = "packs-upkeep";
 /// Held alone by a sweep that waits for the writers to end, so that no new ones begin; and for an instant by
 /// a writer that begins.
 const DOOR: &str = "packs-door";
@@ -39,41 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Chunks {
     shared: Arc<Shared>,
+    compress: Compress,
 }
 
 struct Shared {
     store: Arc<dyn Store>,
     known: Mutex<Known>,
     frames: Mutex<FrameCache>,
-}
-
-/// What is known of the packs in the store.
-#[derive(Default)]
-struct Known {
-    loaded: bool,
-    /// Value of [`EPOCH`] when the packs were settled and listed under the lease: as long as it stays, all
-    /// packs that are known are there, and durable. `None`: some are known only from a look without it.
-    as_of: Option<Vec<u8>>,
-    packs: Vec<Pack>,
-    by_id: HashMap<PackId, u32>,
-    chunks: HashMap<ChunkId, Place>,
-    /// Packs whose index cannot be used, and why.
-    damaged: Vec<(PackId, String)>,
-}
-
-struct Pack {
-    id: PackId,
-    /// The frames, each with its place in the pack's object, in bytes.
-    frames: Arc<[(u64, Frame)]>,
-}
-
-/// Where a chunk is.
-#[derive(Clone, Copy)]
-struct Place {
-    pack: u32,
-    frame: u32,
-    offset: u32,
-    len: u32,
 }
 
 /// What [`Chunks::verify`] found of one pack.
@@ -89,7 +67,18 @@ impl Chunks {
     /// The chunks in this store. Reads nothing yet.
     pub fn open(store: Arc<dyn Store>) -> Self {
         let shared = Shared { store, known: Mutex::default(), frames: Mutex::default() };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), compress: Compress::default() }
+    }
+
+    /// The same chunks, to be written with this effort from now on.
+    #[must_use]
+    pub fn with_compress(self, compress: Compress) -> Self {
+        Self { compress, ..self }
+    }
+
+    /// With which effort new chunks are written.
+    pub fn compress(&self) -> Compress {
+        self.compress
     }
 
     /// The store that holds them.
@@ -104,9 +93,9 @@ impl Chunks {
     pub fn contains(&self, id: ChunkId) -> Result<bool, StoreError> {
         let mut known = lock(&self.shared.known);
         if !known.loaded {
-            known.load_new(&*self.shared.store)?;
+            known.refresh(&*self.shared.store)?;
         }
-        Ok(known.chunks.contains_key(&id))
+        Ok(known.find(id).is_some())
     }
 
     /// The bytes of the chunk, checked against its id.
@@ -118,18 +107,14 @@ impl Chunks {
         let mut found = self.find(id);
         if found.is_none() {
             // Another process may have written it, or this one has not looked yet.
-            lock(&self.shared.known).load_new(&*self.shared.store)?;
+            lock(&self.shared.known).refresh(&*self.shared.store)?;
             found = self.find(id);
         }
         let place = found.ok_or_else(|| self.not_found(id))?;
         match self.read_at(id, &place) {
-            // A sweep has removed the pack, and there may be another that holds the chunk.
+            // The pack is gone, and there may be another that holds the chunk.
             Err(StoreError::NotFound { .. }) => {
-                {
-                    let mut known = lock(&self.shared.known);
-                    *known = Known::default();
-                    known.load_new(&*self.shared.store)?;
-                }
+                lock(&self.shared.known).refresh(&*self.shared.store)?;
                 let place = self.find(id).ok_or_else(|| self.not_found(id))?;
                 self.read_at(id, &place)
             }
@@ -145,11 +130,18 @@ impl Chunks {
         let guard = self.lease(Sharing::Shared)?;
         let epoch = self.epoch()?;
         let mut known = lock(&self.shared.known);
+        let store = &*self.shared.store;
         if known.as_of.as_ref() != Some(&epoch) {
-            *known = Known::default();
-            known.load_new(&*self.shared.store)?;
-            self.shared.store.settle(PACKS)?;
-            known.as_of = Some(epoch);
+            // None counts as durable until it is.
+            known.as_of = None;
+            known.refresh(store)?;
+            store.settle(PACKS)?;
+            (known.as_of, known.unsettled) = (Some(epoch), vec![]);
+        }
+        while let Some(id) = known.unsettled.last() {
+            // It may have been rewritten since.
+            store.settle(id.key().as_str())?;
+            known.unsettled.pop();
         }
         drop(known);
         Ok(Writer::new(self.clone(), guard))
@@ -170,7 +162,23 @@ impl Chunks {
     /// # Errors
     /// [`StoreError::Held`] if they do not, and what the store reports.
     pub fn sweep(&self) -> Result<Sweep, StoreError> {
-        Ok(Sweep::new(self.clone(), self.lease(Sharing::Exclusive)?))
+        self.upkeep()?.sweep()
+    }
+
+    /// Begins to remove or rewrite packs, which one does at a time. Waits, up to a minute, while another does.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] if that does not end, and what the store reports.
+    pub fn upkeep(&self) -> Result<Upkeep, StoreError> {
+        Ok(Upkeep::new(self.clone(), self.wait_for(UPKEEP, Sharing::Exclusive, Instant::now() + PATIENCE)?))
+    }
+
+    /// As [`Chunks::upkeep`], without waiting.
+    ///
+    /// # Errors
+    /// As of [`Chunks::upkeep`].
+    pub fn try_upkeep(&self) -> Result<Upkeep, StoreError> {
+        Ok(Upkeep::new(self.clone(), self.wait_for(UPKEEP, Sharing::Exclusive, Instant::now())?))
     }
 
     /// Reads every pack, and checks all that it holds. Tells `report` of one pack after the other.
@@ -187,16 +195,20 @@ impl Chunks {
         Ok(())
     }
 
-    /// Adds a pack that is durable now.
-    pub(super) fn insert(&self, id: PackId, index: Index) -> Result<(), StoreError> {
-        lock(&self.shared.known).insert(id, index)
+    /// Adds a pack that this process has made durable.
+    pub(super) fn insert(&self, id: PackId, index: &Index, size: u64) -> Result<(), StoreError> {
+        lock(&self.shared.known).insert(id, index, size, true)
+    }
+
+    /// What is known, for this room.
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.shared.known)
     }
 
     fn find(&self, id: ChunkId) -> Option<Found> {
         let known = lock(&self.shared.known);
-        let place = known.chunks.get(&id)?;
-        let pack = known.packs.get(place.pack as usize)?;
-        Some(Found { pack: pack.id, frames: pack.frames.clone(), place: *place })
+        let (pack, place) = known.find(id)?;
+        Some(Found { pack: pack.id, frames: pack.frames.clone(), place })
     }
 
     fn read_at(&self, id: ChunkId, found: &Found) -> Result<Vec<u8>, StoreError> {
@@ -228,8 +240,16 @@ impl Chunks {
     }
 
     /// Goes in through the door, which is left at once.
-    fn lease(&self, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        let until = Instant::now() + PATIENCE;
+    pub(super) fn lease(&self, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
+        self.lease_within(sharing, PATIENCE)
+    }
+
+    pub(super) fn lease_within(
+        &self,
+        sharing: Sharing,
+        patience: Duration,
+    ) -> Result<Box<dyn Hold>, StoreError> {
+        let until = Instant::now() + patience;
         let _door = self.wait_for(DOOR, sharing, until)?;
         self.wait_for(LEASE, sharing, until)
     }
@@ -246,7 +266,7 @@ impl Chunks {
     }
 
     /// The number of now, for one who holds the lease.
-    fn epoch(&self) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn epoch(&self) -> Result<Vec<u8>, StoreError> {
         let (store, key) = (&*self.shared.store, Key::new(EPOCH)?);
         loop {
             match store.get_at_most(&key, EPOCH_MAX) {
@@ -262,11 +282,6 @@ impl Chunks {
             }
         }
     }
-
-    /// Forgets what is known of the packs.
-    pub(super) fn forget(&self) {
-        *lock(&self.shared.known) = Known::default();
-    }
 }
 
 struct Found {
@@ -275,80 +290,13 @@ struct Found {
     place: Place,
 }
 
-impl Known {
-    /// Reads the indexes of the packs that are not known yet.
-    fn load_new(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        self.damaged.clear();
-        for id in list_packs(store)? {
-            if self.by_id.contains_key(&id) {
-                continue;
-            }
-            match read_index(store, id) {
-                Ok((index, _)) => {
-                    self.as_of = None;
-                    self.insert(id, index)?;
-                }
-                // Removed since.
-                Err(StoreError::NotFound { .. }) => {}
-                Err(error @ StoreError::Corrupt { .. }) => self.damaged.push((id, reason(error))),
-                Err(error) => return Err(error),
-            }
-        }
-        self.loaded = true;
-        Ok(())
-    }
-
-    fn insert(&mut self, id: PackId, index: Index) -> Result<(), StoreError> {
-        if self.by_id.contains_key(&id) {
-            return Ok(());
-        }
-        let too_many = |_| StoreError::corrupt("packs", "there are more packs than can be counted");
-        let pack = u32::try_from(self.packs.len()).map_err(too_many)?;
-        let mut chunks = index.chunks.iter();
-        for (nth, frame) in index.frames.iter().enumerate() {
-            let mut offset = 0;
-            for (id, len) in chunks.by_ref().take(frame.chunks as usize) {
-                // A frame has a chunk at least, so there are fewer than fit into a u32.
-                let place = Place { pack, frame: nth as u32, offset, len: *len };
-                self.chunks.entry(*id).or_insert(place);
-                offset += len;
-            }
-        }
-        let place = |at: &mut u64, frame: Frame| {
-            let begin = *at;
-            *at += u64::from(frame.stored_len);
-            Some((begin, frame))
-        };
-        let frames = index.frames.into_iter().scan(HEADER, place).collect();
-        self.packs.push(Pack { id, frames });
-        self.by_id.insert(id, pack);
-        Ok(())
-    }
-}
-
-/// The packs in the store.
-pub(super) fn list_packs(store: &dyn Store) -> Result<Vec<PackId>, StoreError> {
-    let keys = store.list(PACKS)?;
-    // What else may be there is not ours.
-    let id_of = |key: &Key| key.name().parse().ok().filter(|id: &PackId| id.key() == *key);
-    Ok(keys.iter().filter_map(id_of).collect())
-}
-
-/// The index of a pack, and the length of its object in bytes.
-pub(super) fn read_index(store: &dyn Store, id: PackId) -> Result<(Index, u64), StoreError> {
-    let key = id.key();
-    let size = store.size(&key)?;
-    if size < HEADER + FOOTER {
-        return Err(StoreError::corrupt(&key, format!("it has {size} bytes, too few for a pack")));
-    }
-    let footer = store.get_range(&key, size - FOOTER..size)?;
-    let range = index_range(id, size, &footer)?;
-    let index = store.get_range(&key, range)?;
-    Ok((Index::decode(id, size, &index)?, size))
-}
-
 /// The chunks of a frame, whose stored bytes are checked before they are decompressed.
-fn read_frame(store: &dyn Store, pack: PackId, at: u64, frame: &Frame) -> Result<Vec<u8>, StoreError> {
+pub(super) fn read_frame(
+    store: &dyn Store,
+    pack: PackId,
+    at: u64,
+    frame: &Frame,
+) -> Result<Vec<u8>, StoreError> {
     let key = pack.key();
     let refuse = |why: &str| StoreError::corrupt(&key, format!("its frame at byte {at} {why}"));
     let stored = store.get_range(&key, at..at + u64::from(frame.stored_len))?;
@@ -386,11 +334,4 @@ fn verify_pack(store: &dyn Store, id: PackId) -> Result<(u64, u64), StoreError> 
         at += u64::from(frame.stored_len);
     }
     Ok((index.chunks.len() as u64, size))
-}
-
-fn reason(error: StoreError) -> String {
-    match error {
-        StoreError::Corrupt { why, .. } => why,
-        other => other.to_string(),
-    }
 }

@@ -98,6 +98,65 @@ fn a_writer_that_is_dropped_stores_nothing() {
     assert_eq!(write(&chunks, [1]).chunks, 1);
 }
 
+/// Enough for the threads of a pipeline, many times over.
+const MANY: u32 = 6000;
+
+#[test]
+fn the_effort_changes_neither_ids_nor_what_is_read() {
+    let efforts = ["auto", "fast", "none", "3"].map(|text| text.parse::<Compress>().unwrap());
+    let mut sizes = vec![];
+    for effort in efforts {
+        let (_, chunks) = memory();
+        let chunks = chunks.with_compress(effort);
+        let mut writer = chunks.writer().unwrap();
+        writer.set_threads(std::num::NonZero::new(3).unwrap());
+        for n in 0..MANY {
+            assert!(writer.add(id(n), &page(n)).unwrap());
+        }
+        let (written, _guard) = writer.finish().unwrap();
+        assert_eq!((written.chunks, written.packs.len()), (u64::from(MANY), 1));
+        sizes.push(written.stored_bytes);
+        assert_whole(&chunks, 0..MANY);
+        chunks.verify(&mut |report| assert_eq!(report.result.unwrap().0, u64::from(MANY))).unwrap();
+    }
+    let [auto, fast, none, third] = sizes[..] else { panic!() };
+    assert!(auto <= fast && fast < none && third < none, "{sizes:?}");
+    assert!(none > u64::from(MANY) * 4096);
+}
+
+#[test]
+fn a_big_pack_that_cannot_be_written_is_an_error_and_leaves_nothing() {
+    for n in [1, 2, 20, 300] {
+        let store = Memory::new();
+        let faulty = fault::FailAfter::once(Arc::new(store.clone()), n, fault::Failure::Before);
+        let chunks = Chunks::open(Arc::new(faulty)).with_compress(Compress::None);
+        let write = || -> Result<(), StoreError> {
+            let mut writer = chunks.writer()?;
+            for n in 0..MANY {
+                writer.add(id(n), &page(n))?;
+            }
+            writer.finish().map(drop)
+        };
+        assert!(matches!(write(), Err(StoreError::Io { .. })), "{n}");
+        assert_eq!(store.list("packs/").unwrap(), []);
+        write().unwrap();
+        assert_whole(&Chunks::open(Arc::new(store)), [0, MANY - 1]);
+    }
+}
+
+#[test]
+fn a_big_pack_that_is_dropped_leaves_nothing() {
+    let (store, chunks) = memory();
+    let mut writer = chunks.writer().unwrap();
+    for n in 0..MANY {
+        writer.add(id(n), &page(n)).unwrap();
+    }
+    drop(writer);
+    assert_eq!(store.list("packs/").unwrap(), []);
+    // No lease is left either.
+    drop(chunks.sweep().unwrap());
+}
+
 #[test]
 fn packs_are_closed_when_they_have_many_chunks() {
     let (_, chunks) = memory();

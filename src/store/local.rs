@@ -10,7 +10,7 @@
 //!
 //! `+` is in no key, so nothing of this can clash with an object.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ pub const FORMAT: u64 = 1;
 const MAGIC: &str = "wasm-ckpt store";
 /// The format file is two short lines; more is not read.
 const FORMAT_FILE_MAX: u64 = 256;
+/// A big object is synced each time that so many bytes of it are written, so that the disk works while the rest of it
+/// is compressed.
+const SYNC_EVERY: usize = 8 << 20;
 
 /// Objects in a directory of the local machine, or of a file system that several machines share.
 ///
@@ -174,11 +177,15 @@ impl Local {
             };
             for entry in entries {
                 let path = dir.join(&entry.name);
-                if entry.is_dir && entry.name.starts_with('+') {
-                    pending.push((path, name.clone()));
+                let slash = if name.is_empty() { "" } else { "/" };
+                if let Some(digits) = entry.name.strip_prefix('+').filter(|_| entry.is_dir) {
+                    // What is in there begins with these digits.
+                    let within = format!("{name}{slash}{digits}");
+                    if within.starts_with(prefix) || prefix.starts_with(&within) {
+                        pending.push((path, name.clone()));
+                    }
                     continue;
                 }
-                let slash = if name.is_empty() { "" } else { "/" };
                 let text = format!("{name}{slash}{}", entry.name);
                 if entry.is_dir && format!("{text}/").starts_with(prefix) {
                     pending.push((path, text));
@@ -343,19 +350,50 @@ impl Store for Local {
     }
 
     fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        let path = self.inner.path_of(key);
-        match self.inner.files.remove(&path) {
-            Ok(()) => {}
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
-                    return Ok(());
+        self.delete_all(std::slice::from_ref(key))
+    }
+
+    fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
+        // Each directory is synced once.
+        let mut removed: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        for key in keys {
+            let path = self.inner.path_of(key);
+            match self.inner.files.remove(&path) {
+                Ok(()) => {
+                    removed.insert(parent_of(&path).to_path_buf(), path);
                 }
-                _ => return Err(StoreError::from_io("remove", path.display(), error)),
-            },
+                Err(error) => match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {}
+                    _ => return Err(StoreError::from_io("remove", path.display(), error)),
+                },
+            }
         }
-        self.inner.sync_dir(parent_of(&path))?;
-        self.inner.remove_empty_dirs(&path);
+        for (dir, path) in &removed {
+            self.inner.sync_dir(dir)?;
+            self.inner.remove_empty_dirs(path);
+        }
         Ok(())
+    }
+
+    fn names(&self, dir: &str) -> Result<Vec<String>, StoreError> {
+        key::check_prefix(dir)?;
+        let path = self.inner.root.join("objects").join(dir);
+        match self.inner.files.read_dir(&path) {
+            // Spread names are not directories of their own.
+            Ok(entries) if entries.iter().all(|entry| !entry.name.starts_with('+')) => {
+                let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+                names.sort_unstable();
+                Ok(names)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+            Err(error) => Err(StoreError::from_io("list", path.display(), error)),
+            Ok(_) => {
+                let keys = self.list(dir)?;
+                let name = |key: &Key| Some(key.as_str().strip_prefix(dir)?.split('/').next()?.to_string());
+                let names: BTreeSet<String> = keys.iter().filter_map(name).collect();
+                Ok(names.into_iter().collect())
+            }
+        }
     }
 
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
@@ -373,6 +411,8 @@ struct Temp {
     inner: Arc<Inner>,
     path: PathBuf,
     file: Box<dyn NewFile>,
+    /// Bytes that were written since the last sync.
+    unsynced: usize,
     /// The temporary name is no more.
     gone: bool,
 }
@@ -385,7 +425,7 @@ impl Temp {
         let path = inner.root.join("tmp").join(format!("{}-{nonce:016x}", std::process::id()));
         let create = |error| StoreError::from_io("create", path.display(), error);
         let file = inner.files.create_new(&path).map_err(create)?;
-        Ok(Self { inner: inner.clone(), path, file, gone: false })
+        Ok(Self { inner: inner.clone(), path, file, unsynced: 0, gone: false })
     }
 
     /// Syncs the content, gives it its name, and syncs the name: the one place where objects appear.
@@ -441,7 +481,13 @@ impl Temp {
 
 impl Upload for Temp {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write(bytes).map_err(|error| StoreError::from_io("write", self.path.display(), error))
+        self.file.write(bytes).map_err(|error| StoreError::from_io("write", self.path.display(), error))?;
+        self.unsynced += bytes.len();
+        if self.unsynced < SYNC_EVERY {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        self.file.sync().map_err(|error| StoreError::from_io("sync", self.path.display(), error))
     }
 
     fn commit(self: Box<Self>, key: &Key) -> Result<(), StoreError> {

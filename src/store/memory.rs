@@ -41,8 +41,9 @@ fn refuse_file_and_directory(objects: &BTreeMap<Key, Arc<[u8]>>, key: &Key) -> R
     let below = format!("{key}/");
     let text = key.as_str();
     let parents = text.match_indices('/').map(|(at, _)| &text[..at]);
-    let is_dir = objects.keys().any(|k| k.as_str().starts_with(&below));
-    let mut taken = is_dir;
+    // In order, so that only what begins with the key is looked at.
+    let behind = objects.range(key..).map(|(k, _)| k.as_str()).take_while(|k| k.starts_with(text));
+    let mut taken = behind.clone().any(|k| k.starts_with(&below));
     for parent in parents {
         taken |= objects.contains_key(&Key::new(parent)?);
     }

@@ -11,7 +11,7 @@
 //! | key | what | who writes it |
 //! |---|---|---|
 //! | `packs/<id>` | chunks, see `pack.rs` | [`Chunks`] |
-//! | `pack-epoch` | a number that changes before packs are removed | [`Chunks`], [`Sweep`] |
+//! | `pack-epoch` | a number that changes before chunks are removed | [`Chunks`], [`Sweep`] |
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
 //! | `jobs/…` | logs of jobs, and what they have read from pipes | the job room |
@@ -20,11 +20,13 @@ mod cache;
 mod chunks;
 #[cfg(test)]
 mod chunks_tests;
+mod compress;
 #[cfg(test)]
 mod crash_tests;
 mod error;
 mod files;
 mod key;
+mod known;
 mod leases;
 mod local;
 #[cfg(test)]
@@ -32,7 +34,11 @@ mod local_tests;
 mod memory;
 pub mod objects;
 mod pack;
+mod pipeline;
 mod sweep;
+mod upkeep;
+#[cfg(test)]
+mod upkeep_tests;
 mod writer;
 
 #[doc(hidden)]
@@ -46,6 +52,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 pub use chunks::{Chunks, PackReport};
+pub use compress::{Compress, LEVEL_MAX, LEVEL_MIN};
 pub use error::{Holder, StoreError};
 pub use files::{Entry, FileOps, Locked, NewFile, OpenedFile, RealFiles};
 pub use key::{KEY_MAX, Key};
@@ -53,6 +60,7 @@ pub use local::{FORMAT, Local};
 pub use memory::Memory;
 pub use pack::CHUNK_MAX;
 pub use sweep::{Sweep, Swept};
+pub use upkeep::{Rewritten, Upkeep};
 pub use writer::{Guard, Writer, Written};
 
 /// Whether [`Store::create`] made the object.
@@ -140,6 +148,27 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Denied`], [`StoreError::Io`].
     fn delete(&self, key: &Key) -> Result<(), StoreError>;
+
+    /// Removes these objects durably, in any order; it is no error if there are none.
+    ///
+    /// # Errors
+    /// As of [`Store::delete`]; any of them may be left.
+    fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
+        keys.iter().try_for_each(|key| self.delete(key))
+    }
+
+    /// The next segments of the keys below `dir`, which ends with a slash, in ascending order: what one would call
+    /// its entries.
+    ///
+    /// # Errors
+    /// As of [`Store::list`].
+    fn names(&self, dir: &str) -> Result<Vec<String>, StoreError> {
+        let keys = self.list(dir)?;
+        let first = |key: &Key| Some(key.as_str().strip_prefix(dir)?.split('/').next()?.to_string());
+        let mut names: Vec<String> = keys.iter().filter_map(first).collect();
+        names.dedup();
+        Ok(names)
+    }
 
     /// Takes a lease, which ends with its holder: when the [`Hold`] is dropped or the process dies. The
     /// key need not name an object. Does not wait.
@@ -231,6 +260,12 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn delete(&self, key: &Key) -> Result<(), StoreError> {
         (**self).delete(key)
+    }
+    fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
+        (**self).delete_all(keys)
+    }
+    fn names(&self, dir: &str) -> Result<Vec<String>, StoreError> {
+        (**self).names(dir)
     }
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
         (**self).lease(key, sharing)

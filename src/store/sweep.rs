@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::digest::{ChunkId, PackId};
 
-use super::chunks::{Chunks, EPOCH, list_packs, read_index};
+use super::chunks::{Chunks, EPOCH};
+use super::known::read_index;
 use super::{Hold, Key, StoreError};
 
 /// Removes packs while no writer is at work.
@@ -12,27 +13,45 @@ use super::{Hold, Key, StoreError};
 /// Find out what is needed *after* it has begun: before, a writer may still name more.
 pub struct Sweep {
     chunks: Chunks,
-    _hold: Box<dyn Hold>,
+    /// Packs of which what was needed before it began has been copied.
+    copied: HashSet<PackId>,
+    _holds: [Box<dyn Hold>; 2],
 }
 
 impl Sweep {
-    pub(super) fn new(chunks: Chunks, hold: Box<dyn Hold>) -> Self {
-        Self { chunks, _hold: hold }
+    pub(super) fn new(chunks: Chunks, copied: HashSet<PackId>, holds: [Box<dyn Hold>; 2]) -> Self {
+        Self { chunks, copied, _holds: holds }
     }
 
-    /// Removes the packs none of whose chunks is `live`, one after the other. Dying in between does no
-    /// harm: what is left of them goes with the next sweep. Packs that cannot be read are left.
+    /// Removes the packs of which no `live` chunk is needed, since they have none or another pack has it as well.
+    /// Dying in between does no harm: what is left of them goes with the next sweep. Packs that cannot be read are
+    /// left.
     ///
     /// # Errors
     /// What the store reports.
     pub fn remove_unreferenced(&self, live: &HashSet<ChunkId>) -> Result<Swept, StoreError> {
         let store = &**self.chunks.store();
         let mut swept = Swept::default();
-        let mut dead = Vec::new();
-        for id in list_packs(store)? {
-            match read_index(store, id) {
-                Ok((index, _)) if index.chunks.iter().any(|(id, _)| live.contains(id)) => swept.kept += 1,
-                Ok((_, size)) => dead.push((id, size)),
+        let mut unneeded = vec![];
+        {
+            let mut known = self.chunks.known();
+            known.refresh(store)?;
+            swept.damaged.extend(known.damaged.iter().map(|(id, _)| *id));
+            let needed: HashSet<PackId> =
+                live.iter().filter_map(|id| known.find(*id)).map(|(pack, _)| pack.id).collect();
+            for pack in known.packs() {
+                match needed.contains(&pack.id) {
+                    true => swept.kept += 1,
+                    false => unneeded.push((pack.id, pack.size)),
+                }
+            }
+        }
+        unneeded.sort_unstable();
+        let mut dead = vec![];
+        for (id, size) in unneeded {
+            match self.is_spare(id, live) {
+                Ok(true) => dead.push((id, size)),
+                Ok(false) => swept.kept += 1,
                 Err(StoreError::NotFound { .. }) => {}
                 Err(StoreError::Corrupt { .. }) => swept.damaged.push(id),
                 Err(error) => return Err(error),
@@ -41,14 +60,30 @@ impl Sweep {
         if dead.is_empty() {
             return Ok(swept);
         }
+        let was = self.chunks.known().as_of.take();
+        let current = was.is_some() && was == Some(self.chunks.epoch()?);
         store.delete(&Key::new(EPOCH)?)?;
-        self.chunks.forget();
-        for (id, size) in dead {
-            store.delete(&id.key())?;
-            swept.removed.push(id);
-            swept.bytes += size;
+        let keys: Vec<Key> = dead.iter().map(|(id, _)| id.key()).collect();
+        store.delete_all(&keys)?;
+        swept.bytes = dead.iter().map(|(_, size)| size).sum();
+        swept.removed = dead.into_iter().map(|(id, _)| id).collect();
+        self.chunks.known().remove(&swept.removed, store)?;
+        if current {
+            // We know of all that has happened: what we knew to be durable still is.
+            let epoch = self.chunks.epoch()?;
+            self.chunks.known().as_of = Some(epoch);
         }
         Ok(swept)
+    }
+
+    /// Whether what is needed of a pack, which is found in others, can be read there.
+    fn is_spare(&self, pack: PackId, live: &HashSet<ChunkId>) -> Result<bool, StoreError> {
+        if self.copied.contains(&pack) {
+            return Ok(true);
+        }
+        let (index, _) = read_index(&**self.chunks.store(), pack)?;
+        let needed = index.chunks.iter().filter(|(id, _)| live.contains(id));
+        Ok(needed.map(|(id, _)| self.chunks.read(*id)).all(|read| read.is_ok()))
     }
 }
 

@@ -1,15 +1,16 @@
 //! Writing new chunks into packs, as a stream of bounded memory.
 
 use std::collections::HashSet;
+use std::num::NonZero;
+use std::thread;
 
 use crate::digest::{ChunkId, PackId};
 
 use super::chunks::Chunks;
-use super::pack::{CHUNK_MAX, FRAME_TARGET, Frame, Index, Method, PACK_BYTES, PACK_CHUNKS};
-use super::{Hold, StoreError, Upload};
-
-/// As fast as the disk; the state of a program has much of the same in it, and more effort gains little.
-const LEVEL: i32 = 1;
+use super::known::ById;
+use super::pack::{CHUNK_MAX, FRAME_TARGET, Index, PACK_BYTES, PACK_CHUNKS};
+use super::pipeline::{Piped, Pipeline};
+use super::{Hold, StoreError};
 
 /// Takes the new chunks of one snapshot, and stores those that the repository does not have.
 ///
@@ -19,6 +20,7 @@ const LEVEL: i32 = 1;
 pub struct Writer {
     chunks: Chunks,
     guard: Box<dyn Hold>,
+    threads: usize,
     pack: Option<OpenPack>,
     written: Written,
 }
@@ -45,27 +47,34 @@ pub struct Guard {
 
 impl Writer {
     pub(super) fn new(chunks: Chunks, guard: Box<dyn Hold>) -> Self {
-        Self { chunks, guard, pack: None, written: Written::default() }
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        Self { chunks, guard, threads, pack: None, written: Written::default() }
+    }
+
+    /// Compresses with so many threads, instead of one for each core: while the guest runs, it needs one itself.
+    /// Holds for packs that are begun after it.
+    pub fn set_threads(&mut self, threads: NonZero<usize>) {
+        self.threads = threads.get();
     }
 
     /// Stores the chunk, unless the repository or this writer has it; says whether it was new.
     ///
-    /// The id must be [`ChunkId::of`] the bytes, or reading the chunk will fail.
+    /// The id must be [`ChunkId::of`] the bytes, or reading the chunk will fail. It is not checked: hashing once more
+    /// would cost as much as all else that is done here.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] above [`CHUNK_MAX`], and as [`Store::put`](super::Store::put).
     pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<bool, StoreError> {
-        debug_assert_eq!(id, ChunkId::of(bytes));
         if bytes.len() > CHUNK_MAX {
             let (what, len) = (format!("chunk {id}"), bytes.len() as u64);
             return Err(StoreError::TooLarge { what, len, max: CHUNK_MAX as u64 });
         }
-        if self.pack.as_ref().is_some_and(|pack| pack.ids.contains(&id)) || self.chunks.contains(id)? {
+        if self.pack.as_ref().is_some_and(|pack| pack.contains(id)) || self.chunks.contains(id)? {
             return Ok(false);
         }
         let pack = match &mut self.pack {
             Some(pack) => pack,
-            none => none.insert(OpenPack::new(&self.chunks)?),
+            none => none.insert(OpenPack::new(&self.chunks, self.threads)?),
         };
         pack.add(id, bytes)?;
         self.written.chunks += 1;
@@ -90,7 +99,7 @@ impl Writer {
             return Ok(());
         };
         let (id, index, size) = pack.finish()?;
-        self.chunks.insert(id, index)?;
+        self.chunks.insert(id, &index, size)?;
         self.written.packs.push(id);
         self.written.stored_bytes += size;
         Ok(())
@@ -98,83 +107,62 @@ impl Writer {
 }
 
 /// A pack being written.
-struct OpenPack {
-    upload: Box<dyn Upload>,
-    compressor: zstd::bulk::Compressor<'static>,
-    index: Index,
-    ids: HashSet<ChunkId>,
-    stored: u64,
+pub(super) struct OpenPack {
+    pipeline: Pipeline,
+    /// Id and length of the chunks.
+    chunks: Vec<(ChunkId, u32)>,
+    ids: HashSet<ChunkId, ById>,
     /// Chunks of the frame that is not closed yet, and how many.
     frame: Vec<u8>,
     frame_chunks: u32,
-    compressed: Vec<u8>,
 }
 
 impl OpenPack {
-    fn new(chunks: &Chunks) -> Result<Self, StoreError> {
-        let compressor = zstd::bulk::Compressor::new(LEVEL)
-            .map_err(|error| StoreError::from_io("compress for", chunks.store().describe(), error))?;
+    pub fn new(chunks: &Chunks, threads: usize) -> Result<Self, StoreError> {
         let mut upload = chunks.store().upload()?;
         upload.write(&Index::header())?;
-        Ok(Self {
-            upload,
-            compressor,
-            index: Index::default(),
-            ids: HashSet::new(),
-            stored: 0,
-            frame: Vec::with_capacity(FRAME_TARGET + CHUNK_MAX),
-            frame_chunks: 0,
-            compressed: Vec::with_capacity(zstd::zstd_safe::compress_bound(FRAME_TARGET + CHUNK_MAX)),
-        })
+        let pipeline = Pipeline::new(upload, chunks.compress(), threads);
+        Ok(Self { pipeline, chunks: vec![], ids: HashSet::default(), frame: vec![], frame_chunks: 0 })
     }
 
-    fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Adds a chunk that is not in it.
+    pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), StoreError> {
         self.frame.extend_from_slice(bytes);
         self.frame_chunks += 1;
         self.ids.insert(id);
         // At most CHUNK_MAX.
-        self.index.chunks.push((id, bytes.len() as u32));
+        self.chunks.push((id, bytes.len() as u32));
         if self.frame.len() >= FRAME_TARGET { self.close_frame() } else { Ok(()) }
     }
 
-    fn is_full(&self) -> bool {
-        self.stored >= PACK_BYTES || self.ids.len() >= PACK_CHUNKS
+    /// Whether it has the chunk.
+    pub fn contains(&self, id: ChunkId) -> bool {
+        self.ids.contains(&id)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.ids.len() >= PACK_CHUNKS || self.frame_chunks == 0 && self.pipeline.stored() >= PACK_BYTES
     }
 
     fn close_frame(&mut self) -> Result<(), StoreError> {
-        if self.frame_chunks == 0 {
-            return Ok(());
+        if self.frame_chunks > 0 {
+            let frame = std::mem::take(&mut self.frame);
+            self.frame = self.pipeline.push(frame, self.frame_chunks)?;
+            self.frame.reserve(FRAME_TARGET + CHUNK_MAX);
+            self.frame_chunks = 0;
         }
-        self.compressed.clear();
-        self.compressor
-            .compress_to_buffer(&self.frame, &mut self.compressed)
-            .map_err(|error| StoreError::from_io("compress", "a frame", error))?;
-        let (method, stored) = if self.compressed.len() < self.frame.len() {
-            (Method::Zstd, &self.compressed)
-        } else {
-            (Method::Raw, &self.frame)
-        };
-        self.upload.write(stored)?;
-        self.stored += stored.len() as u64;
-        self.index.frames.push(Frame {
-            // Both at most FRAME_TARGET + CHUNK_MAX.
-            stored_len: stored.len() as u32,
-            len: self.frame.len() as u32,
-            method,
-            chunks: self.frame_chunks,
-            hash: *blake3::hash(stored).as_bytes(),
-        });
-        self.frame.clear();
-        self.frame_chunks = 0;
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(PackId, Index, u64), StoreError> {
+    /// Makes it durable: its id, its index, and the bytes of its object.
+    pub fn finish(mut self) -> Result<(PackId, Index, u64), StoreError> {
         self.close_frame()?;
-        let (id, end) = self.index.encode();
-        self.upload.write(&end)?;
-        let size = Index::header().len() as u64 + self.stored + end.len() as u64;
-        self.upload.commit(&id.key())?;
-        Ok((id, self.index, size))
+        let Piped { mut upload, frames, stored } = self.pipeline.finish()?;
+        let index = Index { frames, chunks: self.chunks };
+        let (id, end) = index.encode();
+        upload.write(&end)?;
+        let size = Index::header().len() as u64 + stored + end.len() as u64;
+        upload.commit(&id.key())?;
+        Ok((id, index, size))
     }
 }

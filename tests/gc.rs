@@ -1,0 +1,225 @@
+//! What a store keeps and frees: `--retain`, `gc`; and what becomes of a job whose store is damaged or full.
+
+mod tool;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tool::{STDOUT, Tool, lines, printed};
+
+const LINES: u32 = 60;
+
+/// Takes a snapshot about every line, and pauses before the end.
+fn paused(tool: &Tool, more: &[&str]) {
+    tool.wat("lines.wasm", &lines(LINES, 20_000, STDOUT));
+    let args = ["run", "-q", "--job", "x", "--every", "50000fuel", "--pause-after", "2500000"];
+    let told = tool.run(&[&args[..], more, &["lines.wasm"]].concat());
+    assert_eq!(told.code, 75, "{told:?}");
+}
+
+fn snapshots(tool: &Tool) -> Vec<String> {
+    let list = tool.json(&["ls", "--json", "--snapshots", "x"]);
+    let id = |row: &Value| row["snapshot"].as_str().unwrap().to_string();
+    list.as_array().unwrap().iter().map(id).collect()
+}
+
+/// The files of the store's objects whose names begin so.
+fn files(tool: &Tool, dir: &str) -> Vec<PathBuf> {
+    let mut found = vec![];
+    let mut dirs = vec![tool.path("store/objects").join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_last_snapshots_are_kept_and_the_others_freed() {
+    let tool = Tool::new();
+    paused(&tool, &["--retain", "3"]);
+    let kept = snapshots(&tool);
+    assert_eq!(kept.len(), 3);
+    assert_eq!(tool.json(&["ls", "--json"])[0]["snapshots"], 3);
+    let freed = tool.json(&["gc", "--json"]);
+    assert_eq!(files(&tool, "snapshots").len(), 3, "{freed}");
+    let bytes = |key: &str| freed[key].as_u64().unwrap();
+    assert!(bytes("bytes_removed") > bytes("bytes_written"), "{freed}");
+    assert_eq!(
+        tool.run(&["gc"]).out,
+        "freed 0 bytes: 0 snapshots, 0 modules, 0 packs (0 new ones hold what is needed of them)\n"
+    );
+    let verified = tool.run(&["verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert_eq!(snapshots(&tool), kept);
+    // One of them begins a job of its own, and the job goes on.
+    let forked = tool.run(&["resume", "-q", "--job", "y", "--every", "never", &kept[0]]);
+    assert_eq!(forked.code, 0, "{forked:?}");
+    let told = tool.run(&["resume", "-q", "--retain", "all", "--every", "50000fuel", "x"]);
+    assert_eq!((told.code, told.out.lines().last()), (0, printed(LINES).lines().last()), "{told:?}");
+    for bad in ["0", "-1", "some"] {
+        assert_eq!(tool.run(&["run", "--retain", bad, "lines.wasm"]).code, 2);
+    }
+}
+
+#[test]
+fn a_long_run_frees_what_it_releases() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(500, 2000, STDOUT));
+    let args = [
+        "run",
+        "-q",
+        "--job",
+        "x",
+        "--every",
+        "5000fuel",
+        "--retain",
+        "2",
+        "--compress",
+        "fast",
+        "lines.wasm",
+    ];
+    let told = tool.run(&args);
+    assert_eq!((told.code, told.out == printed(500)), (0, true), "{}", told.err);
+    let (manifests, packs) = (files(&tool, "snapshots").len(), files(&tool, "packs").len());
+    println!("after 200 snapshots or more: {manifests} manifests, {packs} packs");
+    assert!(manifests < 170 && packs < 170, "{manifests} manifests, {packs} packs");
+    assert_eq!(tool.run(&["verify"]).code, 0);
+    tool.json(&["gc", "--json"]);
+    assert_eq!(files(&tool, "snapshots").len(), 0, "it has ended");
+}
+
+/// Flips a bit of the pack that was written last, which holds what is new of the last snapshot.
+fn damage_last_pack(tool: &Tool) {
+    let modified = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+    let last = files(tool, "packs").into_iter().max_by_key(modified).unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    bytes[30] ^= 4;
+    fs::write(&last, bytes).unwrap();
+}
+
+#[test]
+fn of_a_damaged_snapshot_the_chunk_is_named_and_the_one_before_offered() {
+    let tool = Tool::new();
+    paused(&tool, &[]);
+    let all = snapshots(&tool);
+    damage_last_pack(&tool);
+    let refused = tool.command(&["resume", "x"]).output().unwrap();
+    let err = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(68), "{err}");
+    assert!(refused.stdout.is_empty(), "nothing of it runs");
+    let from = err.trim_end().trim_end_matches('`').rsplit(' ').next().unwrap();
+    assert!(all[..all.len() - 1].iter().any(|id| id.starts_with(from)), "{from} is not before it: {err}");
+    for part in ["job `x` cannot go on from snapshot `", "chunk ", "packs/", " is damaged: its frame at byte"]
+    {
+        assert!(err.contains(part), "`{part}` is not in {err}");
+    }
+    assert!(err.ends_with(&format!("is whole: `wasm-ckpt resume x --from {from}`\n")), "{err}");
+    let unknown = tool.run(&["resume", "x", "--from", &"0".repeat(12)]);
+    assert_eq!(unknown.code, 66, "{unknown:?}");
+    let told = tool.run(&["resume", "-q", "x", "--from", from]);
+    assert_eq!((told.code, told.out.lines().last()), (0, printed(LINES).lines().last()), "{told:?}");
+    // What cannot be read any more is not needed either, and goes.
+    tool.json(&["gc", "--json"]);
+    assert_eq!(tool.run(&["verify"]).code, 0);
+}
+
+#[test]
+fn every_flipped_bit_is_found_or_harmless() {
+    let tool = Tool::new();
+    paused(&tool, &["--retain", "1"]);
+    tool.json(&["gc", "--json"]);
+    let whole = tool.run(&["output", "x"]);
+    let mut found = 0;
+    for path in files(&tool, "packs").into_iter().chain(files(&tool, "snapshots")) {
+        let bytes = fs::read(&path).unwrap();
+        for at in (0..bytes.len()).step_by(bytes.len() / 12 + 1) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, damaged).unwrap();
+            let (verified, shown) = (tool.run(&["verify"]), tool.run(&["output", "x"]));
+            assert_eq!(verified.code, 68, "byte {at} of {path:?}: {verified:?}");
+            assert!(shown.code == 68 || shown.out == whole.out, "byte {at} of {path:?}: {shown:?}");
+            found += 1;
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    assert!(found > 20, "{found}");
+    assert_eq!(tool.run(&["resume", "-q", "x"]).code, 0);
+}
+
+/// A small file system for the store, gone when dropped; none where one may not mount.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(tool: &Tool) -> Option<Self> {
+        let dir = tool.path("store");
+        fs::create_dir(&dir).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&dir).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(dir));
+        }
+        eprintln!("SKIPPED: this needs to mount a tmpfs, so to be root");
+        None
+    }
+
+    /// Leaves no room.
+    fn fill(&self) {
+        let (mut len, mut count) = (1 << 20, 0);
+        fs::create_dir_all(self.0.join("work")).unwrap();
+        while len > 0 {
+            count += 1;
+            let path = self.0.join("work").join(format!("fill-{count}"));
+            if fs::write(&path, vec![7; len]).is_err() {
+                let _ = fs::remove_file(path);
+                len /= 2;
+            }
+        }
+    }
+
+    fn free(&self) {
+        for entry in fs::read_dir(self.0.join("work")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with("fill-") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_costs_no_snapshot_and_room_is_made_on_it() {
+    let tool = Tool::new();
+    let Some(disk) = SmallDisk::new(&tool) else { return };
+    paused(&tool, &["--retain", "all"]);
+    let before = snapshots(&tool);
+    disk.fill();
+    // Pausing without room is refused, and says what to do.
+    let args = ["resume", "x", "--every", "never", "--retain", "2", "--pause-after", "2600000"];
+    let refused = tool.run(&args);
+    assert_eq!(refused.code, 74, "{refused:?}");
+    assert!(refused.err.contains("no space left"), "{refused:?}");
+    assert!(refused.err.contains("hint: free some space"), "{refused:?}");
+    assert_eq!(snapshots(&tool), before);
+    assert_eq!(tool.run(&["verify"]).code, 0);
+    disk.free();
+    let told = tool.run(&args);
+    assert_eq!(told.code, 75, "{told:?}");
+    // Released snapshots are freed on a full disk as well.
+    disk.fill();
+    let freed = tool.run(&["gc", "--json"]);
+    println!("{freed:?}");
+    disk.free();
+    let told = tool.run(&["resume", "-q", "x"]);
+    assert_eq!((told.code, told.out.lines().last()), (0, printed(LINES).lines().last()), "{told:?}");
+}
