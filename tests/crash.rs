@@ -18,7 +18,7 @@ use wasm_ckpt::{Engine, Every, JobError, Jobs, Module, Options, Outcome, Setting
 
 /// A program that runs for about two seconds, and what it prints.
 const LINES: u32 = 400;
-const SPIN: u32 = 4_000_000;
+const SPIN: u32 = 20_000_000;
 
 /// Random enough to choose moments by.
 fn random(state: &mut u64) -> u64 {
@@ -76,7 +76,7 @@ fn killed_at_random_moments_it_goes_on_and_prints_the_same() {
 #[test]
 fn of_two_processes_one_is_refused() {
     let tool = Tool::new();
-    tool.wat("lines.wasm", &lines(100, 10 * SPIN, STDOUT));
+    tool.wat("lines.wasm", &lines(100, SPIN, STDOUT));
     let spawn = |n: u32| {
         let mut command = tool.command(&["run", "--job", "x", "lines.wasm"]);
         command.stdout(open(&tool.path(&format!("out-{n}")), false));
