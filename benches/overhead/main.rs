@@ -94,6 +94,10 @@ fn main() {
         return count::child_count(args);
     }
     let programs: Vec<Program> = programs::all().into_iter().filter(|p| options.wants(p)).collect();
+    if programs.is_empty() {
+        eprintln!("no program or group has such a name; --list shows all");
+        std::process::exit(2);
+    }
     if options.list {
         programs.iter().for_each(|p| println!("{:14} {:20} {}", p.name, p.group, p.args.join(" ")));
         return;
@@ -111,9 +115,13 @@ fn measure_all(options: &Options, programs: &[Program]) -> Report {
     if options.count {
         let cache = tempfile::tempdir().unwrap();
         for program in programs {
-            eprintln!("counting {}", program.name);
-            count::measure(program, cache.path())
-                .map_or_else(|| missing(program), |counts| report.counts.push(counts));
+            match count::measure(program, cache.path()) {
+                Some(counts) => {
+                    eprint!("{}", report::count_line(&counts));
+                    report.counts.push(counts);
+                }
+                None => missing(program),
+            }
         }
         return report;
     }

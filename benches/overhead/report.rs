@@ -93,11 +93,7 @@ impl Report {
         if !self.counts.is_empty() {
             let _ =
                 writeln!(out, "\ninstructions        plain {}", heads().map(|h| format!("{h:>13}")).join(""));
-            for counts in &self.counts {
-                let ratios: String =
-                    (1..WAYS.len()).map(|way| format!("{:>12.3}x", counts.ratio(way))).collect();
-                let _ = writeln!(out, "{:13} {:>11} {ratios}", counts.name, counts.instructions[0]);
-            }
+            self.counts.iter().for_each(|counts| out.push_str(&count_line(counts)));
         }
         if !self.pauses.is_empty() {
             let _ = writeln!(
@@ -224,4 +220,10 @@ pub fn line(row: &Row) -> String {
     let ratios: String =
         row.cpu.iter().map(|r| format!("{:>7.3}x ({:.2}-{:.2})", r.median, r.low, r.high)).collect();
     format!("{:14} {:>8.1}  {:.2}-{:.2} {ratios}\n", row.name, row.plain * 1e3, row.noise.0, row.noise.1)
+}
+
+/// A program's line of instructions, as it is printed as soon as it is known.
+pub fn count_line(counts: &Counts) -> String {
+    let ratios: String = (1..WAYS.len()).map(|way| format!("{:>12.3}x", counts.ratio(way))).collect();
+    format!("{:13} {:>11} {ratios}\n", counts.name, counts.instructions[0])
 }

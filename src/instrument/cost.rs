@@ -23,10 +23,15 @@ pub const OLDEST_COST_MODEL: u32 = 1;
 /// Operators that a repeated loop body has in all, at most, and how often it is repeated, at most.
 const REPEATED_MAX: u64 = 128;
 const PASSES_MAX: u64 = 8;
+/// A body of more operators stands there once: a compiler has unrolled it before, and twice of it has no room in registers.
+const BODY_MAX: u64 = 48;
 
 /// Passes for which a short innermost loop of so many operators is charged at once: so often does its body stand in
 /// the rewritten code. One: it charges at its header, as others do.
 pub fn passes(operators: u64) -> u32 {
+    if operators > BODY_MAX {
+        return 1;
+    }
     let passes = (REPEATED_MAX / operators.max(1)).clamp(1, PASSES_MAX);
     1 << passes.ilog2()
 }
@@ -192,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_small_body_is_passed_more_often() {
-        let found = [0, 1, 16, 17, 32, 33, 64, 65, 1000].map(passes);
+        let found = [0, 1, 16, 17, 32, 33, 48, 49, 1000].map(passes);
         assert_eq!(found, [8, 8, 8, 4, 4, 2, 2, 1, 1]);
     }
 
