@@ -356,11 +356,28 @@ fn listed_inspected_verified_and_removed() {
     let fuel: Vec<u64> =
         list.as_array().unwrap().iter().map(|s| s["fuel"].as_u64().unwrap() / 1000).collect();
     assert_eq!(fuel, [20, 40, 60, 80, 99]);
+    for snapshot in list.as_array().unwrap() {
+        let number = |name: &str| snapshot[name].as_u64().unwrap_or_else(|| panic!("{name} in {snapshot}"));
+        assert!(number("pause_us") <= number("durable_us"), "{snapshot}");
+        assert!(
+            (1..=16).contains(&(number("dirty_bytes") / 4096)) && number("stored_bytes") > 0,
+            "{snapshot}"
+        );
+        let sources = ["write-protection", "soft-dirty", "compare"];
+        assert!(sources.contains(&snapshot["dirty_source"].as_str().unwrap()), "{snapshot}");
+    }
+    let table = tool.run(&["ls", "--snapshots", "x"]).out;
+    assert_eq!(table.lines().count(), 6);
+    let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(columns.join(" "), "SNAPSHOT FUEL TAKEN MEMORY DIRTY STORED PAUSE DURABLE DIRTY BY");
 
     let shown = tool.run(&["inspect", "x"]);
     assert_eq!(shown.code, 0, "{shown:?}");
     for part in [
         "call       _start()\n",
+        "cost       ",
+        " pause, ",
+        ", durable after ",
         "memory     0: 65536 bytes, 1 of 16 pages not zero\n",
         "  #0 spin (",
         "local 0 n = i32 ",

@@ -18,7 +18,7 @@ use wasm_ckpt::{Engine, Every, JobError, Jobs, Module, Options, Outcome, Setting
 
 /// A program that runs for about two seconds, and what it prints.
 const LINES: u32 = 400;
-const SPIN: u32 = 4_000_000;
+const SPIN: u32 = 20_000_000;
 
 /// Random enough to choose moments by.
 fn random(state: &mut u64) -> u64 {

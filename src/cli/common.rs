@@ -1,6 +1,6 @@
 //! What several commands have in common: store, engine, running a job and telling how it ended.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,12 +11,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::cost;
 use super::exit::{Exit, failure};
 use super::names::Names;
 use super::signals;
 use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
-use wasm_ckpt::machine::Progress;
+use wasm_ckpt::machine::{Progress, Tracking};
 use wasm_ckpt::snapshot::Identity;
 use wasm_ckpt::store::{Compress, Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
@@ -138,11 +139,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
 
+    /// How dirty pages are found: auto, uffd, soft-dirty or compare. For tests: all give the same snapshots
+    #[arg(long, value_name = "HOW", default_value = "auto", hide = true)]
+    pub dirty_tracking: Tracking,
+
     /// Do not keep compiled code on disk
     #[arg(long)]
     pub no_cache: bool,
 
-    /// Keep a line with the last snapshot on standard error
+    /// Keep a line on the terminal with the last snapshot, and what it cost
     #[arg(long)]
     pub progress: bool,
 
@@ -163,8 +168,8 @@ impl RunArgs {
         let cache = std::env::var_os("WASM_CKPT_CACHE").map(PathBuf::from);
         let cache = cache.or_else(|| user_dir("XDG_CACHE_HOME", ".cache"));
         let code_cache = cache.filter(|_| !self.no_cache);
-        let settings =
-            Settings { target: self.target.clone(), canonical_nans, code_cache, ..Settings::default() };
+        let (target, tracking) = (self.target.clone(), self.dirty_tracking);
+        let settings = Settings { target, tracking, canonical_nans, code_cache, ..Settings::default() };
         let settings = match identity {
             Some(identity) => settings.for_identity(identity),
             None => settings,
@@ -205,7 +210,7 @@ impl RunArgs {
         let name = job.name().clone();
         let pause = Pause::new()?;
         signals::pause_on(&pause)?;
-        let held = Rc::new(RefCell::new(vec![]));
+        let (held, line) = (Rc::new(RefCell::new(vec![])), Rc::new(Cell::new(false)));
         let options = Options {
             every: self.every,
             pause_after: self.pause_after,
@@ -221,10 +226,14 @@ impl RunArgs {
             hash_inputs: self.hash_inputs,
             sync_out: self.sync_out.iter().map(resolve_sync_out).collect::<Result<_>>()?,
             greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
-            observe: self.observer(&held),
+            observe: self.observer(&held, &line),
             ..Options::default()
         };
         let outcome = job.run(module, options).and_then(|mut run| run.advance());
+        if line.get() {
+            // What follows is below it.
+            eprintln!();
+        }
         held.borrow_mut().drain(..).for_each(|line| self.say(&line));
         let outcome = outcome?;
         match outcome {
@@ -244,30 +253,42 @@ impl RunArgs {
     }
 
     /// Tells what happens. In a file that the program writes to as well, lines of ours would be in the way when
-    /// it is cut off and continued, so they are held until the end.
-    fn observer(&self, held: &Rc<RefCell<Vec<String>>>) -> Box<dyn FnMut(Notice<'_>)> {
+    /// it is cut off and continued, so they are held until the end. `line` is set while a line is kept on a terminal.
+    fn observer(&self, held: &Rc<RefCell<Vec<String>>>, line: &Rc<Cell<bool>>) -> Box<dyn FnMut(Notice<'_>)> {
         let (this, progress) = (self.clone(), self.progress && io::stderr().is_terminal());
         let in_file = rustix::fs::fstat(rustix::stdio::stderr())
             .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
-        let held = held.clone();
-        let say = move |line: String| match in_file {
-            true => held.borrow_mut().push(line),
-            false => this.say(&line),
+        let (held, line) = (held.clone(), line.clone());
+        let kept = line.clone();
+        let say = move |text: String| match in_file {
+            true => held.borrow_mut().push(text),
+            false => {
+                if kept.replace(false) {
+                    eprintln!();
+                }
+                this.say(&text);
+            }
         };
-        let mut failed = false;
+        let (mut failed, mut skipped) = (false, false);
         Box::new(move |notice| match notice {
             Notice::Committed(commit) => {
                 failed = false;
                 if progress {
+                    line.set(true);
                     eprint!(
-                        "\r\x1b[Kwasm-ckpt: snapshot {} at fuel {}: {} new bytes, {} stored, {:.1} ms",
+                        "\r\x1b[Kwasm-ckpt: snapshot {} at fuel {}: {}",
                         commit.snapshot.short(),
                         commit.fuel,
-                        commit.new_bytes,
-                        commit.stored_bytes,
-                        commit.pause_us as f64 / 1e3,
+                        cost::line(commit),
                     );
                 }
+            }
+            Notice::SnapshotSkipped => {
+                // Once until they keep up again.
+                if !skipped {
+                    say("a snapshot is due before the last one is durable, and left out".to_string());
+                }
+                skipped = true;
             }
             Notice::SnapshotFailed(error) => {
                 // Once until it works again.

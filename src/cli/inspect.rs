@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 
 use super::common::StoreArgs;
+use super::cost;
 use super::export::snapshot_of;
 use super::names::Names;
-use wasm_ckpt::job::{Printed, shown_value, wasi_state};
+use wasm_ckpt::job::{Commit, Printed, shown_value, wasi_state};
 use wasm_ckpt::snapshot::{Frame, FrameKind, State};
 use wasm_ckpt::store::objects;
 use wasm_ckpt::wasi::{self, Descriptor};
@@ -48,6 +49,7 @@ pub fn main(args: Args) -> Result<()> {
         memories: memories(&jobs, state)?,
         printed: Printed::of_state(state)?,
         wasi: wasi_state(state)?,
+        cost: cost::of(&jobs, snapshot.id()),
         state,
         names: &names,
     };
@@ -65,6 +67,8 @@ struct View<'a> {
     memories: Vec<MemoryView>,
     printed: Printed,
     wasi: Option<wasi::State>,
+    /// What it cost the job that has taken it.
+    cost: Option<Commit>,
 }
 
 struct MemoryView {
@@ -121,6 +125,10 @@ impl View<'_> {
         let start = if call.in_start { " (in the start function before it)" } else { "" };
         line("call", format!("{}({}){start}", call.export, args.join(", ")));
         line("manifest", format!("{manifest} bytes"));
+        if let Some(commit) = &self.cost {
+            let by = commit.source.map_or(String::new(), |source| format!(" (dirty pages by {source})"));
+            line("cost", format!("{}{by}", cost::line(commit)));
+        }
         for (index, memory) in self.memories.iter().enumerate() {
             let MemoryView { len, pages, runs } = memory;
             line("memory", format!("{index}: {len} bytes, {pages} of {} pages not zero", len.div_ceil(PAGE)));
@@ -221,6 +229,7 @@ impl View<'_> {
                 "in_start": call.in_start,
             },
             "manifest_bytes": manifest,
+            "cost": self.cost.as_ref().map(cost::json),
             "memories": memories,
             "globals": globals.iter().map(|(i, v)| json!([i, typed(v)])).collect::<Vec<_>>(),
             "tables": tables,

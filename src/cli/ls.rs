@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::common::{self, StoreArgs};
+use super::cost;
 use wasm_ckpt::job::{Ending, Event, Status};
 use wasm_ckpt::{JobName, Jobs};
 
@@ -14,6 +15,10 @@ use wasm_ckpt::{JobName, Jobs};
 ///
 /// A job is `running` (a live process has it), `paused` (it was left in good order), `interrupted` (its process
 /// died), or has ended: `exit CODE`, `returned`, `trapped`.
+///
+/// Of a snapshot: the program's memory; the pages of it that were dirty, that is, may have changed since the one
+/// before, and how they were found; what it has added to the store; for how long the program stood still; and when,
+/// counted from then, it was durable. The program runs on meanwhile.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -131,27 +136,24 @@ fn snapshots(jobs: &Jobs, name: &JobName, json: bool) -> Result<()> {
             commit.snapshot.short(),
             commit.fuel.to_string(),
             ago(entry.time),
-            commit.memory.to_string(),
-            commit.new_bytes.to_string(),
-            commit.stored_bytes.to_string(),
-            format!("{:.1} ms", commit.pause_us as f64 / 1e3),
+            cost::size(commit.memory),
+            commit.dirty_bytes.map_or("-".to_string(), cost::size),
+            cost::size(cost::stored(&commit)),
+            cost::time(commit.pause_us),
+            Some(commit.durable_us).filter(|us| *us > 0).map_or("-".to_string(), cost::time),
+            commit.source.map_or("-".to_string(), |source| source.to_string()),
         ]);
-        objects.push(json!({
-            "snapshot": commit.snapshot.to_string(),
-            "fuel": commit.fuel,
-            "time": entry.time,
-            "memory": commit.memory,
-            "chunks": commit.chunks,
-            "new_bytes": commit.new_bytes,
-            "stored_bytes": commit.stored_bytes,
-            "manifest_bytes": commit.manifest_bytes,
-            "pause_us": commit.pause_us,
-        }));
+        let mut object = cost::json(&commit);
+        object["snapshot"] = json!(commit.snapshot.to_string());
+        object["fuel"] = json!(commit.fuel);
+        object["time"] = json!(entry.time);
+        objects.push(object);
     }
     if json {
         return super::print(&(serde_json::to_string_pretty(&objects)? + "\n"));
     }
-    let head = ["SNAPSHOT", "FUEL", "TAKEN", "MEMORY", "NEW BYTES", "STORED", "PAUSE"].map(str::to_string);
+    let head = ["SNAPSHOT", "FUEL", "TAKEN", "MEMORY", "DIRTY", "STORED", "PAUSE", "DURABLE", "DIRTY BY"];
+    let head = head.map(str::to_string);
     super::print(&table(head, &rows))
 }
 

@@ -2,6 +2,7 @@
 //! tool has to say there goes to standard error.
 
 mod common;
+mod cost;
 mod cp;
 mod exit;
 mod export;

@@ -70,6 +70,9 @@ impl Chain {
             stored_bytes: written.stored_bytes,
             manifest_bytes: manifest.len() as u64,
             pause_us: 0,
+            durable_us: 0,
+            dirty_bytes: None,
+            source: None,
         }))?;
         drop(guard);
         Ok(())

@@ -29,6 +29,9 @@ fn commit(fuel: u64) -> Event {
         stored_bytes: 0,
         manifest_bytes: 0,
         pause_us: 0,
+        durable_us: 0,
+        dirty_bytes: None,
+        source: None,
     })
 }
 

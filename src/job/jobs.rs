@@ -1,6 +1,6 @@
 //! All jobs of a store, and one of them held.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -61,8 +61,29 @@ pub struct Job {
     jobs: Jobs,
     name: JobName,
     status: Option<Status>,
-    log: log::Writer,
+    recorder: Recorder,
     _lease: Box<dyn Hold>,
+}
+
+/// Writes the log of a job that this process has. Clones write the same.
+#[derive(Clone)]
+pub(super) struct Recorder {
+    store: Arc<dyn Store>,
+    log: Arc<Mutex<log::Writer>>,
+}
+
+impl Recorder {
+    /// Appends an entry durably.
+    ///
+    /// # Errors
+    /// [`JobError::Fenced`] if another process has taken over, and what the store reports.
+    pub fn append(&self, event: Event) -> Result<()> {
+        self.log().append(&*self.store, event)
+    }
+
+    fn log(&self) -> MutexGuard<'_, log::Writer> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Jobs {
@@ -143,9 +164,10 @@ impl Jobs {
             // Whoever wrote the entry may have died before it was durable, and we build on it.
             self.store().settle(log::entry_key(name, last.seq)?.as_str())?;
         }
-        let log = log::Writer::new(name, last)?.kept(self);
+        let log = Arc::new(Mutex::new(log::Writer::new(name, last)?.kept(self)));
+        let recorder = Recorder { store: self.store().clone(), log };
         let status = found.map(|(status, _)| status);
-        Ok(Job { jobs: self.clone(), name: name.clone(), status, log, _lease: lease })
+        Ok(Job { jobs: self.clone(), name: name.clone(), status, recorder, _lease: lease })
     }
 
     /// Who runs the job now, if anybody does.
@@ -386,11 +408,11 @@ impl Job {
 
     fn begin_with(&mut self, begin: Begin) -> Result<()> {
         // Of a job of this name that was removed, if the removal was cut short.
-        let (store, next) = (self.jobs.store().clone(), self.log.next());
+        let (store, next) = (self.jobs.store().clone(), self.recorder.log().next());
         journal::remove(&*store, &self.name, |begin| begin >= next)?;
         working::forget(&*store, &self.name);
         self.append(Event::Begin(begin.clone()))?;
-        let ours = self.log.stand().begin;
+        let ours = self.recorder.log().stand().begin;
         journal::remove(&*store, &self.name, |begin| begin != ours)?;
         let now = log::now();
         self.status = Some(Status {
@@ -468,15 +490,20 @@ impl Job {
 
     /// Counts what is delivered of this beginning of the job.
     pub(super) fn counter(&self) -> Counter {
-        Counter::of(&**self.jobs.store(), &self.name, self.log.stand().begin)
+        Counter::of(&**self.jobs.store(), &self.name, self.recorder.log().stand().begin)
     }
 
     /// Number of the job's beginning in its log.
     pub(super) fn begin_number(&self) -> u64 {
-        self.log.stand().begin
+        self.recorder.log().stand().begin
     }
 
     pub(super) fn append(&mut self, event: Event) -> Result<()> {
-        self.log.append(&**self.jobs.store(), event)
+        self.recorder.append(event)
+    }
+
+    /// What writes its log.
+    pub(super) fn recorder(&self) -> Recorder {
+        self.recorder.clone()
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! Where both streams go to one file or pipe, they are one there as well: the order of writes is kept.
 
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ use super::delivery::{Counter, Courier};
 use super::log::{Printed, PrintedStream};
 use super::printed::{Fetch, Part, RUNS_MAX, in_order, load};
 use super::sinks::{Delivery, Former, Mode, Plan, Sink};
-use crate::snapshot::{Emit, PAGE, State, Tree};
+use crate::snapshot::{Emit, PAGE, Tree};
 use crate::wasi::Output;
 
 /// A snapshot is taken when more than this was printed since the last one, in bytes: it is held in memory.
@@ -60,6 +61,8 @@ struct Kept {
     tail: Vec<u8>,
     at: u64,
     written: u64,
+    /// So much of it is in the snapshot that is being stored.
+    captured: u64,
     /// So much of it is durable.
     durable: u64,
 }
@@ -202,23 +205,20 @@ impl Ledger {
         let mut printed = Printed { runs: inner.runs.clone(), ..Printed::default() };
         for (kept, stream) in inner.streams.iter_mut().zip(&mut printed.streams) {
             kept.before.get_or_insert(kept.tree.clone());
+            kept.captured = kept.written;
             let root = kept.tree.update_tail(kept.at, &kept.tail, emit)?;
             *stream = PrintedStream { written: kept.written, kept: kept.kept(), root };
         }
         Ok(printed)
     }
 
-    /// [`Ledger::capture`] into a state.
-    pub fn capture_into(&self, state: &mut State, emit: &mut Emit<'_>) -> Result<()> {
-        self.capture(emit)?.add_to(state)
-    }
-
-    /// What was captured is durable: it can be delivered, and need not be held in memory for long.
+    /// What was captured is durable: it can be delivered, and need not be held in memory for long. What was printed
+    /// since then is not.
     pub fn settle(&self) {
         let mut inner = self.lock();
         let held = inner.courier.is_some();
         for kept in &mut inner.streams {
-            (kept.before, kept.durable) = (None, kept.written);
+            (kept.before, kept.durable) = (None, kept.captured);
             if !held {
                 kept.forget_pages();
             }
@@ -252,16 +252,23 @@ impl Ledger {
         }
     }
 
-    /// Makes what was printed to files durable, so that they are not shorter than the snapshot says.
+    /// Makes what was printed to files durable, so that they are not shorter than the snapshot says. The guest may
+    /// print meanwhile.
     pub fn sync(&self) -> io::Result<()> {
+        let mut files = vec![];
         for sink in &self.lock().sinks {
             if let Sink::File(file) = sink
                 && file.metadata()?.is_file()
             {
-                file.sync_data()?;
+                files.push(file.try_clone()?);
             }
         }
-        Ok(())
+        files.iter().try_for_each(File::sync_data)
+    }
+
+    /// So much is pending that a snapshot should be taken.
+    pub fn is_full(&self) -> bool {
+        self.lock().pending() > PENDING_MAX
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -304,13 +311,18 @@ impl Inner {
         Ok(())
     }
 
+    /// Bytes that are held in memory.
+    fn pending(&self) -> usize {
+        self.streams.iter().map(|s| s.tail.len()).sum()
+    }
+
     fn record(&mut self, stream: usize, bytes: &[u8]) {
         let kept = &mut self.streams[stream];
         let room = kept.room(self.keep);
         kept.written += bytes.len() as u64;
         kept.tail.extend_from_slice(&bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))]);
         self.note_run(stream, bytes.len() as u64);
-        if self.streams.iter().map(|s| s.tail.len()).sum::<usize>() > PENDING_MAX {
+        if self.pending() > PENDING_MAX {
             self.full.store(true, Ordering::SeqCst);
         }
     }

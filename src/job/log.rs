@@ -25,6 +25,7 @@ use super::disks::FinalDisk;
 use super::keeper::{Keeper, STEP};
 use super::{JobError, JobName, Jobs, Spec, fold};
 use crate::digest::{ChunkId, SnapshotId};
+use crate::machine::Source;
 use crate::snapshot::Value;
 use crate::store::{Created, Key, Store, StoreError};
 
@@ -158,8 +159,17 @@ pub struct Commit {
     pub stored_bytes: u64,
     /// Bytes of the manifest.
     pub manifest_bytes: u64,
-    /// For how long the guest stood still, in microseconds, up to this entry.
+    /// For how long the guest stood still, in microseconds.
     pub pause_us: u64,
+    /// How long it took from when the guest was stopped until all but this entry was durable, in microseconds.
+    #[serde(default)]
+    pub durable_us: u64,
+    /// Bytes of the pages of memory that may have changed since the snapshot before, and were looked at.
+    #[serde(default)]
+    pub dirty_bytes: Option<u64>,
+    /// Where that was known from.
+    #[serde(default)]
+    pub source: Option<Source>,
 }
 
 /// The end of the program.

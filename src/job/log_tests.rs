@@ -23,7 +23,20 @@ fn commit(fuel: u64) -> Event {
     let snapshot = SnapshotId::of(&fuel.to_le_bytes());
     let (memory, chunks, new_bytes, stored_bytes) = (1, 2, 3, 4);
     let (manifest_bytes, pause_us) = (5, 6);
-    let commit = Commit { snapshot, fuel, memory, chunks, new_bytes, stored_bytes, manifest_bytes, pause_us };
+    let (durable_us, dirty_bytes, source) = (pause_us, None, None);
+    let commit = Commit {
+        snapshot,
+        fuel,
+        memory,
+        chunks,
+        new_bytes,
+        stored_bytes,
+        manifest_bytes,
+        pause_us,
+        durable_us,
+        dirty_bytes,
+        source,
+    };
     Event::Commit(commit)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! [`run`](self) tells the journey; the rest are its parts:
 //!
+//! - `background`: storing a snapshot while the guest runs on;
 //! - `spec`: what a job runs; `name`: what it is called;
 //! - `log`: what happened to it, and the fence between runners, with `fold`: old entries, and which snapshots are kept;
 //! - `ledger`: what it printed, with `sinks`: where that goes, `delivery`: exactly once, `printed`: how it is kept,
@@ -9,6 +10,7 @@
 //! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
 //! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs, with `keeper`: beside a run.
 
+mod background;
 #[cfg(test)]
 mod chain_tests;
 mod delivery;

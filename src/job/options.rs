@@ -45,6 +45,22 @@ impl Pause {
     pub(super) fn is_requested(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
     }
+
+    /// Makes the guest stand for an instant, so that somebody looks at what there is.
+    pub(super) fn wake(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        self.interrupt.request();
+    }
+
+    /// Somebody looks now.
+    pub(super) fn woken(&self) {
+        self.flag.store(false, Ordering::SeqCst);
+        self.interrupt.clear();
+        // It may have been asked for meanwhile, and waiting calls are not to wait then.
+        if self.is_requested() {
+            self.interrupt.request();
+        }
+    }
 }
 
 /// How a job is run here and now: nothing of it is part of what the job is.
@@ -113,6 +129,8 @@ impl Default for Options {
 pub enum Notice<'a> {
     /// A snapshot is durable.
     Committed(&'a Commit),
+    /// A snapshot was due and not taken: the one before is not durable yet.
+    SnapshotSkipped,
     /// A snapshot could not be stored. The run goes on, and tries again later.
     SnapshotFailed(&'a anyhow::Error),
     /// The program has ended, and that could not be stored: the job counts as unfinished.

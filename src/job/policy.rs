@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 /// How often a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
-    /// When so much time has passed since the last one was complete.
+    /// When the program has run for so long since the last one was begun. One that is due before the last is durable
+    /// is left out.
     Time(Duration),
-    /// At every multiple of so much fuel.
+    /// At every multiple of so much fuel, however long that takes.
     Fuel(u64),
     /// Never: only when the run is paused.
     Never,
@@ -81,6 +82,56 @@ impl Every {
     }
 }
 
+/// When the next snapshot is due.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    every: Every,
+    time: Option<Instant>,
+    fuel: Option<u64>,
+    /// Grows with each time that the guest could not run between two snapshots.
+    patience: u32,
+}
+
+impl Schedule {
+    /// The first one, of a guest that is to run now and has consumed so much fuel.
+    pub fn new(every: Every, now: Instant, consumed: u64) -> Self {
+        Self { every, time: every.deadline(now), fuel: every.fuel(consumed), patience: 1 }
+    }
+
+    /// One was taken, or is left out; the guest is to run on now.
+    pub fn next(&mut self, now: Instant, consumed: u64) {
+        *self = Self::new(self.every, now, consumed);
+    }
+
+    /// With snapshots in quick succession on a busy machine, the time may be over before the guest has run at all.
+    pub fn postpone(&mut self, now: Instant, consumed: u64) {
+        let patience = self.patience.saturating_mul(2);
+        self.next(now, consumed);
+        let more = Duration::from_millis(1) * (patience - 1);
+        (self.patience, self.time) = (patience, self.time.and_then(|time| time.checked_add(more)));
+    }
+
+    /// The time of the next one, if it goes by time.
+    pub fn time(&self) -> Option<Instant> {
+        self.time
+    }
+
+    /// Its fuel, if it goes by that: at the first point where more is consumed.
+    pub fn fuel(&self) -> Option<u64> {
+        self.fuel
+    }
+
+    /// Whether it is due.
+    pub fn is_due(&self, now: Instant, consumed: u64) -> bool {
+        self.time.is_some_and(|time| now >= time) || self.fuel.is_some_and(|fuel| consumed > fuel)
+    }
+
+    /// Each one must be taken, however long it takes: they are at given places of the program.
+    pub fn is_strict(&self) -> bool {
+        self.fuel.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +160,30 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Every>(), every, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_due_stays_due_until_it_is_taken_or_left_out() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let mut fuel = Schedule::new(Every::Fuel(100), start, 0);
+        // Standing at a multiple is not beyond it, whoever looks meanwhile.
+        assert_eq!([100, 101, 150].map(|at| fuel.is_due(start, at)), [false, true, true]);
+        assert!(fuel.is_strict());
+        fuel.next(start, 101);
+        assert_eq!(fuel.fuel(), Some(200));
+        let mut time = Schedule::new(Every::Time(ms(10)), start, 0);
+        assert_eq!([9, 10, 11].map(|after| time.is_due(start + ms(after), 0)), [false, true, true]);
+        assert!(!time.is_strict());
+        // Each time that the program could not run at all it gets longer.
+        time.postpone(start, 0);
+        assert_eq!(time.time(), Some(start + ms(11)));
+        time.postpone(start, 0);
+        assert_eq!(time.time(), Some(start + ms(13)));
+        time.next(start, 0);
+        time.postpone(start, 0);
+        assert_eq!(time.time(), Some(start + ms(11)));
+        let never = Schedule::new(Every::Never, start, 0);
+        assert!(!never.is_due(start + Duration::from_secs(1 << 20), u64::MAX));
     }
 
     #[test]

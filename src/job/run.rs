@@ -3,51 +3,47 @@
 //! ```text
 //! job.run         (`start`) the snapshot's state -> an instance; claim the job; bring the output to where it goes on
 //! run.advance     the guest runs until it ends, or somebody asks, or a snapshot is due
+//!   put aside     what a snapshot needs is put aside; the guest runs on while it is stored (`background`)
 //! run.snapshot    chunks, then the manifest that names them, then the log entry that names it
 //! run.end         the result and all output, then the log entry that names them
 //! ```
 //!
 //! Whenever the process dies, what the log's last entry names is whole.
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::background::{Aside, Background, Desk, Held, Stored};
 use super::disks::{FinalDisk, SyncOut};
 use super::ledger::Ledger;
 use super::log::{Commit, Done, Ending, Event};
 use super::options::{Notice, Outcome, Pause};
-use super::policy::Every;
+use super::policy::Schedule;
 use super::{Job, JobError};
 use crate::digest::ChunkId;
 use crate::machine::{Instance, MemoryTrees, Slice, Until};
-use crate::snapshot;
-use crate::store::objects;
 
 /// A job that runs in this process.
 pub struct Run {
+    /// Before the job: what is on its way is waited for while this process has the job.
+    pub(super) background: Option<Background>,
     pub(super) job: Job,
     pub(super) instance: Instance,
     pub(super) trees: MemoryTrees,
     pub(super) ledger: Ledger,
+    pub(super) desk: Desk,
     /// Output is held back until it is durable.
     pub(super) exact: bool,
-    pub(super) every: Every,
+    pub(super) schedule: Schedule,
     pub(super) pause_after: Option<u64>,
     pub(super) pause: Pause,
     pub(super) sync_out: Vec<SyncOut>,
     pub(super) observe: Box<dyn FnMut(Notice<'_>)>,
-    /// Fuel at the last snapshot.
+    /// Fuel at the last snapshot, be it durable or on its way.
     pub(super) covered: Option<u64>,
-}
-
-/// Why the guest stands still.
-enum Stop {
-    /// Somebody asked, or the fuel that was given is spent.
-    Pause,
-    /// A snapshot is due.
-    Due,
 }
 
 impl Run {
@@ -61,57 +57,65 @@ impl Run {
         self.instance.fuel()
     }
 
-    /// Runs the program until it ends or is to pause, with a snapshot whenever one is due.
+    /// Runs the program until it ends or is to pause, with a snapshot whenever one is due. No snapshot is on its way
+    /// when this returns.
     ///
     /// # Errors
     /// Another process has taken over ([`JobError::Fenced`]); a host function failed; when pausing, that the
     /// snapshot could not be stored. The job can be resumed from its last snapshot.
     pub fn advance(&mut self) -> Result<Outcome> {
-        let mut patience = 1;
+        let outcome = self.go_on();
+        if outcome.is_err() {
+            // The first error is the one to tell.
+            let _ = self.look(true);
+        }
+        outcome
+    }
+
+    fn go_on(&mut self) -> Result<Outcome> {
         if self.covered.is_none() && self.job.is_filled() {
             // From here on it does not depend on what its disks were filled with.
-            self.snapshot_or_go_on()?;
+            let stored = self.commit();
+            self.or_go_on(stored)?;
+            self.desk.deliver()?;
         }
+        self.schedule.next(Instant::now(), self.instance.fuel());
         loop {
             let before = self.instance.fuel();
-            let slice = self.instance.run(&self.until(patience))?;
-            let stop = match slice {
+            match self.instance.run(&self.until())? {
                 Slice::Finished(values) => return self.end(Ending::Returned(values)),
                 Slice::Exited(code) => return self.end(Ending::Exited(code)),
                 Slice::Trapped(trap) => {
                     return self.end(Ending::Trapped { message: trap.message, frames: trap.frames });
                 }
-                Slice::Paused => self.why_paused(),
-            };
-            // With snapshots in quick succession on a busy machine, the time may be over before the guest
-            // has run at all.
-            let stands = self.instance.fuel() == before && self.covered == Some(before);
-            // What it has slept is worth a snapshot all the same.
-            let stands = stands && !self.instance.wasi().is_some_and(|wasi| wasi.is_waiting());
-            patience = if stands { patience * 2 } else { 1 };
-            match stop {
-                Stop::Pause => return self.stop(),
-                Stop::Due if stands => {}
-                Stop::Due => self.snapshot_or_go_on()?,
+                Slice::Paused => {}
             }
+            self.pause.woken();
+            self.look(false)?;
+            let (now, fuel) = (Instant::now(), self.instance.fuel());
+            if self.pause.is_requested() || self.pause_after.is_some_and(|limit| fuel > limit) {
+                return self.stop();
+            }
+            if !self.schedule.is_due(now, fuel) && !self.ledger.is_full() {
+                continue;
+            }
+            let stands = fuel == before && self.covered == Some(before);
+            // What it has slept is worth a snapshot all the same.
+            if stands && !self.instance.wasi().is_some_and(|wasi| wasi.is_waiting()) {
+                self.schedule.postpone(now, fuel);
+                continue;
+            }
+            self.snapshot_due()?;
+            self.schedule.next(Instant::now(), fuel);
         }
     }
 
-    fn until(&self, patience: u32) -> Until {
-        let due = self.every.fuel(self.instance.fuel());
-        let deadline = self.every.deadline(Instant::now());
-        let deadline = deadline.and_then(|d| d.checked_add(Duration::from_millis(1) * (patience - 1)));
+    fn until(&self) -> Until {
         Until {
-            fuel: due.into_iter().chain(self.pause_after).min(),
+            fuel: self.schedule.fuel().into_iter().chain(self.pause_after).min(),
             request: Some(self.pause.flag.clone()),
-            deadline,
+            deadline: self.schedule.time(),
         }
-    }
-
-    fn why_paused(&self) -> Stop {
-        self.pause.flag.store(false, Ordering::SeqCst);
-        let spent = self.pause_after.is_some_and(|limit| self.instance.fuel() > limit);
-        if spent || self.pause.is_requested() { Stop::Pause } else { Stop::Due }
     }
 
     /// Stores the state, and names it in the job's log. Output that was held back for that is delivered.
@@ -120,81 +124,111 @@ impl Run {
     /// What the store reports; the guest is unharmed then, and the snapshot before stays the job's head. Or a
     /// sink takes no more.
     pub fn snapshot(&mut self) -> Result<Commit> {
+        self.look(true)?;
         let commit = self.commit()?;
-        self.deliver()?;
+        self.desk.deliver()?;
         Ok(commit)
     }
 
-    fn deliver(&self) -> Result<()> {
-        self.ledger.deliver().context("what was printed cannot be delivered")
-    }
-
+    /// Stores a snapshot while the guest stands. None is on its way.
     fn commit(&mut self) -> Result<Commit> {
         let stored = self.store_snapshot();
-        match &stored {
-            Ok(commit) => {
-                self.ledger.settle();
-                self.covered = Some(commit.fuel);
-                (self.observe)(Notice::Committed(commit));
+        self.took(stored)
+    }
+
+    fn store_snapshot(&mut self) -> Result<(Commit, MemoryTrees)> {
+        let Self { instance, ledger, desk, .. } = self;
+        let (began, mut trees) = (Instant::now(), std::mem::take(&mut self.trees));
+        let pause_us = || began.elapsed().as_micros() as u64;
+        desk.store(began, pause_us, desk.chunks.writer()?, |emit| {
+            let mut state = instance.capture(&mut trees, emit)?;
+            ledger.capture(emit)?.add_to(&mut state)?;
+            if let Some(wasi) = instance.wasi() {
+                wasi.sync_files()?;
             }
-            Err(_) => {
+            Ok((state, trees))
+        })
+    }
+
+    /// A snapshot that is due: it is put aside, and stored while the guest runs on.
+    fn snapshot_due(&mut self) -> Result<()> {
+        if self.background.as_ref().is_some_and(Background::is_busy) {
+            if !self.schedule.is_strict() && !self.ledger.is_full() {
+                (self.observe)(Notice::SnapshotSkipped);
+                return Ok(());
+            }
+            self.look(true)?;
+        }
+        match self.put_aside() {
+            Ok(()) => {
+                self.covered = Some(self.instance.fuel());
+                Ok(())
+            }
+            Err(error) => {
+                let failed = self.took(Err(error));
+                self.or_go_on(failed)
+            }
+        }
+    }
+
+    fn put_aside(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let mut held = Held::new(&self.desk.chunks);
+        let mut emit = |id: ChunkId, bytes: &[u8]| held.add(id, bytes);
+        let frozen = self.instance.freeze(std::mem::take(&mut self.trees), &mut emit)?;
+        let printed = self.ledger.capture(&mut emit)?;
+        let files = self.instance.wasi().map(|wasi| wasi.unsynced_files()).transpose()?;
+        let background = match &mut self.background {
+            Some(background) => background,
+            none => none.insert(Background::start(self.desk.clone(), self.pause.clone())?),
+        };
+        let pause_us = Arc::new(AtomicU64::new(began.elapsed().as_micros() as u64));
+        background.begin(Aside { frozen, printed, held, files, began, pause_us: pause_us.clone() })?;
+        pause_us.store(began.elapsed().as_micros() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Looks at what has become of the snapshot that is on its way, if it is there or after waiting for it.
+    fn look(&mut self, wait: bool) -> Result<()> {
+        let Some(Stored { result, delivered }) = self.background.as_mut().and_then(|b| b.take(wait)) else {
+            return Ok(());
+        };
+        let taken = self.took(result);
+        self.or_go_on(taken)?;
+        delivered
+    }
+
+    /// A snapshot is durable, or could not be stored.
+    fn took(&mut self, stored: Result<(Commit, MemoryTrees)>) -> Result<Commit> {
+        match stored {
+            Ok((commit, trees)) => {
+                (self.trees, self.covered) = (trees, Some(commit.fuel));
+                (self.observe)(Notice::Committed(&commit));
+                Ok(commit)
+            }
+            Err(error) => {
                 // What was emitted may be lost: nothing of it counts as stored.
-                self.trees = MemoryTrees::default();
+                (self.trees, self.covered) = (MemoryTrees::default(), None);
                 if let Some(wasi) = self.instance.wasi() {
                     wasi.forget_stored();
                 }
                 self.ledger.undo();
+                Err(error)
             }
         }
-        stored
     }
 
-    fn store_snapshot(&mut self) -> Result<Commit> {
-        let began = Instant::now();
-        let jobs = self.job.jobs().clone();
-        let mut chunks = jobs.chunks().writer()?;
-        let mut emit = |id: ChunkId, bytes: &[u8]| {
-            chunks.add(id, bytes)?;
-            Ok(())
-        };
-        let mut state = self.instance.capture(&mut self.trees, &mut emit)?;
-        self.ledger.capture_into(&mut state, &mut emit)?;
-        if let Some(wasi) = self.instance.wasi() {
-            wasi.sync_files()?;
-        }
-        self.ledger.sync().context("what was printed cannot be made durable")?;
-        let (id, manifest) = snapshot::encode(&state)?;
-        // Children first, then the root that names them, then the head. The guard keeps sweeps away so long.
-        let (written, guard) = chunks.finish()?;
-        objects::put_snapshot(&**jobs.store(), &manifest)?;
-        let commit = Commit {
-            snapshot: id,
-            fuel: state.fuel,
-            memory: state.memories.iter().map(|memory| memory.len).sum(),
-            chunks: written.chunks,
-            new_bytes: written.bytes,
-            stored_bytes: written.stored_bytes,
-            manifest_bytes: manifest.len() as u64,
-            pause_us: began.elapsed().as_micros() as u64,
-        };
-        self.job.append(Event::Commit(commit.clone()))?;
-        drop(guard);
-        Ok(commit)
-    }
-
-    /// A snapshot that is due. A store that is full or away for a while does not stop the program; a private
-    /// disk that is lost does.
-    fn snapshot_or_go_on(&mut self) -> Result<()> {
-        match self.commit() {
+    /// A store that is full or away for a while does not stop the program; a private disk that is lost does, and
+    /// another runner.
+    fn or_go_on(&mut self, stored: Result<Commit>) -> Result<()> {
+        match stored {
             Err(error) if !is_fenced(&error) => {
                 self.check_disks()?;
                 (self.observe)(Notice::SnapshotFailed(&error));
+                Ok(())
             }
-            other => {
-                other?;
-            }
+            other => other.map(drop),
         }
-        self.deliver()
     }
 
     fn check_disks(&mut self) -> Result<()> {
@@ -204,14 +238,16 @@ impl Run {
 
     /// A snapshot, and the job is left in good order.
     fn stop(&mut self) -> Result<Outcome> {
+        self.look(true)?;
         let commit = self.commit().context("the run cannot be paused: its snapshot cannot be stored")?;
-        self.deliver()?;
+        self.desk.deliver()?;
         self.job.append(Event::Stop)?;
         Ok(Outcome::Paused { snapshot: commit.snapshot, fuel: commit.fuel })
     }
 
     /// The program has ended: stores its result and all that it printed.
     fn end(&mut self, ending: Ending) -> Result<Outcome> {
+        self.look(true)?;
         // What came of it is no result then.
         self.check_disks()?;
         if let Ending::Returned(values) = &ending
@@ -228,7 +264,7 @@ impl Run {
             }
             other => other.context("the program has ended, but its result cannot be stored")?,
         }
-        self.deliver()?;
+        self.desk.deliver()?;
         // What was held back until now is to outlive the machine as well.
         self.ledger.sync().context("what was printed cannot be made durable")?;
         Ok(Outcome::Ended(ending))

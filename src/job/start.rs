@@ -4,14 +4,17 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::background::Desk;
 use super::disks::FOREIGN_MAX;
 use super::jobs::Snapshot;
 use super::ledger::Ledger;
 use super::log::{Claim, Event, Printed, Status};
 use super::options::{Notice, Options, Pause};
+use super::policy::Schedule;
 use super::run::Run;
 use super::sinks::{Former, Mode};
 use super::{Job, JobError, Spec, journal};
@@ -117,13 +120,17 @@ impl Job {
         }
         let covered = snapshot.map(|s| s.state().fuel);
         let exact = delivery.mode == Mode::ExactlyOnce;
+        let schedule = Schedule::new(every, Instant::now(), instance.fuel());
+        let desk = Desk { chunks: jobs.chunks().clone(), recorder: self.recorder(), ledger: ledger.clone() };
         Ok(Run {
+            background: None,
             job: self,
             instance,
             trees,
             ledger,
+            desk,
             exact,
-            every,
+            schedule,
             pause_after,
             pause,
             sync_out,

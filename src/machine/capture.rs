@@ -1,4 +1,4 @@
-//! From a paused guest to its [`State`].
+//! From a paused guest to its [`State`]: all but its memories, which `freeze` is about.
 
 use std::collections::HashMap;
 
@@ -7,51 +7,17 @@ use wasmtime::{Ref, Table, Tag};
 
 use super::instance::{Instance, Stage};
 use crate::instrument::{Kind, Layout, PREFIX, Place, TRAILER};
-use crate::snapshot::{
-    self, Dirty, Emit, Exn, Frame, FrameKind, Memory, Section, State, Tree, Value, limits,
-};
+use crate::snapshot::{self, Exn, Frame, FrameKind, Section, State, Value, limits};
 
 /// Name of the section that holds the state of WASI.
 pub const WASI_SECTION: &str = "wasi";
-
-/// The page trees of a guest's memories, kept from one capture to the next, so that only what is new is
-/// emitted.
-#[derive(Default)]
-pub struct MemoryTrees(pub(super) Vec<Tree>);
 
 /// Pointers of the functions that can be referenced, to their indexes.
 type FunctionIndexes = HashMap<usize, u32>;
 
 impl Instance {
-    /// The state of the paused guest, with the blobs of its private disks. Chunks of its memories that `trees` did
-    /// not have are
-    /// given to `emit`; if they cannot all be stored, drop `trees`.
-    ///
-    /// # Errors
-    /// The guest has ended; it holds a reference that has no portable identity; `emit` failed.
-    pub fn capture(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<State> {
-        ensure!(self.stage != Stage::Over, "the guest has ended: there is nothing to capture");
-        let mut state = self.capture_without_memory()?;
-        if trees.0.is_empty()
-            && let Some(wasi) = self.wasi()
-        {
-            // Who knows nothing of the memories knows nothing of the disks either.
-            wasi.forget_stored();
-        }
-        trees.0.resize_with(self.module.meta.memories as usize, Tree::new);
-        for (index, tree) in trees.0.iter_mut().enumerate() {
-            let memory = self.memory(index as u32)?;
-            let bytes = memory.data(&self.store);
-            let root = tree.update(bytes, Dirty::All, emit)?;
-            state.memories.push(Memory { len: bytes.len() as u64, root });
-        }
-        if let Some(wasi) = self.wasi() {
-            state.blobs = wasi.capture_disks(emit)?;
-        }
-        Ok(state)
-    }
-
-    fn capture_without_memory(&mut self) -> Result<State> {
+    /// The state of the paused guest, but for its memories and private disks.
+    pub(super) fn capture_without_memory(&mut self) -> Result<State> {
         let module = self.module.clone();
         let (sp, funcs, exns) = match self.stage {
             Stage::Suspended => self.controls.status.call(&mut self.store, ())?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::cache::CodeCache;
+use super::dirty::Tracking;
 use super::values::Ours;
 use crate::digest::ModuleId;
 use crate::instrument::{COST_MODEL, OLDEST_COST_MODEL, Options};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub rewrite: Options,
     /// Where compiled code is kept, if anywhere. Must be private to the user: it is run as it is found.
     pub code_cache: Option<PathBuf>,
+    /// How the pages are found that a snapshot has to look at. All ways give the same snapshots.
+    pub tracking: Tracking,
 }
 
 impl Default for Settings {
@@ -39,6 +42,7 @@ impl Default for Settings {
             deterministic_relaxed_simd: true,
             rewrite: Options::default(),
             code_cache: None,
+            tracking: Tracking::Auto,
         }
     }
 }

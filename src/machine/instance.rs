@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use wasmtime::{Func, Memory, Store, Table, TypedFunc, Val};
 
+use super::dirty::Tracker;
 use super::engine::WASM_STACK;
 use super::host::{Exit, Functions, Host, linker};
 use super::module::Module;
@@ -63,6 +64,9 @@ pub struct Instance {
     pub(super) consumed: u64,
     pub(super) stage: Stage,
     slice: u64,
+    pub(super) tracker: Tracker,
+    /// Bytes that each memory was made with.
+    pub(super) made: Vec<u64>,
 }
 
 /// Where a guest stands.
@@ -155,7 +159,7 @@ impl Instance {
         if module.meta.memories > 0 {
             store.data_mut().memory = inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
         }
-        Ok(Self {
+        let mut instance = Self {
             module: module.clone(),
             store,
             inner,
@@ -164,7 +168,14 @@ impl Instance {
             consumed: 0,
             stage: Stage::Before,
             slice: FIRST_SLICE,
-        })
+            tracker: Tracker::new(module.engine.settings.tracking)?,
+            made: vec![],
+        };
+        for index in 0..module.meta.memories {
+            let memory = instance.memory(index)?;
+            instance.made.push(memory.data_size(&instance.store) as u64);
+        }
+        Ok(instance)
     }
 
     /// Makes a guest that is in no call ready for another one, on the memories, globals and tables that

@@ -2,7 +2,9 @@
 
 mod cache;
 mod capture;
+mod dirty;
 mod engine;
+mod freeze;
 mod host;
 mod instance;
 mod module;
@@ -10,8 +12,10 @@ mod restore;
 mod trap;
 mod values;
 
-pub use capture::{MemoryTrees, WASI_SECTION};
+pub use capture::WASI_SECTION;
+pub use dirty::{ParseTrackingError, Source, Tracking};
 pub use engine::{Engine, Settings};
+pub use freeze::{Aside, Dirtied, Frozen, MemoryTrees};
 pub use host::{Functions, HostCall, UnknownImport};
 pub use instance::{Instance, NoFunction, Slice, Until};
 pub use module::{Module, Progress};

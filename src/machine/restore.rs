@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use wasmtime::{ExnRef, ExnRefPre, ExnType, HeapType, Ref, Table, Val};
 
-use super::capture::{MemoryTrees, frame_kind};
+use super::capture::frame_kind;
+use super::freeze::MemoryTrees;
 use super::host::Functions;
 use super::instance::{Instance, Stage};
 use super::module::Module;
@@ -89,7 +90,7 @@ impl Instance {
             }
             trees.push(tree);
         }
-        Ok(MemoryTrees(trees))
+        self.trees_are_current(trees)
     }
 
     fn load_tables(&mut self, state: &State) -> Result<()> {

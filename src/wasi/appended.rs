@@ -21,6 +21,9 @@ use super::{
 /// Most files that are remembered; what is appended to after so many others is not cut off at a resume.
 pub(super) const APPENDED_MAX: usize = 4096;
 
+/// Most of them that are opened at a time to be synced.
+const OPEN_MAX: usize = 64;
+
 /// A file that the guest has appended to and closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Appended {
@@ -73,16 +76,27 @@ impl AppendedFiles {
         saved
     }
 
-    /// Waits until their data is on its disk.
-    pub fn sync(&mut self, roots: &[RootDir]) -> Result<()> {
+    /// Those whose data may not be on its disk, with their paths; they count as synced from now on. Where there are
+    /// many, waits for the others here: descriptors are few.
+    pub fn take_unsynced(&mut self, roots: &[RootDir]) -> Result<Vec<(String, File)>> {
+        let mut files = vec![];
         for (key, entry) in self.0.iter_mut().filter(|(_, entry)| !entry.synced) {
-            if let Some(file) = open(roots, &entry.place, *key) {
-                let explain = || format!("file `{}` cannot be synced", entry.place.path);
-                file.sync_data().with_context(explain)?;
+            let path = &entry.place.path;
+            match open(roots, &entry.place, *key) {
+                Some(file) if files.len() < OPEN_MAX => files.push((path.clone(), file)),
+                Some(file) => {
+                    file.sync_data().with_context(|| format!("file `{path}` cannot be synced"))?;
+                }
+                None => {}
             }
             entry.synced = true;
         }
-        Ok(())
+        Ok(files)
+    }
+
+    /// Takes none for synced.
+    pub fn forget_synced(&mut self) {
+        self.0.values_mut().for_each(|entry| entry.synced = false);
     }
 
     /// Those of a state, each cut off to the length that it had if it may be. What is not there any more, or was replaced,

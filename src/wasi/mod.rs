@@ -145,6 +145,7 @@ pub use inputs::{Content, InputFile};
 pub use interrupt::Interrupt;
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
+pub use save::UnsyncedFiles;
 pub use state::{
     Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
     Root, State, VERSION, Wait, Written,

@@ -1,5 +1,7 @@
 //! Taking the state out of a running guest's WASI side.
 
+use std::fs::File;
+
 use std::{os::fd::AsFd, os::unix::ffi::OsStrExt};
 
 use anyhow::{Context, Result};
@@ -127,24 +129,56 @@ impl Wasi {
         Ok(kept)
     }
 
-    /// Waits until what the guest has written to its open files is on their disks, so that a power cut
-    /// after the snapshot cannot leave them shorter than the snapshot says.
+    /// Waits until what the guest has written to files of the host is on their disks, so that a power cut after the
+    /// snapshot cannot leave them shorter than the snapshot says.
     ///
     /// # Errors
     /// A disk does not take the data.
     pub fn sync_files(&mut self) -> Result<()> {
-        self.appended.sync(&self.roots)?;
+        self.unsynced_files()?.sync()
+    }
+
+    /// What [`Wasi::sync_files`] waits for, to be waited for while the guest runs on. If that fails,
+    /// [`Wasi::forget_stored`].
+    ///
+    /// # Errors
+    /// A disk does not take the data.
+    pub fn unsynced_files(&mut self) -> Result<UnsyncedFiles> {
+        let mut files = self.appended.take_unsynced(&self.roots)?;
         for (_, open) in self.fds.iter() {
             if let Open::File(OpenFile { file: FileHandle::Host(open), kind, .. }) = open
                 && open.written.end.is_some()
                 && *kind == Filetype::RegularFile
             {
-                let explain = || format!("file `{}` cannot be synced", open.place.path);
-                open.file.sync_data().with_context(explain)?;
+                let path = &open.place.path;
+                match open.file.try_clone() {
+                    Ok(file) => files.push((path.clone(), file)),
+                    // No descriptors are left.
+                    Err(_) => open.file.sync_data().with_context(|| cannot_sync(path))?,
+                }
             }
         }
-        Ok(())
+        Ok(UnsyncedFiles(files))
     }
+}
+
+/// Files of the host that the guest has written to, with their paths.
+#[must_use = "their data is not on its disk yet"]
+#[derive(Debug)]
+pub struct UnsyncedFiles(Vec<(String, File)>);
+
+impl UnsyncedFiles {
+    /// Waits until their data is on its disk.
+    ///
+    /// # Errors
+    /// A disk does not take the data.
+    pub fn sync(self) -> Result<()> {
+        self.0.iter().try_for_each(|(path, file)| file.sync_data().with_context(|| cannot_sync(path)))
+    }
+}
+
+fn cannot_sync(path: &str) -> String {
+    format!("file `{path}` cannot be synced")
 }
 
 /// Where something open is to be found: where it was opened, or where the host says that it was moved to. The
