@@ -38,6 +38,8 @@ const DOOR: &str = "packs-door";
 /// A random number; as long as it stays, no pack is removed.
 pub(super) const EPOCH: &str = "pack-epoch";
 const EPOCH_MAX: u64 = 64;
+/// So often at most are packs looked for anew that others rewrite meanwhile: a round of that takes longer than a look.
+const TRIES: usize = 32;
 /// How long a writer waits for a sweep to end, and a sweep for the writers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -104,22 +106,29 @@ impl Chunks {
     /// [`StoreError::NotFound`], which names damaged packs if there are any; [`StoreError::Corrupt`], which
     /// names the pack; and what the store reports.
     pub fn read(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
-        let mut found = self.find(id);
-        if found.is_none() {
-            // Another process may have written it, or this one has not looked yet.
-            lock(&self.shared.known).refresh(&*self.shared.store)?;
-            found = self.find(id);
-        }
-        let place = found.ok_or_else(|| self.not_found(id))?;
-        match self.read_at(id, &place) {
-            // The pack is gone, and there may be another that holds the chunk.
-            Err(StoreError::NotFound { .. }) => {
-                lock(&self.shared.known).refresh(&*self.shared.store)?;
-                let place = self.find(id).ok_or_else(|| self.not_found(id))?;
-                self.read_at(id, &place)
+        // Another process may have written it, or this one has not looked yet.
+        let mut found = self.find(id).map_or_else(|| self.look_for(id), |found| Ok(Some(found)))?;
+        for _ in 0..TRIES {
+            let Some(place) = &found else { break };
+            match self.read_at(id, place) {
+                // The pack is gone, and there may be another that holds the chunk.
+                Err(StoreError::NotFound { .. }) => found = self.look_for(id)?,
+                other => return other,
             }
-            other => other,
         }
+        Err(self.not_found(id))
+    }
+
+    /// Where the chunk is now: looks again as long as others rewrite packs.
+    fn look_for(&self, id: ChunkId) -> Result<Option<Found>, StoreError> {
+        for _ in 0..TRIES {
+            let changed = lock(&self.shared.known).refresh(&*self.shared.store)?;
+            let found = self.find(id);
+            if found.is_some() || !changed {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Begins to write new chunks. Waits, up to a minute, while a sweep is going on.

@@ -64,13 +64,16 @@ impl Known {
         self.packs.values()
     }
 
-    /// Takes notice of the packs that have come and gone.
-    pub fn refresh(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+    /// Takes notice of the packs that have come and gone, and says whether any has. Then the list may lack others: it
+    /// is not of one moment, and a pack that is rewritten meanwhile is in it under neither name.
+    pub fn refresh(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
+        let mut changed = false;
         self.damaged.clear();
         let listed = list_packs(store)?;
         if !self.by_id.is_empty() {
             let there: HashSet<PackId> = listed.iter().copied().collect();
             let gone: Vec<PackId> = self.by_id.keys().copied().filter(|id| !there.contains(id)).collect();
+            changed |= !gone.is_empty();
             self.remove(&gone, store)?;
         }
         for id in listed {
@@ -79,17 +82,18 @@ impl Known {
             }
             match read_index(store, id) {
                 Ok((index, size)) => {
+                    changed = true;
                     self.unsettled.push(id);
                     self.insert(id, &index, size, false)?;
                 }
                 // Removed since.
-                Err(StoreError::NotFound { .. }) => {}
+                Err(StoreError::NotFound { .. }) => changed = true,
                 Err(error @ StoreError::Corrupt { .. }) => self.damaged.push((id, reason(error))),
                 Err(error) => return Err(error),
             }
         }
         self.loaded = true;
-        Ok(())
+        Ok(changed)
     }
 
     /// Adds a pack. If it was just written, its chunks are found in it, whatever packs have them as well.
