@@ -165,14 +165,15 @@ fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Funct
     use wasmparser::ValType::{I32, I64};
     let hidden = cx.hidden;
     let swap_fuel = body(|sink| {
-        sink.global_get(hidden.fuel).local_get(0).global_set(hidden.fuel);
+        sink.global_get(hidden.fuel).global_get(hidden.owed).local_get(0).global_set(hidden.fuel);
     });
-    funcs.push((types.func_type(&[I64], &[I64]), swap_fuel));
+    funcs.push((types.func_type(&[I64], &[I64, I64]), swap_fuel));
     let begin = body(|sink| {
         sink.local_get(0).global_set(hidden.fuel);
         for global in [hidden.rewinding, hidden.sp, hidden.funcs_len, hidden.exns_len] {
             sink.i32_const(0).global_set(global);
         }
+        sink.i64_const(0).global_set(hidden.owed);
     });
     funcs.push((types.func_type(&[I64], &[]), begin));
     let rewind = body(|sink| {
@@ -183,6 +184,7 @@ fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Funct
         sink.i32_const(1).global_set(hidden.rewinding);
         // So far below zero that the charges of frames being rebuilt do not matter.
         sink.i64_const(i64::MIN / 2).global_set(hidden.fuel);
+        sink.i64_const(0).global_set(hidden.owed);
     });
     funcs.push((types.func_type(&[I64, I32, I32, I32], &[]), rewind));
     let status = body(|sink| {

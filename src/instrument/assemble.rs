@@ -143,8 +143,10 @@ fn globals(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<Global
         renamed.parse_global_section(&mut section, reader.clone())?;
     }
     let dropped = cx.graph.dropped_data.len() + cx.graph.dropped_elems.len();
-    let types =
-        [ValType::I64, ValType::I32, ValType::I32, ValType::I32, ValType::I64, ValType::I32, ValType::I32];
+    let types = {
+        use ValType::{I32, I64};
+        [I64, I32, I32, I32, I64, I32, I32, I64]
+    };
     for val_type in types.into_iter().chain((0..dropped).map(|_| ValType::I32)) {
         let init = if val_type == ValType::I64 { ConstExpr::i64_const(0) } else { ConstExpr::i32_const(0) };
         section.global(GlobalType { val_type, mutable: true, shared: false }, &init);

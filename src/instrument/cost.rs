@@ -12,6 +12,8 @@
 //! what is around the loop is charged for half as many, once each time that the loop is entered. Only there is such
 //! a loop's suspension point. So the check and the charge cost little, and a loop that is left soon has none.
 //!
+//! In version 2 `memory.fill`, `memory.copy` and `memory.init` cost their length besides, a unit for 64 bytes, once they are done.
+//!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
@@ -19,6 +21,9 @@
 pub const COST_MODEL: u32 = 2;
 /// Oldest version that jobs can go on with.
 pub const OLDEST_COST_MODEL: u32 = 1;
+
+/// An operation on memory costs a unit for so many bytes, as a power of two: 64, which take about as long as an operator.
+pub const BYTES_SHIFT: i64 = 6;
 
 /// Operators that a repeated loop body has in all, at most, and how often it is repeated, at most.
 const REPEATED_MAX: u64 = 128;

@@ -66,6 +66,8 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) temp_types: Vec<ValType>,
     /// Two i32 locals: for addresses, and one for which any value will do.
     scratch: Option<u32>,
+    /// Two i64 locals for the cost of bulk operations.
+    bulk_locals: Option<u32>,
     /// Bytes of the values of the largest frame: all have that size, so that the exit that they share knows it.
     pub(super) frame_size: u32,
     pub(super) layouts: Vec<Layout>,
@@ -112,6 +114,7 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
         temps: HashMap::new(),
         temp_types: vec![],
         scratch: None,
+        bulk_locals: None,
         frame_size: 0,
         layouts: vec![],
         slots: vec![],
@@ -191,6 +194,15 @@ impl Emitter<'_, '_, '_> {
         let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
         *self.scratch.get_or_insert_with(|| {
             types.extend([ValType::I32; 2]);
+            base + types.len() as u32 - 2
+        })
+    }
+
+    /// The first of two i64 locals.
+    pub(super) fn bulk_locals(&mut self) -> u32 {
+        let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
+        *self.bulk_locals.get_or_insert_with(|| {
+            types.extend([ValType::I64; 2]);
             base + types.len() as u32 - 2
         })
     }
@@ -310,6 +322,7 @@ impl Emitter<'_, '_, '_> {
             OpKind::ElemDrop(index) => {
                 self.drop_segment(op, &self.cx.graph.dropped_elems, self.cx.graph.dropped_data.len(), *index);
             }
+            OpKind::Bulk { wide } => self.bulk(*wide, op),
             OpKind::Stop => self.copy(op.start, op.end),
         }
     }

@@ -29,6 +29,8 @@ pub struct Hidden {
     /// i32: number of references on the side tables.
     pub funcs_len: u32,
     pub exns_len: u32,
+    /// i64: what bulk operations have cost beyond the fuel that there was, since the guest was entered.
+    pub owed: u32,
     /// First of the i32 flags of dropped segments: data, then elements.
     pub dropped: u32,
     /// Memory of the frames.
@@ -85,7 +87,8 @@ impl Hidden {
             grant: globals + 4,
             funcs_len: globals + 5,
             exns_len: globals + 6,
-            dropped: globals + 7,
+            owed: globals + 7,
+            dropped: globals + 8,
             frames: module.memories.len() as u32,
             thunks: tables,
             func_stack: tables + 1,

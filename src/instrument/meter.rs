@@ -1,7 +1,10 @@
 //! The charges and the checks behind them, and the fuel of a rebuilt frame.
 
 use super::emit::Emitter;
-use super::points::{Ctl, CtlKind};
+use wasm_encoder::BlockType;
+
+use super::cost::BYTES_SHIFT;
+use super::points::{Ctl, CtlKind, Op};
 
 impl Emitter<'_, '_, '_> {
     /// Charges for a pass of a region's beginning, if that is a function or loop, and leaves on the stack
@@ -25,6 +28,32 @@ impl Emitter<'_, '_, '_> {
             self.sink().global_get(fuel).i64_const(charge as i64).i64_sub().global_set(fuel);
         }
         self.sink().global_get(fuel).i64_const(0).i64_lt_s();
+    }
+
+    /// An operation on memory, charged for its length behind it. The fuel must not get negative here, where nobody
+    /// looks: what it lacks is owed, and the next check finds nothing left.
+    pub(super) fn bulk(&mut self, wide: bool, op: &Op) {
+        let (fuel, owed, locals) = (self.cx.hidden.fuel, self.cx.hidden.owed, self.bulk_locals());
+        let (len, left) = (locals, locals + 1);
+        match wide {
+            true => self.sink().local_tee(len),
+            false => self.sink().i64_extend_i32_u().local_tee(len).i32_wrap_i64(),
+        };
+        self.copy(op.start, op.end);
+        self.sink()
+            .global_get(fuel)
+            .local_get(len)
+            .i64_const(BYTES_SHIFT)
+            .i64_shr_u()
+            .i64_sub()
+            .local_tee(left);
+        self.sink().i64_const(0).i64_lt_s();
+        self.hint(false);
+        let mut sink = self.sink();
+        sink.if_(BlockType::Empty);
+        sink.global_get(owed).local_get(left).i64_sub().global_set(owed);
+        sink.i64_const(0).local_set(left).end();
+        sink.local_get(left).global_set(fuel);
     }
 
     /// The stack is rebuilt: the fuel is what was granted, and what the loop's header is going to charge again.

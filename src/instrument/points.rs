@@ -50,6 +50,10 @@ pub enum OpKind {
     GetNonNull,
     DataDrop(u32),
     ElemDrop(u32),
+    /// An operation on as many bytes of memory as the topmost operand says, an i64 if `wide`.
+    Bulk {
+        wide: bool,
+    },
     /// Control does not go on from here; the operator is copied.
     Stop,
 }

@@ -6,7 +6,7 @@ use wasmparser::{BlockType, FuncValidator, Operator, ValType, ValidatorResources
 
 use super::Options;
 use super::callgraph::CallGraph;
-use super::cost::{self, Costs};
+use super::cost::Costs;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
 use super::points::{
@@ -35,11 +35,11 @@ struct Frame {
 pub(super) struct Scanner<'m, 'a> {
     pub(super) module: &'m Module<'a>,
     graph: &'m CallGraph,
-    cost_model: u32,
+    pub(super) cost_model: u32,
     validator: FuncValidator<ValidatorResources>,
     pub(super) func: u32,
     flow: FlowBuilder,
-    costs: Costs,
+    pub(super) costs: Costs,
     frames: Vec<Frame>,
     reachable: bool,
     /// Dead code lies before the next operator that is noted.
@@ -47,13 +47,13 @@ pub(super) struct Scanner<'m, 'a> {
     /// Handlers' blocks of the surrounding `try_table`s.
     handlers: Vec<Vec<Block>>,
     operands_total: usize,
-    out: Parts,
+    pub(super) out: Parts,
 }
 
-struct Parts {
-    ops: Vec<Op>,
-    ctls: Vec<CtlInfo>,
-    points: Vec<Point>,
+pub(super) struct Parts {
+    pub(super) ops: Vec<Op>,
+    pub(super) ctls: Vec<CtlInfo>,
+    pub(super) points: Vec<Point>,
     regions: Vec<Region>,
     locals: Vec<ValType>,
     entry_charge: u64,
@@ -206,6 +206,13 @@ impl<'m, 'a> Scanner<'m, 'a> {
             Operator::TryTable { try_table } => {
                 let catches = try_table.catches.clone();
                 return self.open(CtlKind::Try, &try_table.ty, 0, catches, start, end);
+            }
+            Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } | Operator::MemoryInit { .. }
+                if self.cost_model >= 2 =>
+            {
+                self.costs.charge(1);
+                let wide = self.operand(0) == Some(ValType::I64);
+                return self.note(OpKind::Bulk { wide }, start, end);
             }
             _ => return self.costs.charge(1),
         };
@@ -529,24 +536,6 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.out.regions[region].closers.push(Closer::Else(ctl));
         self.note(OpKind::Else(ctl), start, end);
         self.reachable = true;
-    }
-
-    /// Whether all that the loop's body does is its pass: it has no way around a part of it.
-    fn is_straight(&self, ctl: Ctl) -> bool {
-        let body = &self.out.ops[self.out.ctls[ctl as usize].start + 1..];
-        let (last, before) = body.split_last().map_or((None, body), |(last, before)| (Some(last), before));
-        let plain = |op: &Op| !matches!(op.kind, OpKind::Block(_) | OpKind::If(_) | OpKind::Try(..));
-        let leaves = |op: &Op| plain(op) && !matches!(op.kind, OpKind::Br(0) | OpKind::BrIf(0, _));
-        before.iter().all(leaves) && last.is_none_or(plain)
-    }
-
-    /// For a loop that charges behind its passes: for how many at once.
-    fn passes(&self, ctl: Ctl) -> Option<u32> {
-        let info = &self.out.ctls[ctl as usize];
-        let innermost = info.kind == CtlKind::Loop && info.point as usize + 1 == self.out.points.len();
-        let repeats = self.cost_model >= 2 && innermost && info.params.is_empty();
-        let passes = if repeats && self.is_straight(ctl) { cost::passes(self.costs.operators()) } else { 1 };
-        (passes > 1).then_some(passes)
     }
 
     fn end(&mut self, start: u32, end: u32, reached: bool) {

@@ -179,16 +179,18 @@ fn a_long_chain_of_snapshots_stays_as_fast_as_the_first() {
                 ratio([first[n], last[n]])
             );
         }
-        // Generous, for a busy machine; the figures above are what counts.
-        assert!(ratio(take) < 3.0, "{take:?}");
-        assert!(ratio([first[0], last[0]]) < 6.0, "{first:?} {last:?}");
+        // Generous, for a busy machine, where some milliseconds say nothing: the figures above are what counts, and how
+        // many objects and entries there are.
+        let noise = Duration::from_millis(10);
+        let within = |[first, last]: [Duration; 2], factor: u32| last < first * factor + noise;
+        assert!(within(take, 3), "{take:?}");
+        assert!(within([first[0], last[0]], 6), "{first:?} {last:?}");
         assert!(objects_of(&store, "packs/") < 300, "{}", objects_of(&store, "packs/"));
         assert!(objects_of(&store, "jobs/") < 320, "{}", objects_of(&store, "jobs/"));
         if retain.is_some() {
-            assert!(
-                ratio([first[1], last[1]]) < 4.0 && ratio([first[2], last[2]]) < 6.0,
-                "{first:?} {last:?}"
-            );
+            assert!(within([first[1], last[1]], 4) && within([first[2], last[2]], 6), "{first:?} {last:?}");
+            let entries = open(&path).history(&name).unwrap().len();
+            assert!(entries < 400, "{entries} entries are left");
             assert!(objects_of(&store, "snapshots/") < 400, "{}", objects_of(&store, "snapshots/"));
         }
         let (time, freed) = timed(|| jobs.gc().unwrap());

@@ -70,7 +70,7 @@ impl HostCall<'_, '_> {
 pub(super) struct Host {
     pub(super) wasi: Option<Wasi>,
     pub(super) memory: Option<Memory>,
-    pub(super) swap_fuel: Option<TypedFunc<i64, i64>>,
+    pub(super) swap_fuel: Option<TypedFunc<i64, (i64, i64)>>,
     /// What was left when a host function suspended the guest.
     pub(super) held_fuel: Option<i64>,
     /// Fuel that the guest will have consumed when what it was given is spent.
@@ -94,7 +94,7 @@ impl std::error::Error for Exit {}
 /// Makes the fuel negative, so that the wrapper of the import saves itself.
 fn suspend(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     let swap = caller.data().swap_fuel.clone().expect("set when the instance was made");
-    let left = swap.call(&mut *caller, -1)?;
+    let (left, _) = swap.call(&mut *caller, -1)?;
     caller.data_mut().held_fuel = Some(left);
     Ok(())
 }
@@ -102,10 +102,10 @@ fn suspend(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
 /// Tells WASI how much fuel the guest has consumed up to this call.
 fn tell_fuel(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     let swap = caller.data().swap_fuel.clone().expect("set when the instance was made");
-    let left = swap.call(&mut *caller, 0)?;
+    let (left, owed) = swap.call(&mut *caller, 0)?;
     swap.call(&mut *caller, left)?;
     let host = caller.data_mut();
-    let consumed = host.fuel_end.saturating_add_signed(left.saturating_neg());
+    let consumed = host.fuel_end.saturating_add_signed(owed.saturating_sub(left));
     host.wasi.as_mut().expect("linked only with WASI").set_fuel(consumed);
     Ok(())
 }

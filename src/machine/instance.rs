@@ -82,7 +82,7 @@ pub(super) enum Stage {
 
 /// What the rewriter exports for the host.
 pub(super) struct Controls {
-    swap_fuel: TypedFunc<i64, i64>,
+    swap_fuel: TypedFunc<i64, (i64, i64)>,
     begin: TypedFunc<i64, ()>,
     pub(super) rewind: TypedFunc<(i64, i32, i32, i32), ()>,
     pub(super) status: TypedFunc<(), (i32, i32, i32)>,
@@ -296,11 +296,11 @@ impl Instance {
         };
         let mut results: Vec<Val> = func.ty(&self.store).results().map(|_| Val::I32(0)).collect();
         let outcome = func.call(&mut self.store, &args, &mut results);
-        let fuel = self.controls.swap_fuel.call(&mut self.store, 0)?;
+        let (fuel, owed) = self.controls.swap_fuel.call(&mut self.store, 0)?;
         let held = self.store.data_mut().held_fuel.take();
         let left = held.unwrap_or(fuel);
-        // Both are below 2^62: the largest charge is 2^20.
-        self.consumed += (granted - left) as u64;
+        // All are below 2^62: the largest charge is 2^20, and no memory has 2^68 bytes.
+        self.consumed += (granted - left + owed) as u64;
         match outcome {
             Ok(()) if fuel < 0 => {
                 self.stage = Stage::Suspended;

@@ -64,7 +64,7 @@ impl From<wasmtime::Error> for Failure {
 pub struct Local {
     pub instance: wasmtime::Instance,
     begin: TypedFunc<i64, ()>,
-    swap_fuel: TypedFunc<i64, i64>,
+    swap_fuel: TypedFunc<i64, (i64, i64)>,
     rewind: TypedFunc<(i64, i32, i32, i32), ()>,
     status: TypedFunc<(), (i32, i32, i32)>,
     frames: Memory,
@@ -111,7 +111,7 @@ impl Local {
             if let Err(error) = func.call(&mut *store, args, &mut results) {
                 return Ok(Outcome::Failed(error.into()));
             }
-            if self.swap_fuel.call(&mut *store, 0)? >= 0 {
+            if self.swap_fuel.call(&mut *store, 0)?.0 >= 0 {
                 return Ok(Outcome::Returned(results));
             }
             if !self.pausing {
