@@ -1,13 +1,20 @@
 //! What stands at the beginning of a region: its labels, its check, and the way to the point to resume at.
 
-use std::collections::HashMap;
-
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::code::{anything, load_values, pop_trailer, zeros};
 use super::emit::Emitter;
 use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
+
+/// Where a dispatch leads to.
+#[derive(Clone, Copy)]
+pub(super) enum Lead {
+    /// The point, restored there.
+    Point(PointId),
+    /// Into a loop or `try_table`, whose own dispatch goes on.
+    Into(Ctl),
+}
 
 impl Emitter<'_, '_, '_> {
     /// Opens the labels of a region, innermost first to end, then checks and dispatches.
@@ -86,49 +93,70 @@ impl Emitter<'_, '_, '_> {
 
     /// Jumps to the point that `hidden.point` names, after restoring its frame.
     fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
-        let items = &self.scan.regions[region].items;
         if let Some(loads) = self.loads.take() {
             let scratch = self.scratch();
             load_values(&mut self.code, self.cx, scratch, &loads[region], 0);
             self.loads = Some(loads);
         }
-        // The first one's label is the innermost.
-        let restored = self.restored_in(region);
-        let levels: HashMap<PointId, u32> =
-            restored.iter().rev().map(|&point| (point, self.block(BlockType::Empty))).collect();
-        let mut targets = vec![];
-        if at_entry {
-            targets.push(self.depth(levels[&0]));
+        let leads = self.leads(region);
+        let first = if at_entry { 0 } else { self.first_point(self.scan.regions[region].items[0]) };
+        let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
+        self.sink().global_get(point).local_set(any);
+        self.lead(&leads, first, go);
+    }
+
+    /// Goes on at the one of these points that the second scratch local names; `first` is the first of them.
+    ///
+    /// A tree of rare `if`s, and no `br_table`: what Cranelift moves on the way out of a `br_table` stands in the middle
+    /// of the hot code, however rare the target is (DESIGN.md, What Cranelift does).
+    fn lead(&mut self, leads: &[(Lead, u32)], first: PointId, go: u32) {
+        if let &[(lead, _)] = leads {
+            match lead {
+                Lead::Point(point) => self.resume(point, go),
+                Lead::Into(ctl) => {
+                    let depth = self.closer(Closer::Before(ctl));
+                    self.sink().br(depth);
+                }
+            }
+            return;
         }
-        for item in items {
+        let (left, right) = leads.split_at(leads.len() / 2);
+        let bound = first + left.iter().map(|(_, points)| points).sum::<u32>();
+        let point = self.scratch() + 1;
+        self.sink().local_get(point).i32_const(bound as i32).i32_lt_u();
+        self.hint(false);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        self.lead(left, first, go);
+        self.end_block();
+        self.begin_cold();
+        self.lead(right, bound, go);
+        self.end_cold();
+    }
+
+    /// Where a region's dispatch leads to, in order, each with the number of points that it leads to so.
+    pub(super) fn leads(&self, region: usize) -> Vec<(Lead, u32)> {
+        let mut leads = vec![];
+        if region == 0 {
+            leads.push((Lead::Point(0), 1));
+        }
+        for item in &self.scan.regions[region].items {
             match *item {
-                Reached::Call(point) => targets.push(self.depth(levels[&point])),
+                Reached::Call(point) => leads.push((Lead::Point(point), 1)),
                 Reached::Inner(ctl) => {
                     let info = &self.scan.ctls[ctl as usize];
                     let mut first = info.point;
                     if info.kind == CtlKind::Loop {
-                        targets.push(self.depth(levels[&first]));
+                        leads.push((Lead::Point(first), 1));
                         first += 1;
                     }
-                    let before = self.closer(Closer::Before(ctl));
-                    targets.extend((first..info.points_end).map(|_| before));
+                    if first < info.points_end {
+                        leads.push((Lead::Into(ctl), info.points_end - first));
+                    }
                 }
             }
         }
-        let first = if at_entry { 0 } else { self.first_point(items[0]) };
-        let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
-        self.sink().global_get(point).local_tee(any);
-        if first > 0 {
-            self.sink().i32_const(first as i32).i32_sub();
-        }
-        let default = *targets.last().expect("a dispatch has targets");
-        self.sink().br_table(targets, default);
-        for point in restored {
-            self.end_block();
-            self.begin_cold();
-            self.resume(point, go);
-            self.end_cold();
-        }
+        leads
     }
 
     fn first_point(&self, item: Reached) -> PointId {

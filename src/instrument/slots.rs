@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use wasmparser::ValType;
 
 use super::code::{Slot, in_sequence};
+use super::dispatch::Lead;
 use super::emit::Emitter;
 use super::frame::{Kind, Layout, Place, TRAILER};
 use super::points::{CtlKind, Point, PointId, PointKind, Reached};
@@ -59,14 +60,11 @@ impl Emitter<'_, '_, '_> {
 
     /// The points whose frames a region's dispatch restores, in order.
     pub(super) fn restored_in(&self, region: usize) -> Vec<PointId> {
-        let items = self.scan.regions[region].items.iter().filter_map(|item| match *item {
-            Reached::Call(point) => Some(point),
-            Reached::Inner(ctl) => {
-                let info = &self.scan.ctls[ctl as usize];
-                (info.kind == CtlKind::Loop).then_some(info.point)
-            }
-        });
-        (region == 0).then_some(0).into_iter().chain(items).collect()
+        let point = |(lead, _)| match lead {
+            Lead::Point(point) => Some(point),
+            Lead::Into(_) => None,
+        };
+        self.leads(region).into_iter().filter_map(point).collect()
     }
 
     /// Places for all values of all points, if restoring them by few pieces of code saves code.
