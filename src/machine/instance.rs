@@ -27,7 +27,7 @@ const HOST_STACK: usize = 2 << 20;
 /// Saving and rebuilding a frame costs about this much a byte, so deep stacks get longer slices.
 const NANOS_PER_FRAME_BYTE: u64 = 1;
 /// Slices are at least so many times longer than rebuilding the stack takes.
-const SLICE_TO_REBUILD: u64 = 50;
+const SLICE_TO_REBUILD: u64 = 25;
 
 /// Until when a guest runs. Whatever comes first.
 #[derive(Debug, Clone, Default)]
