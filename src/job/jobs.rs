@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -14,6 +14,10 @@ use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
 use crate::store::{Chunks, Compress, Hold, Key, Store, StoreError, objects};
+
+/// A job that another process has is waited for so long: one that was killed has it until the system has taken its
+/// memory back, and whoever asks whether a job is held has it for an instant.
+const DYING: Duration = Duration::from_secs(2);
 
 /// The jobs and snapshots of a store. Cheap to clone.
 #[derive(Clone)]
@@ -286,8 +290,8 @@ impl Jobs {
 
     fn lease(&self, name: &JobName) -> Result<Box<dyn Hold>> {
         let key = lease_key(name)?;
-        // Whoever asks `is_held` has it for an instant.
-        for _ in 0..20 {
+        let until = Instant::now() + DYING;
+        while Instant::now() < until {
             match self.store().hold(&key) {
                 Err(StoreError::Held { .. }) => thread::sleep(Duration::from_millis(5)),
                 other => return Ok(other?),
