@@ -56,7 +56,7 @@ impl Chunks {
         for _ in 0..TRIES {
             let mut wanted = self.look_up(ids, &missed)?;
             // Nearly in order, most often, which this notices.
-            wanted.sort_by(|a, b| a.found.order().cmp(&b.found.order()));
+            wanted.sort_by_key(|one| one.found.order());
             let reading = Reading { chunks: self, ids, wanted: &wanted, each, missed: Mutex::default() };
             reading.run(threads)?;
             missed = reading.missed.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +134,7 @@ impl Reading<'_> {
             }
             let near = before.pack == now.pack && now.range().start <= before.range().end + GAP_MAX;
             let same = before.pack == now.pack && now.range() == before.range();
-            if !same && !(near && now.range().end - begin <= READ_MAX) {
+            if !(same || near && now.range().end - begin <= READ_MAX) {
                 reads.push(first..n + 1);
                 first = n + 1;
             }
