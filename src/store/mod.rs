@@ -25,6 +25,7 @@ mod compress;
 mod crash_tests;
 mod error;
 mod files;
+mod filter;
 mod frames;
 mod key;
 mod known;
@@ -32,14 +33,20 @@ mod leases;
 mod local;
 #[cfg(test)]
 mod local_tests;
+mod lookup;
 mod memory;
+mod near;
 pub mod objects;
 mod pack;
+mod pack_index;
 mod pipeline;
 mod read_many;
 #[cfg(test)]
 mod read_many_tests;
 mod sweep;
+mod tables;
+#[cfg(test)]
+mod tables_tests;
 mod upkeep;
 #[cfg(test)]
 mod upkeep_tests;

@@ -70,8 +70,7 @@ impl Chunks {
     fn look_up(&self, ids: &[ChunkId], indexes: &[usize]) -> Result<Vec<Wanted>, StoreError> {
         let mut wanted = Vec::with_capacity(indexes.len());
         for &index in indexes {
-            let found =
-                self.find(ids[index]).map_or_else(|| self.look_for(ids[index]), |found| Ok(Some(found)))?;
+            let found = self.find_or_look_for(ids[index])?;
             let found = found.ok_or_else(|| self.not_found(ids[index]))?;
             wanted.push(Wanted { found, index });
         }
