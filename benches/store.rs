@@ -27,6 +27,7 @@ fn main() {
         Some(dir) => tempfile::tempdir_in(dir).unwrap(),
         None => tempfile::tempdir().unwrap(),
     };
+    looking(dir.path());
     for (name, fill) in [("like memory", memory as fn(&mut [u8])), ("noise", noise)] {
         let mut bytes = vec![0; mib << 20];
         fill(&mut bytes);
@@ -73,6 +74,67 @@ fn table(bytes: &[u8], dir: &Path) {
             ),
             _ => println!(),
         }
+    }
+}
+
+/// How long it takes to find the first chunk in a store with a million of them, more of them, and that there is none;
+/// in one pack and in many.
+fn looking(dir: &Path) {
+    const ALL: u32 = 1 << 20;
+    println!("\na million pages, 4 GiB");
+    let page = |n: u32| {
+        let mut page = [0; PAGE];
+        page[..4].copy_from_slice(&n.to_le_bytes());
+        page
+    };
+    for packs in [1, 200] {
+        let store = tempfile::tempdir_in(dir).unwrap();
+        let local = Arc::new(Local::open(store.path()).unwrap());
+        let chunks = Chunks::open(local.clone()).with_compress(Compress::Fast);
+        let id = |n: u32| ChunkId::of(&page(n));
+        for pack in 0..packs {
+            let mut writer = chunks.writer().unwrap();
+            for n in (ALL / packs * pack)..(ALL / packs * (pack + 1)) {
+                writer.add(id(n), &page(n)).unwrap();
+            }
+            writer.finish().map(drop).unwrap();
+        }
+        drop(chunks);
+        let resident = || {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap() * 4096
+        };
+        let before = resident();
+        let chunks = Chunks::open(local.clone());
+        let began = Instant::now();
+        chunks.read(id(77_777)).unwrap();
+        let first = began.elapsed();
+        let ids: Vec<_> = (0..1000_u32).map(|n| id(n.wrapping_mul(0x9E37_79B1) % (ALL - 200))).collect();
+        let began = Instant::now();
+        ids.iter().for_each(|id| drop(chunks.read(*id).unwrap()));
+        let random = began.elapsed() / 1000;
+        let held = resident().saturating_sub(before);
+        let mut writer = chunks.writer().unwrap();
+        let began = Instant::now();
+        writer.add(id(ALL), &page(ALL)).unwrap();
+        let ready = began.elapsed();
+        let ids: Vec<_> = (ALL + 1..ALL + 100_000).map(id).collect();
+        let began = Instant::now();
+        ids.iter().for_each(|id| assert!(!chunks.contains(*id).unwrap()));
+        let read_miss = began.elapsed() / ids.len() as u32;
+        let began = Instant::now();
+        ids.iter().for_each(|id| assert!(writer.add(*id, &[]).unwrap()));
+        let miss = began.elapsed() / ids.len() as u32;
+        println!(
+            "  in {packs:>3} packs: the first after {:.2} ms, then {:.0} us each at random, {:.0} MB more memory; a reader's \
+             miss {} ns; a writer is ready after {:.1} ms, and a new chunk takes it {} ns",
+            first.as_secs_f64() * 1e3,
+            random.as_secs_f64() * 1e6,
+            held as f64 / 1e6,
+            read_miss.as_nanos(),
+            ready.as_secs_f64() * 1e3,
+            miss.as_nanos(),
+        );
     }
 }
 

@@ -1,49 +1,44 @@
 //! What was read last, up to a bound.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 /// Bytes by their name: those that were used last.
-pub(super) struct Cache<K> {
-    held: HashMap<K, (u64, Arc<[u8]>)>,
-    /// By when they were used, which is counted and so differs for each.
-    by_use: BTreeMap<u64, K>,
-    uses: u64,
+///
+/// In two generations, since that takes next to nothing: what is not used while the younger one fills up is forgotten.
+pub(super) struct Cache<K, S = RandomState> {
+    young: HashMap<K, Arc<[u8]>, S>,
+    old: HashMap<K, Arc<[u8]>, S>,
+    /// Bytes of the young.
     bytes: usize,
+    /// Bytes that a generation may have.
     max: usize,
 }
 
-impl<K: Copy + Eq + Hash> Cache<K> {
+impl<K: Eq + Hash, S: BuildHasher + Default> Cache<K, S> {
     /// Keeps up to so many bytes.
     pub(super) fn new(max: usize) -> Self {
-        Self { held: HashMap::new(), by_use: BTreeMap::new(), uses: 0, bytes: 0, max }
+        Self { young: HashMap::default(), old: HashMap::default(), bytes: 0, max: max / 2 }
     }
 
     pub(super) fn get(&mut self, name: K) -> Option<Arc<[u8]>> {
-        let (used, held) = self.held.get_mut(&name)?;
-        if *used != self.uses {
-            self.uses += 1;
-            self.by_use.remove(used);
-            self.by_use.insert(self.uses, name);
-            *used = self.uses;
+        if let Some(held) = self.young.get(&name) {
+            return Some(held.clone());
         }
-        Some(held.clone())
+        let held = self.old.remove(&name)?;
+        self.insert(name, held.clone());
+        Some(held)
     }
 
     pub(super) fn insert(&mut self, name: K, bytes: Arc<[u8]>) {
-        self.uses += 1;
-        self.bytes += bytes.len();
-        if let Some((used, former)) = self.held.insert(name, (self.uses, bytes)) {
-            self.by_use.remove(&used);
-            self.bytes -= former.len();
+        if self.bytes + bytes.len() > self.max {
+            self.old = std::mem::take(&mut self.young);
+            self.bytes = 0;
         }
-        self.by_use.insert(self.uses, name);
-        while self.bytes > self.max {
-            let Some((_, oldest)) = self.by_use.pop_first() else {
-                break;
-            };
-            self.bytes -= self.held.remove(&oldest).map_or(0, |(_, bytes)| bytes.len());
+        self.bytes += bytes.len();
+        if let Some(former) = self.young.insert(name, bytes) {
+            self.bytes -= former.len();
         }
     }
 }
@@ -54,7 +49,7 @@ mod tests {
 
     #[test]
     fn keeps_what_was_used_last_within_its_bound() {
-        let mut cache = Cache::new(32 << 20);
+        let mut cache: Cache<(&str, u32)> = Cache::new(32 << 20);
         let frame: Arc<[u8]> = vec![0; 1 << 20].into();
         for n in 0..100 {
             cache.insert(("pack", n), frame.clone());
@@ -62,9 +57,9 @@ mod tests {
             assert!(cache.get(("pack", 0)).is_some(), "used all the time, and gone after {n}");
             assert!(cache.get(("pack", 0)).is_some(), "used twice in a row");
         }
-        assert!(cache.bytes <= 32 << 20);
-        assert_eq!(cache.bytes, cache.held.len() << 20);
-        assert_eq!(cache.held.len(), cache.by_use.len());
+        assert_eq!(cache.bytes, cache.young.len() << 20);
+        let all = cache.young.len() + cache.old.len();
+        assert!((16..=32).contains(&all), "{all} MiB");
         assert!(cache.get(("pack", 99)).is_some());
         assert!(cache.get(("pack", 50)).is_none());
     }

@@ -71,8 +71,8 @@ pub(super) type Frames = Cache<(PackId, u64)>;
 
 /// Bytes of frames that are kept: neighbouring pages are read one after the other, and they share a frame.
 const FRAMES_BYTES: usize = 32 << 20;
-/// Bytes of buckets that are kept: those of 2 million chunks.
-const BUCKETS_BYTES: usize = 16 << 20;
+/// Bytes of buckets that are kept: those of 2 to 4 million chunks.
+const BUCKETS_BYTES: usize = 32 << 20;
 
 /// What [`Chunks::verify`] found of one pack.
 #[derive(Debug)]

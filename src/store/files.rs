@@ -218,6 +218,10 @@ impl OpenedFile for File {
     }
 
     fn read_at(&self, start: u64, into: &mut [u8]) -> io::Result<()> {
+        // The system has no such place, and would not say so by this error.
+        if start > i64::MAX as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.read_exact_at(into, start)
     }
 }

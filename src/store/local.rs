@@ -341,6 +341,13 @@ impl Store for Local {
         }
     }
 
+    fn get_end(&self, key: &Key, max: u64) -> Result<(u64, Vec<u8>), StoreError> {
+        self.read(key, |file| {
+            let size = file.size()?;
+            Ok((size, file.read(size.saturating_sub(max)..size)?))
+        })
+    }
+
     fn size(&self, key: &Key) -> Result<u64, StoreError> {
         self.read(key, |file| file.size())
     }

@@ -148,6 +148,15 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// The length of the object, and its last bytes: so many, or all that it has.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    fn get_end(&self, key: &Key, max: u64) -> Result<(u64, Vec<u8>), StoreError> {
+        let size = self.size(key)?;
+        Ok((size, self.get_range(key, size.saturating_sub(max)..size)?))
+    }
+
     /// Length of the object in bytes.
     ///
     /// # Errors
@@ -277,6 +286,9 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn read_at(&self, key: &Key, start: u64, into: &mut [u8]) -> Result<(), StoreError> {
         (**self).read_at(key, start, into)
+    }
+    fn get_end(&self, key: &Key, max: u64) -> Result<(u64, Vec<u8>), StoreError> {
+        (**self).get_end(key, max)
     }
     fn size(&self, key: &Key) -> Result<u64, StoreError> {
         (**self).size(key)

@@ -125,6 +125,11 @@ impl Hasher for IdHasher {
         self.0 = product as u64 ^ (product >> 64) as u64;
     }
 
+    fn write_u64(&mut self, n: u64) {
+        let product = u128::from(n ^ self.0) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
     fn finish(&self) -> u64 {
         self.0
     }

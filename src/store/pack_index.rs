@@ -1,18 +1,22 @@
 //! The index of a pack in a store, read part by part as it is needed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::digest::{ChunkId, PackId};
 
 use super::cache::Cache;
 use super::leases::lock;
+use super::near::ById;
 use super::pack::{FOOTER, FORMAT_1, Footer, HEADER, Index};
 use super::tables::{Content, Encoded, Part, Root, blocks_in, entries, fingerprint};
 use super::{Store, StoreError};
 
-/// Buckets that were read last: the pack, and the bucket's number.
-pub(super) type Buckets = Cache<(PackId, u32)>;
+/// Buckets that were read last: the serial number of the pack, and the number of the bucket.
+pub(super) type Buckets = Cache<u64, ById>;
+
+/// Serial numbers of packs, as this process gets to know them.
+static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// So much of the end of a pack is read at first: all of the root, if the pack is not big.
 const END: u64 = 8 << 10;
@@ -22,6 +26,7 @@ const BUCKETS_AT_ONCE: u64 = 1 << 20;
 /// A pack of the store.
 pub(super) struct Pack {
     pub id: PackId,
+    serial: u32,
     /// Bytes of its object.
     pub size: u64,
     /// Format of its object.
@@ -49,13 +54,18 @@ impl Pack {
             }
             _ => (Root::decode(id, size, &index)?, None),
         };
-        Ok(Self { id, size, format: footer.format, root, whole, settled: AtomicBool::new(false) })
+        Ok(Self::with(id, size, footer.format, root, whole, false))
     }
 
     /// A pack that this process has just made durable.
     pub fn written(id: PackId, root: &[u8], size: u64) -> Result<Self, StoreError> {
-        let root = Root::decode(id, size, root)?;
-        Ok(Self { id, size, format: super::pack::FORMAT, root, whole: None, settled: AtomicBool::new(true) })
+        Ok(Self::with(id, size, super::pack::FORMAT, Root::decode(id, size, root)?, None, true))
+    }
+
+    fn with(id: PackId, size: u64, format: u16, root: Root, whole: Option<Vec<u8>>, settled: bool) -> Self {
+        // Nobody sees four billion packs.
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Self { id, serial, size, format, root, whole, settled: AtomicBool::new(settled) }
     }
 
     /// Chunks in it.
@@ -86,7 +96,7 @@ impl Pack {
     ) -> Result<Option<Content>, StoreError> {
         let nth = self.root.bucket_of(id);
         let Some(part) = self.root.buckets.get(nth) else { return Ok(None) };
-        let name = (self.id, nth as u32);
+        let name = u64::from(self.serial) << 32 | nth as u64;
         let cached = lock(buckets).get(name);
         let bucket = match cached {
             Some(bucket) => bucket,
@@ -168,11 +178,10 @@ pub(super) fn print_of(id: ChunkId) -> u64 {
 /// The end of a pack: the size of its object, its footer, and the root, or the index in format 1, neither checked.
 fn read_end(store: &dyn Store, id: PackId) -> Result<(u64, Footer, Vec<u8>), StoreError> {
     let key = id.key();
-    let size = store.size(&key)?;
+    let (size, mut end) = store.get_end(&key, END)?;
     if size < HEADER + FOOTER {
         return Err(StoreError::corrupt(&key, format!("it has {size} bytes, too few for a pack")));
     }
-    let mut end = store.get_range(&key, size.saturating_sub(END)..size)?;
     let footer = end.split_off(end.len() - FOOTER as usize);
     let footer = Footer::decode(id, size, &footer)?;
     let len = (footer.range.end - footer.range.start) as usize;
