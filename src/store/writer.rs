@@ -52,8 +52,8 @@ impl Writer {
         Self { chunks, guard, threads, pack: None, written: Written::default() }
     }
 
-    /// Compresses with so many threads, instead of one for each core: while the guest runs, it needs one itself.
-    /// Holds for packs that are begun after it.
+    /// Compresses with so many threads, instead of one for each core; with one it is the thread that adds the chunks:
+    /// while the guest runs, it needs a core itself. Holds for packs that are begun after it.
     pub fn set_threads(&mut self, threads: NonZero<usize>) {
         self.threads = threads.get();
     }
