@@ -5,11 +5,12 @@ mod tool;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use tool::disk::SmallDisk;
 use tool::{Running, STDOUT, Tool, lines, printed};
 
 const LINES: u32 = 60;
@@ -205,55 +206,10 @@ fn every_flipped_bit_is_found_or_harmless() {
     assert_eq!(tool.run(&["resume", "-q", "x"]).code, 0);
 }
 
-/// A small file system for the store, gone when dropped; none where one may not mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(tool: &Tool) -> Option<Self> {
-        let dir = tool.path("store");
-        fs::create_dir(&dir).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&dir).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(dir));
-        }
-        eprintln!("SKIPPED: this needs to mount a tmpfs, so to be root");
-        None
-    }
-
-    /// Leaves no room.
-    fn fill(&self) {
-        let (mut len, mut count) = (1 << 20, 0);
-        fs::create_dir_all(self.0.join("work")).unwrap();
-        while len > 0 {
-            count += 1;
-            let path = self.0.join("work").join(format!("fill-{count}"));
-            if fs::write(&path, vec![7; len]).is_err() {
-                let _ = fs::remove_file(path);
-                len /= 2;
-            }
-        }
-    }
-
-    fn free(&self) {
-        for entry in fs::read_dir(self.0.join("work")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_str().unwrap().starts_with("fill-") {
-                fs::remove_file(path).unwrap();
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_costs_no_snapshot_and_room_is_made_on_it() {
     let tool = Tool::new();
-    let Some(disk) = SmallDisk::new(&tool) else { return };
+    let Some(disk) = SmallDisk::new(&tool, "1m") else { return };
     paused(&tool, &["--retain", "all"]);
     let before = snapshots(&tool);
     disk.fill();

@@ -267,6 +267,12 @@ impl Standing {
         Ok(copy)
     }
 
+    /// As if the system did not let us open its memory.
+    #[cfg(test)]
+    pub fn close_file(&mut self) {
+        self.memory = None;
+    }
+
     /// Reads these ranges of addresses, one after the other, into `bytes`, which they fill.
     ///
     /// # Errors
