@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use wasm_ckpt::digest::ChunkId;
 use wasm_ckpt::snapshot::{Dirty, Tree};
-use wasm_ckpt::store::{Chunks, Compress, Local, Written};
+use wasm_ckpt::store::{Chunks, Compress, Key, Local, Store, Written};
 
 const PAGE: usize = 4096;
 const FRAME: usize = 64 << 10;
@@ -26,10 +27,12 @@ fn main() {
         Some(dir) => tempfile::tempdir_in(dir).unwrap(),
         None => tempfile::tempdir().unwrap(),
     };
+    looking(dir.path());
     for (name, fill) in [("like memory", memory as fn(&mut [u8])), ("noise", noise)] {
         let mut bytes = vec![0; mib << 20];
         fill(&mut bytes);
         println!("\n{name}, {mib} MiB, {} cores", cores());
+        reading(&bytes, dir.path());
         table(&bytes, dir.path());
     }
 }
@@ -74,6 +77,146 @@ fn table(bytes: &[u8], dir: &Path) {
     }
 }
 
+/// How long it takes to find the first chunk in a store with a million of them, more of them, and that there is none;
+/// in one pack and in many.
+fn looking(dir: &Path) {
+    const ALL: u32 = 1 << 20;
+    println!("\na million pages, 4 GiB");
+    let page = |n: u32| {
+        let mut page = [0; PAGE];
+        page[..4].copy_from_slice(&n.to_le_bytes());
+        page
+    };
+    for packs in [1, 200] {
+        let store = tempfile::tempdir_in(dir).unwrap();
+        let local = Arc::new(Local::open(store.path()).unwrap());
+        let chunks = Chunks::open(local.clone()).with_compress(Compress::Fast);
+        let id = |n: u32| ChunkId::of(&page(n));
+        for pack in 0..packs {
+            let mut writer = chunks.writer().unwrap();
+            for n in (ALL / packs * pack)..(ALL / packs * (pack + 1)) {
+                writer.add(id(n), &page(n)).unwrap();
+            }
+            writer.finish().map(drop).unwrap();
+        }
+        drop(chunks);
+        let resident = || {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap() * 4096
+        };
+        let before = resident();
+        let chunks = Chunks::open(local.clone());
+        let began = Instant::now();
+        chunks.read(id(77_777)).unwrap();
+        let first = began.elapsed();
+        let ids: Vec<_> = (0..1000_u32).map(|n| id(n.wrapping_mul(0x9E37_79B1) % (ALL - 200))).collect();
+        let began = Instant::now();
+        ids.iter().for_each(|id| drop(chunks.read(*id).unwrap()));
+        let random = began.elapsed() / 1000;
+        let held = resident().saturating_sub(before);
+        let mut writer = chunks.writer().unwrap();
+        let began = Instant::now();
+        writer.add(id(ALL), &page(ALL)).unwrap();
+        let ready = began.elapsed();
+        let ids: Vec<_> = (ALL + 1..ALL + 100_000).map(id).collect();
+        let began = Instant::now();
+        ids.iter().for_each(|id| assert!(!chunks.contains(*id).unwrap()));
+        let read_miss = began.elapsed() / ids.len() as u32;
+        let began = Instant::now();
+        ids.iter().for_each(|id| assert!(writer.add(*id, &[]).unwrap()));
+        let miss = began.elapsed() / ids.len() as u32;
+        println!(
+            "  in {packs:>3} packs: the first after {:.2} ms, then {:.0} us each at random, {:.0} MB more memory; a reader's \
+             miss {} ns; a writer is ready after {:.1} ms, and a new chunk takes it {} ns",
+            first.as_secs_f64() * 1e3,
+            random.as_secs_f64() * 1e6,
+            held as f64 / 1e6,
+            read_miss.as_nanos(),
+            ready.as_secs_f64() * 1e3,
+            miss.as_nanos(),
+        );
+    }
+}
+
+/// All of it read back, beside the parts of that: reading what is stored, hashing that, decompressing it, and hashing
+/// the pages; on one thread and on all.
+fn reading(bytes: &[u8], dir: &Path) {
+    let ids: Vec<ChunkId> = bytes.chunks(PAGE).map(ChunkId::of).collect();
+    for compress in ["none", "1"].map(|text| text.parse::<Compress>().unwrap()) {
+        let store = tempfile::tempdir_in(dir).unwrap();
+        let local = Arc::new(Local::open(store.path()).unwrap());
+        snapshot_into(bytes, local.clone(), compress);
+        for threads in [1, cores()] {
+            let limit = rate(bytes.len(), || limit(bytes, &*local, compress != Compress::None, threads));
+            let read = rate(bytes.len(), || {
+                let chunks = Chunks::open(local.clone());
+                let sum = AtomicUsize::new(0);
+                let take = |_: usize, page: &[u8]| {
+                    sum.fetch_add(page.len(), Ordering::Relaxed);
+                    Ok(())
+                };
+                chunks.read_many(&ids, threads, &take).unwrap();
+                assert_eq!(sum.into_inner(), bytes.len());
+            });
+            println!(
+                "  read back, {:>4}, {threads} threads {:7.0} MB/s {:5.2} ns/B; read, hash{}: {:.0} MB/s {:.2} ns/B; \
+                 {:.0} % of it",
+                compress.to_string(),
+                read.wall,
+                read.cpu,
+                if compress == Compress::None { " twice" } else { ", decompress, hash" },
+                limit.wall,
+                limit.cpu,
+                100.0 * read.wall / limit.wall,
+            );
+        }
+    }
+}
+
+/// What reading can be no faster than.
+fn limit(bytes: &[u8], store: &Local, compressed: bool, threads: usize) {
+    let frames: Vec<Vec<u8>> = match compressed {
+        // They take as long wherever they come from.
+        true => bytes.chunks(FRAME).take(256).map(|frame| zstd::bulk::compress(frame, 1).unwrap()).collect(),
+        false => vec![],
+    };
+    let next = AtomicUsize::new(0);
+    let packs: Vec<(Key, u64)> = store
+        .list("packs/")
+        .unwrap()
+        .into_iter()
+        .map(|key| (key.clone(), store.size(&key).unwrap()))
+        .collect();
+    let parts: Vec<(&Key, u64, usize)> = packs
+        .iter()
+        .flat_map(|(key, size)| {
+            (0..*size).step_by(1 << 19).map(move |at| (key, at, (size - at).min(1 << 19) as usize))
+        })
+        .collect();
+    let pages = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let (mut stored, mut frame) = (vec![0; 1 << 19], vec![0; FRAME]);
+                while let Some((key, at, len)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    store.read_at(key, *at, &mut stored[..*len]).unwrap();
+                    stored[..*len].chunks(FRAME).for_each(|frame| {
+                        std::hint::black_box(blake3::hash(frame));
+                    });
+                }
+                while let Some(part) = bytes.chunks(FRAME).nth(pages.fetch_add(1, Ordering::Relaxed)) {
+                    if let Some(stored) = frames.get(pages.load(Ordering::Relaxed) % frames.len().max(1)) {
+                        zstd::bulk::decompress_to_buffer(stored, &mut frame).unwrap();
+                    }
+                    part.chunks(PAGE).for_each(|page| {
+                        std::hint::black_box(blake3::hash(page));
+                    });
+                }
+            });
+        }
+    });
+}
+
 /// Compresses one frame after the other.
 fn compressor(level: i32) -> impl FnMut(&[u8]) {
     let mut zstd = zstd::bulk::Compressor::new(level).unwrap();
@@ -87,7 +230,11 @@ fn compressor(level: i32) -> impl FnMut(&[u8]) {
 /// A snapshot of all of it, into a new store.
 fn snapshot(bytes: &[u8], dir: &Path, compress: Compress) -> Written {
     let store = tempfile::tempdir_in(dir).unwrap();
-    let chunks = Chunks::open(Arc::new(Local::open(store.path()).unwrap())).with_compress(compress);
+    snapshot_into(bytes, Arc::new(Local::open(store.path()).unwrap()), compress)
+}
+
+fn snapshot_into(bytes: &[u8], store: Arc<Local>, compress: Compress) -> Written {
+    let chunks = Chunks::open(store).with_compress(compress);
     let mut writer = chunks.writer().unwrap();
     Tree::new()
         .update(bytes, Dirty::All, &mut |id, bytes| {

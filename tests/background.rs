@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tool::disk::SmallDisk;
 use tool::{Running, STDOUT, Tool, lines, printed};
 use wasm_ckpt::job::{Delivery, Ending, Event, Mode, Notice, Printed, Sink};
 use wasm_ckpt::store::fault::{FailAfter, Failure};
@@ -376,4 +377,29 @@ fn killed_while_much_is_being_stored_it_goes_on_and_leaves_no_process() {
     assert_eq!(fs::read_to_string(tool.path("out")).unwrap(), undisturbed.out, "after {kills} kills");
     let verified = tool.run(&["verify"]);
     assert_eq!(verified.code, 0, "{verified:?}");
+}
+
+#[test]
+fn a_disk_that_fills_up_while_much_is_being_stored_does_no_harm() {
+    let tool = Tool::new();
+    let Some(disk) = SmallDisk::new(&tool, "5m") else { return };
+    // No two pages are the same.
+    let same = "(i64.const 88172645463325253)";
+    let differs = format!("(i64.mul (i64.extend_i32_u (local.get $at)) {same})");
+    let program = spreading().replace(same, &differs);
+    tool.wat("spread.wasm", &program);
+    let elsewhere = Tool::new();
+    elsewhere.wat("spread.wasm", &program);
+    let undisturbed = elsewhere.run(&["run", "--every", "never", "--job", "x", "spread.wasm"]);
+    // Each snapshot takes a good part of the room, and none is released.
+    let told = tool.run(&["run", "--job", "x", "--every", "30ms", "--retain", "all", "spread.wasm"]);
+    assert!(told.code == 0 && told.out == undisturbed.out, "{}: {}", told.code, told.err);
+    assert!(told.err.contains("no space left"), "{}", told.err);
+    // What is there is whole, and what could not be written is gone.
+    let verified = tool.run(&["verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    let snapshots = tool.json(&["ls", "--json", "--snapshots", "x"]);
+    assert!(!snapshots.as_array().unwrap().is_empty(), "the first ones had room");
+    assert_eq!(fs::read_dir(tool.path("store/tmp")).unwrap().count(), 0, "temporary files are left");
+    drop(disk);
 }

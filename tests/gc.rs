@@ -3,18 +3,26 @@
 mod tool;
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
-use tool::{STDOUT, Tool, lines, printed};
+use tool::disk::SmallDisk;
+use tool::{Running, STDOUT, Tool, lines, printed};
 
 const LINES: u32 = 60;
 
 /// Takes a snapshot about every line, and pauses before the end.
 fn paused(tool: &Tool, more: &[&str]) {
+    paused_every(tool, "50000fuel", more);
+}
+
+fn paused_every(tool: &Tool, every: &str, more: &[&str]) {
     tool.wat("lines.wasm", &lines(LINES, 20_000, STDOUT));
-    let args = ["run", "-q", "--job", "x", "--every", "50000fuel", "--pause-after", "2500000"];
+    let args = ["run", "-q", "--job", "x", "--every", every, "--pause-after", "2500000"];
     let told = tool.run(&[&args[..], more, &["lines.wasm"]].concat());
     assert_eq!(told.code, 75, "{told:?}");
 }
@@ -93,6 +101,51 @@ fn a_long_run_frees_what_it_releases() {
     assert_eq!(files(&tool, "snapshots").len(), 0, "it has ended");
 }
 
+#[test]
+fn released_snapshots_are_not_counted_when_more_are_to_be_kept() {
+    let tool = Tool::new();
+    paused(&tool, &["--retain", "3"]);
+    tool.json(&["gc", "--json"]);
+    let more = ["--retain", "20", "--every", "50000fuel", "--pause-after", "2700000"];
+    let told = tool.run(&[&["resume", "-q", "x"], &more[..]].concat());
+    assert_eq!(told.code, 75, "{told:?}");
+    let kept = snapshots(&tool).len();
+    assert!((4..12).contains(&kept), "{kept} snapshots");
+    assert_eq!(tool.json(&["ls", "--json"])[0]["snapshots"], kept);
+}
+
+#[test]
+fn a_job_that_goes_back_reads_again_what_it_had_read_from_a_pipe() {
+    let tool = Tool::new();
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/guests/wasm/streams.wasm");
+    let text: String = (0..200).map(|n| format!("line {n} of the input\n")).collect();
+    let given = |args: &[&str], text: &str| {
+        let (read, mut write) = std::io::pipe().unwrap();
+        write.write_all(text.as_bytes()).unwrap();
+        (tool.command(args).stdin(read).stdout(Stdio::null()).spawn().unwrap(), write)
+    };
+    let run = |job: &'static str| ["run", "-q", "--job", job, "--every", "20ms", guest, "copy", "500000"];
+    let (mut straight, end) = given(&run("straight"), &text);
+    drop(end);
+    assert_eq!(straight.wait().unwrap().code(), Some(0));
+    let half = text.len() / 2;
+    let (child, end) = given(&run("x"), &text[..half]);
+    let mut child = Running(child);
+    // It has read all of it then, and waits for more.
+    thread::sleep(Duration::from_secs(2));
+    child.signal("TERM");
+    assert_eq!(child.0.wait().unwrap().code(), Some(75));
+    drop(end);
+    let all = snapshots(&tool);
+    assert!(all.len() > 3, "{} snapshots", all.len());
+    let args = ["resume", "-q", "x", "--from", &all[0], "--input-from", "now"];
+    let (mut child, end) = given(&args, &text[half..]);
+    drop(end);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let printed = |job| tool.run(&["output", job]).out;
+    assert_eq!(printed("x"), printed("straight"));
+}
+
 /// Flips a bit of the pack that was written last, which holds what is new of the last snapshot.
 fn damage_last_pack(tool: &Tool) {
     let modified = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
@@ -105,7 +158,8 @@ fn damage_last_pack(tool: &Tool) {
 #[test]
 fn of_a_damaged_snapshot_the_chunk_is_named_and_the_one_before_offered() {
     let tool = Tool::new();
-    paused(&tool, &[]);
+    // So few that their packs are not merged.
+    paused_every(&tool, "250000fuel", &[]);
     let all = snapshots(&tool);
     damage_last_pack(&tool);
     let refused = tool.command(&["resume", "x"]).output().unwrap();
@@ -152,55 +206,10 @@ fn every_flipped_bit_is_found_or_harmless() {
     assert_eq!(tool.run(&["resume", "-q", "x"]).code, 0);
 }
 
-/// A small file system for the store, gone when dropped; none where one may not mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(tool: &Tool) -> Option<Self> {
-        let dir = tool.path("store");
-        fs::create_dir(&dir).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&dir).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(dir));
-        }
-        eprintln!("SKIPPED: this needs to mount a tmpfs, so to be root");
-        None
-    }
-
-    /// Leaves no room.
-    fn fill(&self) {
-        let (mut len, mut count) = (1 << 20, 0);
-        fs::create_dir_all(self.0.join("work")).unwrap();
-        while len > 0 {
-            count += 1;
-            let path = self.0.join("work").join(format!("fill-{count}"));
-            if fs::write(&path, vec![7; len]).is_err() {
-                let _ = fs::remove_file(path);
-                len /= 2;
-            }
-        }
-    }
-
-    fn free(&self) {
-        for entry in fs::read_dir(self.0.join("work")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_str().unwrap().starts_with("fill-") {
-                fs::remove_file(path).unwrap();
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_costs_no_snapshot_and_room_is_made_on_it() {
     let tool = Tool::new();
-    let Some(disk) = SmallDisk::new(&tool) else { return };
+    let Some(disk) = SmallDisk::new(&tool, "1m") else { return };
     paused(&tool, &["--retain", "all"]);
     let before = snapshots(&tool);
     disk.fill();

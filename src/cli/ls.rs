@@ -54,8 +54,9 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
     let mut rows = vec![];
     let mut objects = vec![];
     for name in jobs.names()? {
-        let status = match jobs.existing(&name) {
-            Ok(status) => status,
+        let found = jobs.existing(&name).and_then(|status| Ok((status, jobs.kept(&name)?)));
+        let (status, kept) = match found {
+            Ok(found) => found,
             Err(error) => {
                 // One broken job must not hide the others.
                 rows.push([
@@ -75,7 +76,7 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
             name.to_string(),
             state.clone(),
             status.fuel().to_string(),
-            kept(&status).to_string(),
+            kept.to_string(),
             ago(status.changed),
             printable(&status.begin.spec.shown()),
         ]);
@@ -83,7 +84,7 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
             "job": name.as_str(),
             "state": state,
             "fuel": status.fuel(),
-            "snapshots": kept(&status),
+            "snapshots": kept,
             "snapshot": status.snapshot().map(|id| id.to_string()),
             "began": status.began,
             "changed": status.changed,
@@ -108,12 +109,6 @@ fn state(jobs: &Jobs, name: &JobName, status: &Status) -> Result<String> {
         None if status.stopped => "paused".to_string(),
         None => "interrupted".to_string(),
     })
-}
-
-/// How many snapshots the job has.
-fn kept(status: &Status) -> u64 {
-    let retain = status.claim.as_ref().and_then(|claim| claim.retain);
-    status.commits.min(retain.unwrap_or(u64::MAX))
 }
 
 /// How a program ended, in a word or two.

@@ -7,6 +7,7 @@
 //!
 //! One snapshot is on its way at a time. The thread belongs to the run, which waits for it before it ends.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -70,7 +71,12 @@ impl Held {
     fn write(&mut self) -> Result<&mut Writer> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.chunks.writer()?,
+            None => {
+                let mut writer = self.chunks.writer()?;
+                // The guest has one processor; this must not take all the others from it.
+                writer.set_threads(NonZero::<usize>::MIN);
+                writer
+            }
         };
         let writer = self.writer.insert(writer);
         for (id, bytes) in self.held.drain(..) {
@@ -190,7 +196,7 @@ impl Background {
         let (tasks, todo) = mpsc::channel::<Aside>();
         let (tell, stored) = mpsc::channel();
         let work = move || {
-            // The guest has one processor; hashing must not take all the others from it.
+            // One processor for this, too: see `Held::write`.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
             while let Ok(aside) = todo.recv() {
                 let result = desk.store_aside(aside);

@@ -85,6 +85,12 @@ pub(super) fn history(store: &dyn Store, job: &JobName) -> Result<Vec<Entry>> {
     Ok(loaded.kept().map(|(_, entry)| entry.clone()).collect())
 }
 
+/// How many snapshots since the last beginning are not released.
+pub(super) fn kept(store: &dyn Store, job: &JobName) -> Result<u64> {
+    let Some(loaded) = load(store, job)? else { return Ok(0) };
+    Ok(loaded.kept().filter(|(_, entry)| matches!(entry.event, Event::Commit(_))).count() as u64)
+}
+
 /// Folds the log, if it is long or snapshots were released since.
 ///
 /// # Errors

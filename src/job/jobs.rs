@@ -152,6 +152,14 @@ impl Jobs {
         fold::history(&**self.store(), name)
     }
 
+    /// How many snapshots the job keeps.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub fn kept(&self, name: &JobName) -> Result<u64> {
+        fold::kept(&**self.store(), name)
+    }
+
     /// Takes the job for this process, whether it has begun or not.
     ///
     /// # Errors
@@ -390,8 +398,8 @@ impl Job {
     }
 
     /// Goes back to an earlier snapshot of the job: it goes on from there as it did then, under the same name. What it
-    /// has done since is forgotten, its other snapshots are released, and it does not know any more what it has read
-    /// from a pipe.
+    /// has done since is forgotten, and its other snapshots are released. What it has read from a pipe since is known
+    /// still, and is read again.
     ///
     /// # Errors
     /// [`JobError::NotFound`] if the job has not made that snapshot, or has released it; it cannot be read; what the
@@ -405,15 +413,24 @@ impl Job {
         }
         let fuel = self.jobs.snapshot(snapshot)?.state().fuel;
         let origin = Some(Origin { snapshot, fuel, foreign: false, fork: false });
-        self.begin_with(Begin { origin, ..begin })?;
+        self.begin_as(Begin { origin, ..begin }, true)?;
         drop(guard);
         Ok(())
     }
 
     fn begin_with(&mut self, begin: Begin) -> Result<()> {
+        self.begin_as(begin, false)
+    }
+
+    /// Begins the job; with what it has read from a pipe before, or without that.
+    fn begin_as(&mut self, begin: Begin, with_input: bool) -> Result<()> {
         // Of a job of this name that was removed, if the removal was cut short.
         let (store, next) = (self.jobs.store().clone(), self.recorder.log().next());
         journal::remove(&*store, &self.name, |begin| begin >= next)?;
+        if with_input {
+            // Under the number that the beginning will have. Dying in between leaves what the line above removes.
+            journal::carry_over(&*store, &self.name, self.begin_number(), next)?;
+        }
         working::forget(&*store, &self.name);
         self.append(Event::Begin(begin.clone()))?;
         let ours = self.recorder.log().stand().begin;

@@ -92,6 +92,20 @@ pub(super) fn remove(store: &dyn Store, job: &JobName, of: impl Fn(u64) -> bool)
     Ok(())
 }
 
+/// Gives a beginning of the job, which is to follow, the journal of the one that is now: it goes back, and what was read
+/// since comes from there. Durable when it returns.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn carry_over(store: &dyn Store, job: &JobName, from: u64, to: u64) -> Result<(), StoreError> {
+    let old = format!("{}{from:020}/", prefix(job));
+    for key in store.list(&old)? {
+        let piece = store.get_at_most(&key, (HEAD + PIECE_MAX) as u64)?;
+        store.put(&Key::new(format!("{}{to:020}/{}", prefix(job), key.name()))?, &piece)?;
+    }
+    Ok(())
+}
+
 /// The job of a key, and the beginning that it is of, if it is a piece of a journal.
 pub(super) fn of_key(key: &Key) -> Option<(JobName, u64)> {
     let (job, rest) = key.as_str().strip_prefix(log::JOBS)?.split_once("/stdin/")?;

@@ -102,8 +102,8 @@ impl Instance {
         for (index, (extent, dirty)) in standing.dirty.iter().enumerate() {
             let memory = self.memory(index as u32)?;
             let bytes = memory.data(&self.store);
-            let mut read = |pages: &[u64], out: &mut [u8]| copy_pages(bytes, pages, out);
-            let root = before.trees[index].update_pages(extent.len, dirty, &mut read, emit)?;
+            let read = |_: usize, pages: &[u64], out: &mut [u8]| copy_pages(bytes, pages, out);
+            let root = before.trees[index].update_along(extent.len, dirty, &read, emit)?;
             standing.state.memories.push(Memory { len: extent.len, root });
         }
         *trees = before;
@@ -222,12 +222,13 @@ impl Frozen {
             Pages::Forked(_) => &[],
         };
         for ((extent, dirty), tree) in dirty.iter().zip(&mut trees.trees) {
-            let mut read = |indexes: &[u64], out: &mut [u8]| match &pages {
+            // The copies of this memory's pages follow those of the ones before.
+            let (mine, behind) = copied.split_at(copied.len().min(dirty.len() * PAGE));
+            copied = behind;
+            let read = |first: usize, indexes: &[u64], out: &mut [u8]| match &pages {
                 Pages::Copied(_) => {
-                    let (now, rest) =
-                        copied.split_at_checked(out.len()).context("a copied page is missing")?;
-                    out.copy_from_slice(now);
-                    copied = rest;
+                    let bytes = mine.get(first * PAGE..first * PAGE + out.len());
+                    out.copy_from_slice(bytes.context("a copied page is missing")?);
                     Ok(())
                 }
                 Pages::Forked(copy) => {
@@ -236,7 +237,7 @@ impl Frozen {
                     copy.read(&ranges, out).context("the memory that was put aside cannot be read")
                 }
             };
-            let root = tree.update_pages(extent.len, dirty, &mut read, emit)?;
+            let root = tree.update_along(extent.len, dirty, &read, emit)?;
             state.memories.push(Memory { len: extent.len, root });
         }
         if let Pages::Copied(room) = pages {

@@ -1,49 +1,44 @@
-//! Decompressed frames that were read last, up to a bound.
+//! What was read last, up to a bound.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-use crate::digest::PackId;
-
-/// Bytes that are kept: neighbouring pages are read one after the other, and they share a frame.
-const CACHE_BYTES: usize = 32 << 20;
-
-/// A frame: its pack, and its number in it.
-type Id = (PackId, u32);
-
-/// The frames that were used last.
-#[derive(Default)]
-pub(super) struct FrameCache {
-    frames: HashMap<Id, (u64, Arc<[u8]>)>,
-    /// By when they were used, which is counted and so differs for each.
-    by_use: BTreeMap<u64, Id>,
-    uses: u64,
+/// Bytes by their name: those that were used last.
+///
+/// In two generations, since that takes next to nothing: what is not used while the younger one fills up is forgotten.
+pub(super) struct Cache<K, S = RandomState> {
+    young: HashMap<K, Arc<[u8]>, S>,
+    old: HashMap<K, Arc<[u8]>, S>,
+    /// Bytes of the young.
     bytes: usize,
+    /// Bytes that a generation may have.
+    max: usize,
 }
 
-impl FrameCache {
-    pub(super) fn get(&mut self, id: Id) -> Option<Arc<[u8]>> {
-        let (used, frame) = self.frames.get_mut(&id)?;
-        self.uses += 1;
-        self.by_use.remove(used);
-        self.by_use.insert(self.uses, id);
-        *used = self.uses;
-        Some(frame.clone())
+impl<K: Eq + Hash, S: BuildHasher + Default> Cache<K, S> {
+    /// Keeps up to so many bytes.
+    pub(super) fn new(max: usize) -> Self {
+        Self { young: HashMap::default(), old: HashMap::default(), bytes: 0, max: max / 2 }
     }
 
-    pub(super) fn insert(&mut self, id: Id, frame: Arc<[u8]>) {
-        self.uses += 1;
-        self.bytes += frame.len();
-        if let Some((used, former)) = self.frames.insert(id, (self.uses, frame)) {
-            self.by_use.remove(&used);
-            self.bytes -= former.len();
+    pub(super) fn get(&mut self, name: K) -> Option<Arc<[u8]>> {
+        if let Some(held) = self.young.get(&name) {
+            return Some(held.clone());
         }
-        self.by_use.insert(self.uses, id);
-        while self.bytes > CACHE_BYTES {
-            let Some((_, oldest)) = self.by_use.pop_first() else {
-                break;
-            };
-            self.bytes -= self.frames.remove(&oldest).map_or(0, |(_, frame)| frame.len());
+        let held = self.old.remove(&name)?;
+        self.insert(name, held.clone());
+        Some(held)
+    }
+
+    pub(super) fn insert(&mut self, name: K, bytes: Arc<[u8]>) {
+        if self.bytes + bytes.len() > self.max {
+            self.old = std::mem::take(&mut self.young);
+            self.bytes = 0;
+        }
+        self.bytes += bytes.len();
+        if let Some(former) = self.young.insert(name, bytes) {
+            self.bytes -= former.len();
         }
     }
 }
@@ -54,17 +49,18 @@ mod tests {
 
     #[test]
     fn keeps_what_was_used_last_within_its_bound() {
-        let (mut cache, pack) = (FrameCache::default(), PackId::of(b"pack"));
+        let mut cache: Cache<(&str, u32)> = Cache::new(32 << 20);
         let frame: Arc<[u8]> = vec![0; 1 << 20].into();
         for n in 0..100 {
-            cache.insert((pack, n), frame.clone());
-            cache.insert((pack, n), frame.clone());
-            assert!(cache.get((pack, 0)).is_some(), "used all the time, and gone after {n}");
+            cache.insert(("pack", n), frame.clone());
+            cache.insert(("pack", n), frame.clone());
+            assert!(cache.get(("pack", 0)).is_some(), "used all the time, and gone after {n}");
+            assert!(cache.get(("pack", 0)).is_some(), "used twice in a row");
         }
-        assert!(cache.bytes <= CACHE_BYTES);
-        assert_eq!(cache.bytes, cache.frames.len() << 20);
-        assert_eq!(cache.frames.len(), cache.by_use.len());
-        assert!(cache.get((pack, 99)).is_some());
-        assert!(cache.get((pack, 50)).is_none());
+        assert_eq!(cache.bytes, cache.young.len() << 20);
+        let all = cache.young.len() + cache.old.len();
+        assert!((16..=32).contains(&all), "{all} MiB");
+        assert!(cache.get(("pack", 99)).is_some());
+        assert!(cache.get(("pack", 50)).is_none());
     }
 }

@@ -12,19 +12,24 @@
 //! A pack that is rewritten (`upkeep.rs`) goes without all that, since its chunks stay: in another pack, which is
 //! durable before. Who reads and misses a pack looks again.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::digest::{ChunkId, PackId};
 
-use super::cache::FrameCache;
-use super::known::{Known, Place, list_packs, read_index};
+use super::cache::Cache;
+use super::frames::{Found, read_frame};
+use super::known::{Known, list_packs};
 use super::leases::lock;
-use super::pack::{Frame, HEADER, Index, Method};
+use super::near::Near;
+use super::pack::{FORMAT_1, HEADER, Index};
+use super::pack_index::{Buckets, Pack, read_index};
 use super::sweep::Sweep;
+use super::tables::Encoded;
 use super::upkeep::Upkeep;
-use super::writer::{Guard, Writer};
+use super::writer::{Finished, Guard, Writer};
 use super::{Compress, Created, Hold, Key, Sharing, Store, StoreError};
 
 /// Held by writers together, and by a sweep alone.
@@ -39,7 +44,7 @@ const DOOR: &str = "packs-door";
 pub(super) const EPOCH: &str = "pack-epoch";
 const EPOCH_MAX: u64 = 64;
 /// So often at most are packs looked for anew that others rewrite meanwhile: a round of that takes longer than a look.
-const TRIES: usize = 32;
+pub(super) const TRIES: usize = 32;
 /// How long a writer waits for a sweep to end, and a sweep for the writers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,8 +58,21 @@ pub struct Chunks {
 struct Shared {
     store: Arc<dyn Store>,
     known: Mutex<Known>,
-    frames: Mutex<FrameCache>,
+    /// The blocks of indexes that were read last.
+    near: Mutex<Near>,
+    buckets: Mutex<Buckets>,
+    /// Number of the pack in the list that had the last chunk: a hint.
+    recent: AtomicUsize,
+    frames: Mutex<Frames>,
 }
+
+/// Decompressed frames that were read last: the pack, and the frame's place in its object in bytes.
+pub(super) type Frames = Cache<(PackId, u64)>;
+
+/// Bytes of frames that are kept: neighbouring pages are read one after the other, and they share a frame.
+const FRAMES_BYTES: usize = 32 << 20;
+/// Bytes of buckets that are kept: those of 2 to 4 million chunks.
+const BUCKETS_BYTES: usize = 32 << 20;
 
 /// What [`Chunks::verify`] found of one pack.
 #[derive(Debug)]
@@ -68,7 +86,14 @@ pub struct PackReport {
 impl Chunks {
     /// The chunks in this store. Reads nothing yet.
     pub fn open(store: Arc<dyn Store>) -> Self {
-        let shared = Shared { store, known: Mutex::default(), frames: Mutex::default() };
+        let shared = Shared {
+            store,
+            known: Mutex::default(),
+            near: Mutex::default(),
+            buckets: Mutex::new(Cache::new(BUCKETS_BYTES)),
+            recent: AtomicUsize::default(),
+            frames: Mutex::new(Cache::new(FRAMES_BYTES)),
+        };
         Self { shared: Arc::new(shared), compress: Compress::default() }
     }
 
@@ -93,11 +118,8 @@ impl Chunks {
     /// # Errors
     /// What the store reports when the indexes are read for the first time.
     pub fn contains(&self, id: ChunkId) -> Result<bool, StoreError> {
-        let mut known = lock(&self.shared.known);
-        if !known.loaded {
-            known.refresh(&*self.shared.store)?;
-        }
-        Ok(known.find(id).is_some())
+        self.load()?;
+        Ok(self.find(id)?.is_some())
     }
 
     /// The bytes of the chunk, checked against its id.
@@ -107,7 +129,7 @@ impl Chunks {
     /// names the pack; and what the store reports.
     pub fn read(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
         // Another process may have written it, or this one has not looked yet.
-        let mut found = self.find(id).map_or_else(|| self.look_for(id), |found| Ok(Some(found)))?;
+        let mut found = self.find_or_look_for(id)?;
         for _ in 0..TRIES {
             let Some(place) = &found else { break };
             match self.read_at(id, place) {
@@ -119,16 +141,21 @@ impl Chunks {
         Err(self.not_found(id))
     }
 
-    /// Where the chunk is now: looks again as long as others rewrite packs.
-    fn look_for(&self, id: ChunkId) -> Result<Option<Found>, StoreError> {
-        for _ in 0..TRIES {
-            let changed = lock(&self.shared.known).refresh(&*self.shared.store)?;
-            let found = self.find(id);
-            if found.is_some() || !changed {
-                return Ok(found);
-            }
+    /// Where the chunk is, as far as is known, or else after another look.
+    pub(super) fn find_or_look_for(&self, id: ChunkId) -> Result<Option<Found>, StoreError> {
+        match self.find(id)? {
+            Some(found) => Ok(Some(found)),
+            None => self.look_for(id),
         }
-        Ok(None)
+    }
+
+    /// Looks at which packs there are, if that has not been done yet.
+    pub(super) fn load(&self) -> Result<(), StoreError> {
+        let mut known = self.known();
+        if !known.loaded {
+            known.refresh(&*self.shared.store)?;
+        }
+        Ok(())
     }
 
     /// Begins to write new chunks. Waits, up to a minute, while a sweep is going on.
@@ -145,13 +172,10 @@ impl Chunks {
             known.as_of = None;
             known.refresh(store)?;
             store.settle(PACKS)?;
-            (known.as_of, known.unsettled) = (Some(epoch), vec![]);
+            known.settled();
+            known.as_of = Some(epoch);
         }
-        while let Some(id) = known.unsettled.last() {
-            // It may have been rewritten since.
-            store.settle(id.key().as_str())?;
-            known.unsettled.pop();
-        }
+        known.settle(store)?;
         drop(known);
         Ok(Writer::new(self.clone(), guard))
     }
@@ -205,8 +229,8 @@ impl Chunks {
     }
 
     /// Adds a pack that this process has made durable.
-    pub(super) fn insert(&self, id: PackId, index: &Index, size: u64) -> Result<(), StoreError> {
-        lock(&self.shared.known).insert(id, index, size, true)
+    pub(super) fn insert(&self, finished: &Finished) -> Result<(), StoreError> {
+        lock(&self.shared.known).insert(finished)
     }
 
     /// What is known, for this room.
@@ -214,33 +238,49 @@ impl Chunks {
         lock(&self.shared.known)
     }
 
-    fn find(&self, id: ChunkId) -> Option<Found> {
-        let known = lock(&self.shared.known);
-        let (pack, place) = known.find(id)?;
-        Some(Found { pack: pack.id, frames: pack.frames.clone(), place })
+    /// Decompressed frames that were read last.
+    pub(super) fn frames(&self) -> &Mutex<Frames> {
+        &self.shared.frames
     }
 
-    fn read_at(&self, id: ChunkId, found: &Found) -> Result<Vec<u8>, StoreError> {
-        let Found { pack, frames, place } = found;
-        let cached = lock(&self.shared.frames).get((*pack, place.frame));
+    /// These packs are gone.
+    pub(super) fn forget(&self, gone: &[PackId]) {
+        self.known().remove(gone);
+        lock(self.near()).clear();
+    }
+
+    pub(super) fn near(&self) -> &Mutex<Near> {
+        &self.shared.near
+    }
+
+    pub(super) fn buckets(&self) -> &Mutex<Buckets> {
+        &self.shared.buckets
+    }
+
+    pub(super) fn recent(&self) -> usize {
+        self.shared.recent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_recent(&self, nth: usize) {
+        self.shared.recent.store(nth, Ordering::Relaxed);
+    }
+
+    /// The bytes of the chunk at this place, checked.
+    pub(super) fn read_at(&self, id: ChunkId, found: &Found) -> Result<Vec<u8>, StoreError> {
+        let cached = lock(&self.shared.frames).get(found.frame_id());
         let frame = match cached {
             Some(frame) => frame,
             None => {
-                let (at, entry) = &frames[place.frame as usize];
-                let frame: Arc<[u8]> = read_frame(&*self.shared.store, *pack, *at, entry)?.into();
-                lock(&self.shared.frames).insert((*pack, place.frame), frame.clone());
+                let at = found.range().start;
+                let frame: Arc<[u8]> = read_frame(&*self.shared.store, found.pack, at, found.frame())?.into();
+                lock(&self.shared.frames).insert(found.frame_id(), frame.clone());
                 frame
             }
         };
-        // Within the frame: the index was checked.
-        let bytes = &frame[place.offset as usize..][..place.len as usize];
-        match ChunkId::of(bytes) {
-            found if found == id => Ok(bytes.to_vec()),
-            found => Err(StoreError::corrupt(pack.key(), format!("its chunk {id} hashes to {found}"))),
-        }
+        found.take(id, &frame).map(<[u8]>::to_vec)
     }
 
-    fn not_found(&self, id: ChunkId) -> StoreError {
+    pub(super) fn not_found(&self, id: ChunkId) -> StoreError {
         let mut what = format!("chunk {id}");
         for (pack, why) in &lock(&self.shared.known).damaged {
             what += &format!(" (and `{}` is damaged: {why})", pack.key());
@@ -293,39 +333,17 @@ impl Chunks {
     }
 }
 
-struct Found {
-    pack: PackId,
-    frames: Arc<[(u64, Frame)]>,
-    place: Place,
-}
-
-/// The chunks of a frame, whose stored bytes are checked before they are decompressed.
-pub(super) fn read_frame(
-    store: &dyn Store,
-    pack: PackId,
-    at: u64,
-    frame: &Frame,
-) -> Result<Vec<u8>, StoreError> {
-    let key = pack.key();
-    let refuse = |why: &str| StoreError::corrupt(&key, format!("its frame at byte {at} {why}"));
-    let stored = store.get_range(&key, at..at + u64::from(frame.stored_len))?;
-    if blake3::hash(&stored) != frame.hash {
-        return Err(refuse("is not what was written"));
-    }
-    match frame.method {
-        Method::Raw => Ok(stored),
-        Method::Zstd => match zstd::bulk::decompress(&stored, frame.len as usize) {
-            Ok(bytes) if bytes.len() == frame.len as usize => Ok(bytes),
-            _ => Err(refuse("cannot be decompressed")),
-        },
-    }
-}
-
 /// Number of chunks and of bytes of a pack all of which is as it should be.
 fn verify_pack(store: &dyn Store, id: PackId) -> Result<(u64, u64), StoreError> {
     let (index, size) = read_index(store, id)?;
-    if store.get_range(&id.key(), 0..HEADER)? != Index::header() {
+    let format = Pack::open(store, id)?.format;
+    if store.get_range(&id.key(), 0..HEADER)? != Index::header_of(format) {
         return Err(StoreError::corrupt(id.key(), "it does not begin as a pack does"));
+    }
+    // What chunks are found by follows from the rest.
+    let end = HEADER + index.stored_len()..size;
+    if format != FORMAT_1 && store.get_range(&id.key(), end)? != Encoded::of(&index).into_end() {
+        return Err(StoreError::corrupt(id.key(), "its index does not lead to its chunks"));
     }
     let (mut at, mut chunks) = (HEADER, index.chunks.iter());
     for frame in &index.frames {

@@ -66,6 +66,8 @@ fn missing_is_not_found(s: &dyn Store, n: &Names) {
         assert!(matches!(s.size(&key), Err(StoreError::NotFound { .. })), "size of {key}");
         assert!(matches!(s.get_range(&key, 0..1), Err(StoreError::NotFound { .. })), "range of {key}");
         assert!(matches!(s.get_at_most(&key, 9), Err(StoreError::NotFound { .. })), "get_at_most {key}");
+        assert!(matches!(s.read_at(&key, 0, &mut [0]), Err(StoreError::NotFound { .. })), "read_at {key}");
+        assert!(matches!(s.get_end(&key, 1), Err(StoreError::NotFound { .. })), "end of {key}");
     }
 }
 
@@ -121,6 +123,16 @@ fn ranges_at_the_edges(s: &dyn Store, n: &Names) {
         [(0..10, "0123456789"), (0..1, "0"), (9..10, "9"), (3..7, "3456"), (0..0, ""), (10..10, "")]
     {
         assert_eq!(s.get_range(&key, range.clone()).unwrap(), wanted.as_bytes(), "{range:?}");
+        let mut into = vec![0; wanted.len()];
+        s.read_at(&key, range.start, &mut into).unwrap();
+        assert_eq!(into, wanted.as_bytes(), "{range:?}");
+    }
+    for (max, wanted) in [(0, ""), (1, "9"), (10, "0123456789"), (u64::MAX, "0123456789")] {
+        assert_eq!(s.get_end(&key, max).unwrap(), (10, wanted.as_bytes().to_vec()), "the last {max}");
+    }
+    for start in [1, 10, 11, u64::MAX] {
+        let got = s.read_at(&key, start, &mut [0; 10]);
+        assert!(matches!(got, Err(StoreError::Corrupt { .. })), "from {start} on: {got:?}");
     }
     #[allow(clippy::reversed_empty_ranges)]
     for range in [0..11, 10..11, 11..12, 11..11, 7..3, 0..u64::MAX, u64::MAX - 1..u64::MAX] {

@@ -331,6 +331,23 @@ impl Store for Local {
         }
     }
 
+    fn read_at(&self, key: &Key, start: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        match self.read(key, |file| file.read_at(start, into)) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                let range = start..start.saturating_add(into.len() as u64);
+                Err(super::short(self.inner.path_of(key).display(), &range, self.size(key)?))
+            }
+            other => other,
+        }
+    }
+
+    fn get_end(&self, key: &Key, max: u64) -> Result<(u64, Vec<u8>), StoreError> {
+        self.read(key, |file| {
+            let size = file.size()?;
+            Ok((size, file.read(size.saturating_sub(max)..size)?))
+        })
+    }
+
     fn size(&self, key: &Key) -> Result<u64, StoreError> {
         self.read(key, |file| file.size())
     }

@@ -4,31 +4,44 @@
 //! pack    header, frames, index, footer
 //! header  magic "CKPTPACK" (8) | format u16 | zeros (6)
 //! frame   the bytes of neighbouring chunks one after the other, compressed by zstd or as they are
-//! index   frames u32 | chunks u32
+//! index   blocks, buckets, root
+//! block   what is in neighbouring frames, with some 256 chunks:
 //!         for each frame:  stored length u32 | length u32 | method u8 (0 as is, 1 zstd) | chunks u32 | blake3 of the stored bytes (32)
 //!         for each chunk, frame by frame:  length u32 | id (32)
-//! footer  length of the index u64 | blake3 of the index (32) | format u16 | magic "CKPTPEND" (8)
+//! bucket  for each chunk whose id begins with the bits that are the bucket's number, in ascending order:
+//!         bytes 4 to 9 of its id (6) | number of its block u16
+//! root    chunks u32 | blocks u32 | bits of a bucket's number u32
+//!         for each block:   stored length of its frames u64 | frames u32 | chunks u32 | blake3 of the block (32)
+//!         for each bucket:  chunks u32 | blake3 of the bucket (32)
+//! footer  length of the root u64 | blake3 of the root (32) | format u16 | magic "CKPTPEND" (8)
 //! ```
 //!
-//! Integers are little-endian. Where things lie follows from the lengths, which must fill the object
-//! exactly. The pack's name is the blake3 of its index, which holds the hashes of all frames: so the name
-//! vouches for everything, one needs no more than the end of the object to check the index against it,
-//! and nothing is decompressed before its hash is checked.
+//! Integers are little-endian, but for the parts of ids, which are bytes. Where things lie follows from the lengths,
+//! which must fill the object exactly. The pack's name is the blake3 of its root, which holds the hashes of blocks and
+//! buckets, and these those of all frames: so the name vouches for everything, and whoever looks for a chunk reads the
+//! root, a bucket, a block and a frame, each checked before it is used. Neighbours in memory are mostly neighbours in a
+//! pack, so one block serves many look-ups. How it was before: in format 1 the index is one block, headed by
+//! `frames u32 | chunks u32`, which the name and the footer are of.
+
+use std::ops::Range;
 
 use crate::digest::{ChunkId, PackId};
 
+use super::tables::ROOT_MAX;
 use super::{Key, StoreError};
 
 const MAGIC: &[u8; 8] = b"CKPTPACK";
 const END: &[u8; 8] = b"CKPTPEND";
 /// Version of the pack format.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
+/// The format whose index is one block.
+pub(super) const FORMAT_1: u16 = 1;
 /// Length of the header in bytes.
 pub(super) const HEADER: u64 = 16;
 /// Length of the footer in bytes.
 pub(super) const FOOTER: u64 = 8 + 32 + 2 + 8;
-const FRAME_ENTRY: usize = 4 + 4 + 1 + 4 + 32;
-const CHUNK_ENTRY: usize = 4 + 32;
+pub(super) const FRAME_ENTRY: usize = 4 + 4 + 1 + 4 + 32;
+pub(super) const CHUNK_ENTRY: usize = 4 + 32;
 
 /// Longest chunk in bytes: pages have 4 KiB, and tree nodes less.
 pub const CHUNK_MAX: usize = 64 << 10;
@@ -45,7 +58,7 @@ pub(super) const FRAME_MAX: usize = 1 << 20;
 pub(super) const PACK_CHUNKS: usize = 1 << 20;
 /// A pack is closed at as many stored bytes: S3 copies no object over 5 GiB in one step.
 pub(super) const PACK_BYTES: u64 = 1 << 30;
-/// Longest index that is read, in bytes: that of a pack whose every chunk is a frame.
+/// Longest index of format 1 that is read, in bytes: that of a pack whose every chunk is a frame.
 const INDEX_MAX: u64 = (8 + PACK_CHUNKS * (FRAME_ENTRY + CHUNK_ENTRY)) as u64;
 
 impl PackId {
@@ -88,63 +101,58 @@ impl Index {
 
     /// The pack's header.
     pub(super) fn header() -> [u8; HEADER as usize] {
+        Self::header_of(FORMAT)
+    }
+
+    /// The header of a pack of this format.
+    pub(super) fn header_of(format: u16) -> [u8; HEADER as usize] {
         let mut header = [0; HEADER as usize];
         header[..8].copy_from_slice(MAGIC);
-        header[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        header[8..10].copy_from_slice(&format.to_le_bytes());
         header
     }
 
-    /// Index and footer, which end a pack, and the pack's name.
-    pub(super) fn encode(&self) -> (PackId, Vec<u8>) {
-        let entries = self.frames.len() * FRAME_ENTRY + self.chunks.len() * CHUNK_ENTRY;
-        let mut out = Vec::with_capacity(8 + entries + FOOTER as usize);
-        // Both counts are bounded by PACK_CHUNKS.
-        out.extend((self.frames.len() as u32).to_le_bytes());
-        out.extend((self.chunks.len() as u32).to_le_bytes());
-        for frame in &self.frames {
+    /// Reads the index of a pack of format 1 whose name is `id` and whose object is `size` bytes long.
+    ///
+    /// `index` is what lies between the frames and the footer, as [`Footer::range`] tells.
+    pub(super) fn decode_1(id: PackId, size: u64, index: &[u8]) -> Result<Self, StoreError> {
+        let refuse = |why: &str| StoreError::corrupt(id.key(), why);
+        if PackId::of(index) != id {
+            return Err(refuse("its index is not the one that it is named after"));
+        }
+        let mut rest = index;
+        let parsed = (|| {
+            let (frames, chunks) = (take_u32(&mut rest)?, take_u32(&mut rest)?);
+            Self::parse(frames, chunks, rest)
+        })();
+        let parsed = parsed.ok_or_else(|| refuse("its index is not consistent"))?;
+        let expected = HEADER + parsed.stored_len() + index.len() as u64 + FOOTER;
+        if expected != size {
+            let why = format!("it should have {expected} bytes and has {size}");
+            return Err(refuse(&why));
+        }
+        Ok(parsed)
+    }
+
+    /// Appends the entries of these frames, and then those of their chunks.
+    pub(super) fn write_entries(frames: &[Frame], chunks: &[(ChunkId, u32)], out: &mut Vec<u8>) {
+        out.reserve(frames.len() * FRAME_ENTRY + chunks.len() * CHUNK_ENTRY);
+        for frame in frames {
             out.extend(frame.stored_len.to_le_bytes());
             out.extend(frame.len.to_le_bytes());
             out.push(frame.method as u8);
             out.extend(frame.chunks.to_le_bytes());
             out.extend(frame.hash);
         }
-        for (id, len) in &self.chunks {
+        for (id, len) in chunks {
             out.extend(len.to_le_bytes());
             out.extend(id.as_bytes());
         }
-        let id = PackId::of(&out);
-        let len = out.len() as u64;
-        out.extend(len.to_le_bytes());
-        out.extend(id.as_bytes());
-        out.extend(FORMAT.to_le_bytes());
-        out.extend(END);
-        (id, out)
     }
 
-    /// Reads the index of a pack whose name is `id` and whose object is `size` bytes long.
-    ///
-    /// `index` is what lies between the frames and the footer, as [`index_range`] tells.
-    pub(super) fn decode(id: PackId, size: u64, index: &[u8]) -> Result<Self, StoreError> {
-        let refuse = |why: &str| StoreError::corrupt(id.key(), why);
-        if PackId::of(index) != id {
-            return Err(refuse("its index is not the one that it is named after"));
-        }
-        let index = Self::parse(index).ok_or_else(|| refuse("its index is not consistent"))?;
-        let expected = HEADER + index.stored_len() + index.encoded_len() + FOOTER;
-        if expected != size {
-            let why = format!("it should have {expected} bytes and has {size}");
-            return Err(refuse(&why));
-        }
-        Ok(index)
-    }
-
-    fn encoded_len(&self) -> u64 {
-        (8 + self.frames.len() * FRAME_ENTRY + self.chunks.len() * CHUNK_ENTRY) as u64
-    }
-
-    fn parse(mut bytes: &[u8]) -> Option<Self> {
-        let frames = take_u32(&mut bytes)? as usize;
-        let chunks = take_u32(&mut bytes)? as usize;
+    /// Reads so many entries of frames, and then of their chunks, if they fill `bytes` and fit together.
+    pub(super) fn parse(frames: u32, chunks: u32, mut bytes: &[u8]) -> Option<Self> {
+        let (frames, chunks) = (frames as usize, chunks as usize);
         // Exact, so that no count makes us allocate more than there is.
         let wanted = frames.checked_mul(FRAME_ENTRY)?.checked_add(chunks.checked_mul(CHUNK_ENTRY)?)?;
         if wanted != bytes.len() {
@@ -191,34 +199,57 @@ impl Index {
     }
 }
 
-/// Where in a pack of `size` bytes the index lies, given its last [`FOOTER`] bytes.
-pub(super) fn index_range(id: PackId, size: u64, footer: &[u8]) -> Result<std::ops::Range<u64>, StoreError> {
-    let refuse = |why: &str| Err(StoreError::corrupt(id.key(), why));
-    let mut rest = footer;
-    let fields = (|| Some((take::<8>(&mut rest)?, take::<32>(&mut rest)?, take::<2>(&mut rest)?)))();
-    let Some((len, hash, format)) = fields.filter(|_| rest == END) else {
-        return refuse("it does not end as a pack does");
-    };
-    let (len, format) = (u64::from_le_bytes(len), u16::from_le_bytes(format));
-    if format > FORMAT {
-        let (found, known) = (format.into(), FORMAT.into());
-        return Err(StoreError::NewerVersion { what: id.key().to_string(), found, known });
+/// The end of a pack.
+pub(super) struct Footer {
+    /// Version of the pack's format.
+    pub format: u16,
+    /// Where in its object the root is; the whole index in format 1.
+    pub range: Range<u64>,
+}
+
+impl Footer {
+    /// The footer of a pack with this root.
+    pub fn encode(id: PackId, root_len: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(FOOTER as usize);
+        out.extend(root_len.to_le_bytes());
+        out.extend(id.as_bytes());
+        out.extend(FORMAT.to_le_bytes());
+        out.extend(END);
+        out
     }
-    if format != FORMAT || hash != *id.as_bytes() {
-        return refuse("its footer is not the one that it is named after");
-    }
-    match size.checked_sub(HEADER + FOOTER) {
-        Some(room) if len <= room && len <= INDEX_MAX => Ok(size - FOOTER - len..size - FOOTER),
-        _ => refuse("its index is longer than it can be"),
+
+    /// Reads the last [`FOOTER`] bytes of a pack of `size` bytes.
+    pub fn decode(id: PackId, size: u64, footer: &[u8]) -> Result<Self, StoreError> {
+        let refuse = |why: &str| Err(StoreError::corrupt(id.key(), why));
+        let mut rest = footer;
+        let fields = (|| Some((take::<8>(&mut rest)?, take::<32>(&mut rest)?, take::<2>(&mut rest)?)))();
+        let Some((len, hash, format)) = fields.filter(|_| rest == END) else {
+            return refuse("it does not end as a pack does");
+        };
+        let (len, format) = (u64::from_le_bytes(len), u16::from_le_bytes(format));
+        if format > FORMAT {
+            let (found, known) = (format.into(), FORMAT.into());
+            return Err(StoreError::NewerVersion { what: id.key().to_string(), found, known });
+        }
+        if format < FORMAT_1 || hash != *id.as_bytes() {
+            return refuse("its footer is not the one that it is named after");
+        }
+        let max = if format == FORMAT_1 { INDEX_MAX } else { ROOT_MAX };
+        match size.checked_sub(HEADER + FOOTER) {
+            Some(room) if len <= room && len <= max => {
+                Ok(Self { format, range: size - FOOTER - len..size - FOOTER })
+            }
+            _ => refuse("its index is longer than it can be"),
+        }
     }
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*head)
 }
 
-fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
+pub(super) fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
     take(bytes).map(u32::from_le_bytes)
 }

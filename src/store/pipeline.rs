@@ -5,7 +5,8 @@
 //!   └───────────────── waits while IN_FLIGHT frames are on the way ──┘
 //! ```
 //!
-//! A small pack starts no thread: whoever finishes it does all.
+//! A small pack starts no thread: whoever finishes it does all. With one thread to compress, that is the one that adds
+//! the frames, which so takes one processor and no more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -29,6 +30,8 @@ pub(super) struct Pipeline {
     compress: Compress,
     compressors: usize,
     threads: Vec<JoinHandle<()>>,
+    /// With which the frames are compressed as they are added.
+    press: Option<Press>,
 }
 
 /// What a pipeline has made of its frames.
@@ -88,7 +91,7 @@ impl Pipeline {
             ready: Condvar::new(),
             room: Condvar::new(),
         };
-        Self { shared: Arc::new(shared), compress, compressors, threads: vec![] }
+        Self { shared: Arc::new(shared), compress, compressors, threads: vec![], press: None }
     }
 
     /// Takes a frame, and gives an empty buffer for the next one. Waits while too many are on the way.
@@ -103,13 +106,32 @@ impl Pipeline {
         state.pushed += 1;
         state.queue.push_back(Raw { number, bytes, chunks });
         let spare = state.spare.pop().unwrap_or_default();
-        if self.threads.is_empty() && state.queue.len() > ALONE {
+        let waiting = state.queue.len().max(state.done.len());
+        if self.threads.is_empty() && waiting > ALONE {
             drop(state);
             self.start()?;
         } else {
+            drop(state);
             shared.work.notify_one();
         }
+        if self.compressors <= 1 {
+            self.press_one()?;
+        }
         Ok(spare)
+    }
+
+    /// Compresses the frame that was just added. The more there were, the faster: it may be a big pack.
+    fn press_one(&mut self) -> Result<(), StoreError> {
+        let press = match &mut self.press {
+            Some(press) => press,
+            none => none.insert(Press::new()?),
+        };
+        let mut state = lock(&self.shared.state);
+        let Some(raw) = state.queue.pop_front() else { return Ok(()) };
+        let behind = usize::try_from(raw.number / 4).unwrap_or(usize::MAX).min(IN_FLIGHT as usize);
+        let level = self.compress.level(behind, state.done.len(), IN_FLIGHT as usize);
+        drop(state);
+        press.run(&self.shared, raw, level)
     }
 
     /// Bytes of frames that are written so far.
@@ -144,7 +166,7 @@ impl Pipeline {
         };
         spawn("pack-write", Box::new(write))?;
         let how = self.compress;
-        for _ in 0..self.compressors.max(1) {
+        for _ in 0..if self.compressors > 1 { self.compressors } else { 0 } {
             spawn("pack-compress", Box::new(move |shared| compress(shared, how)))?;
         }
         Ok(())
@@ -230,13 +252,44 @@ fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a,
     condition.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What compresses, and a buffer for that.
+struct Press {
+    zstd: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+}
+
+impl Press {
+    fn new() -> Result<Self, StoreError> {
+        let zstd = zstd::bulk::Compressor::new(1).map_err(cannot_compress)?;
+        Ok(Self { zstd, buffer: vec![] })
+    }
+
+    /// Compresses a frame, and hands it on.
+    fn run(&mut self, shared: &Shared, raw: Raw, level: Option<i32>) -> Result<(), StoreError> {
+        let number = raw.number;
+        let encoded = encode(&mut self.zstd, level, raw, &mut self.buffer).map_err(cannot_compress)?;
+        let mut state = lock(&shared.state);
+        state.done.insert(number, encoded);
+        if number == state.frames.len() as u64 {
+            shared.ready.notify_one();
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer = state.spare.pop().unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+fn cannot_compress(error: io::Error) -> StoreError {
+    StoreError::from_io("compress", "a frame", error)
+}
+
 /// Compresses frames until there are no more.
 fn compress(shared: &Shared, how: Compress) {
-    let mut compressor = match zstd::bulk::Compressor::new(1) {
-        Ok(compressor) => compressor,
-        Err(error) => return shared.fail(StoreError::from_io("compress", "a frame", error)),
+    let mut press = match Press::new() {
+        Ok(press) => press,
+        Err(error) => return shared.fail(error),
     };
-    let mut buffer = Vec::new();
     let mut state = lock(&shared.state);
     loop {
         if state.failed {
@@ -251,19 +304,10 @@ fn compress(shared: &Shared, how: Compress) {
         };
         let level = how.level(state.queue.len(), state.done.len(), IN_FLIGHT as usize);
         drop(state);
-        let number = raw.number;
-        let encoded = match encode(&mut compressor, level, raw, &mut buffer) {
-            Ok(encoded) => encoded,
-            Err(error) => return shared.fail(StoreError::from_io("compress", "a frame", error)),
-        };
+        if let Err(error) = press.run(shared, raw, level) {
+            return shared.fail(error);
+        }
         state = lock(&shared.state);
-        state.done.insert(number, encoded);
-        if number == state.frames.len() as u64 {
-            shared.ready.notify_one();
-        }
-        if buffer.capacity() == 0 {
-            buffer = state.spare.pop().unwrap_or_default();
-        }
     }
 }
 

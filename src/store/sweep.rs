@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::digest::{ChunkId, PackId};
 
 use super::chunks::{Chunks, EPOCH};
-use super::known::read_index;
+use super::pack_index::read_index;
 use super::{Hold, Key, StoreError};
 
 /// Removes packs while no writer is at work.
@@ -32,24 +32,21 @@ impl Sweep {
     pub fn remove_unreferenced(&self, live: &HashSet<ChunkId>) -> Result<Swept, StoreError> {
         let store = &**self.chunks.store();
         let mut swept = Swept::default();
-        let mut unneeded = vec![];
-        {
-            let mut known = self.chunks.known();
-            known.refresh(store)?;
-            swept.damaged.extend(known.damaged.iter().map(|(id, _)| *id));
-            let needed: HashSet<PackId> =
-                live.iter().filter_map(|id| known.find(*id)).map(|(pack, _)| pack.id).collect();
-            for pack in known.packs() {
-                match needed.contains(&pack.id) {
-                    true => swept.kept += 1,
-                    false => unneeded.push((pack.id, pack.size)),
-                }
-            }
-        }
+        self.chunks.known().refresh(store)?;
+        let claims = self.chunks.claims(live)?;
+        swept.damaged.extend(self.chunks.known().damaged.iter().map(|(id, _)| *id));
+        let needed: HashSet<PackId> =
+            claims.iter().filter(|claim| claim.needed > 0).map(|claim| claim.pack.id).collect();
+        swept.kept = needed.len() as u64;
+        let mut unneeded: Vec<(PackId, u64)> = claims
+            .iter()
+            .filter(|claim| claim.needed == 0)
+            .map(|claim| (claim.pack.id, claim.pack.size))
+            .collect();
         unneeded.sort_unstable();
         let mut dead = vec![];
         for (id, size) in unneeded {
-            match self.is_spare(id, live) {
+            match self.is_spare(id, live, &needed) {
                 Ok(true) => dead.push((id, size)),
                 Ok(false) => swept.kept += 1,
                 Err(StoreError::NotFound { .. }) => {}
@@ -67,7 +64,7 @@ impl Sweep {
         store.delete_all(&keys)?;
         swept.bytes = dead.iter().map(|(_, size)| size).sum();
         swept.removed = dead.into_iter().map(|(id, _)| id).collect();
-        self.chunks.known().remove(&swept.removed, store)?;
+        self.chunks.forget(&swept.removed);
         if current {
             // We know of all that has happened: what we knew to be durable still is.
             let epoch = self.chunks.epoch()?;
@@ -76,14 +73,22 @@ impl Sweep {
         Ok(swept)
     }
 
-    /// Whether what is needed of a pack, which is found in others, can be read there.
-    fn is_spare(&self, pack: PackId, live: &HashSet<ChunkId>) -> Result<bool, StoreError> {
+    /// Whether what is needed of a pack can be read in others, which stay.
+    fn is_spare(
+        &self,
+        pack: PackId,
+        live: &HashSet<ChunkId>,
+        stay: &HashSet<PackId>,
+    ) -> Result<bool, StoreError> {
         if self.copied.contains(&pack) {
             return Ok(true);
         }
         let (index, _) = read_index(&**self.chunks.store(), pack)?;
-        let needed = index.chunks.iter().filter(|(id, _)| live.contains(id));
-        Ok(needed.map(|(id, _)| self.chunks.read(*id)).all(|read| read.is_ok()))
+        let elsewhere = |id| match self.chunks.find_in(id, stay) {
+            Ok(Some(found)) => self.chunks.read_at(id, &found).is_ok(),
+            _ => false,
+        };
+        Ok(index.chunks.iter().filter(|(id, _)| live.contains(id)).all(|(id, _)| elsewhere(*id)))
     }
 }
 

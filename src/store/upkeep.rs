@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::digest::{ChunkId, PackId};
 
-use super::chunks::{Chunks, read_frame};
-use super::known::read_index;
+use super::chunks::Chunks;
+use super::frames::read_frame;
 use super::pack::HEADER;
+use super::pack_index::read_index;
 use super::sweep::Sweep;
 use super::writer::OpenPack;
 use super::{Hold, Sharing, StoreError};
@@ -87,10 +88,7 @@ impl Upkeep {
     /// What the store reports.
     pub fn merge(&self, go_on: &dyn Fn() -> bool) -> Result<Rewritten, StoreError> {
         let mut all = Rewritten::default();
-        let loaded = self.chunks.known().loaded;
-        if !loaded {
-            self.chunks.known().refresh(&**self.chunks.store())?;
-        }
+        self.chunks.load()?;
         loop {
             let sources = self.crowded();
             if sources.is_empty() {
@@ -100,7 +98,7 @@ impl Upkeep {
             let keys: Vec<_> = done.replaced.iter().map(PackId::key).collect();
             let store = &**self.chunks.store();
             store.delete_all(&keys)?;
-            self.chunks.known().remove(&done.replaced, store)?;
+            self.chunks.forget(&done.replaced);
             let stuck = done.replaced.len() < 2;
             all.add(done);
             if stuck || !go_on() {
@@ -120,21 +118,11 @@ impl Upkeep {
         go_on: &dyn Fn() -> bool,
     ) -> Result<Rewritten, StoreError> {
         self.chunks.known().refresh(&**self.chunks.store())?;
-        let mut needed: BTreeMap<PackId, usize> = BTreeMap::new();
-        let known = self.chunks.known();
-        for id in live {
-            if let Some((pack, _)) = known.find(*id) {
-                *needed.entry(pack.id).or_default() += 1;
-            }
-        }
-        let mut sources = vec![];
-        for pack in known.packs() {
-            // One of which nothing is needed goes as it is.
-            if needed.get(&pack.id).is_some_and(|count| count * SPARSE < pack.chunks) {
-                sources.push(pack.id);
-            }
-        }
-        drop(known);
+        let claims = self.chunks.claims(live)?;
+        // One of which nothing is needed goes as it is.
+        let sparse =
+            claims.iter().filter(|claim| claim.needed > 0 && claim.needed * SPARSE < claim.pack.chunks());
+        let mut sources: Vec<PackId> = sparse.map(|claim| claim.pack.id).collect();
         sources.sort_unstable();
         let done = self.rewrite(&sources, &|id| live.contains(&id), go_on)?;
         self.copied.extend(&done.replaced);
@@ -144,7 +132,7 @@ impl Upkeep {
     /// Small packs of one class, with those that are smaller still, if there are many.
     fn crowded(&self) -> Vec<PackId> {
         let mut classes: BTreeMap<u32, Vec<PackId>> = BTreeMap::new();
-        for pack in self.chunks.known().packs() {
+        for pack in self.chunks.known().packs().iter() {
             classes.entry(class(pack.size)).or_default().push(pack.id);
         }
         let crowded = |(class, packs): (&u32, &Vec<PackId>)| *class < CLASS_END && packs.len() >= FAN;
@@ -226,10 +214,10 @@ impl Upkeep {
 
     fn close(&self, open: Option<OpenPack>, done: &mut Rewritten) -> Result<(), StoreError> {
         let Some(pack) = open else { return Ok(()) };
-        let (id, index, size) = pack.finish()?;
-        self.chunks.insert(id, &index, size)?;
-        done.packs.push(id);
-        done.written += size;
+        let finished = pack.finish()?;
+        self.chunks.insert(&finished)?;
+        done.packs.push(finished.id);
+        done.written += finished.size;
         Ok(())
     }
 }

@@ -7,9 +7,10 @@ use std::thread;
 use crate::digest::{ChunkId, PackId};
 
 use super::chunks::Chunks;
-use super::known::ById;
+use super::near::ById;
 use super::pack::{CHUNK_MAX, FRAME_TARGET, Index, PACK_BYTES, PACK_CHUNKS};
 use super::pipeline::{Piped, Pipeline};
+use super::tables::Encoded;
 use super::{Hold, StoreError};
 
 /// Takes the new chunks of one snapshot, and stores those that the repository does not have.
@@ -51,8 +52,8 @@ impl Writer {
         Self { chunks, guard, threads, pack: None, written: Written::default() }
     }
 
-    /// Compresses with so many threads, instead of one for each core: while the guest runs, it needs one itself.
-    /// Holds for packs that are begun after it.
+    /// Compresses with so many threads, instead of one for each core; with one it is the thread that adds the chunks:
+    /// while the guest runs, it needs a core itself. Holds for packs that are begun after it.
     pub fn set_threads(&mut self, threads: NonZero<usize>) {
         self.threads = threads.get();
     }
@@ -69,7 +70,7 @@ impl Writer {
             let (what, len) = (format!("chunk {id}"), bytes.len() as u64);
             return Err(StoreError::TooLarge { what, len, max: CHUNK_MAX as u64 });
         }
-        if self.pack.as_ref().is_some_and(|pack| pack.contains(id)) || self.chunks.contains(id)? {
+        if self.pack.as_ref().is_some_and(|pack| pack.contains(id)) || self.chunks.holds(id)? {
             return Ok(false);
         }
         let pack = match &mut self.pack {
@@ -98,12 +99,23 @@ impl Writer {
         let Some(pack) = self.pack.take() else {
             return Ok(());
         };
-        let (id, index, size) = pack.finish()?;
-        self.chunks.insert(id, &index, size)?;
-        self.written.packs.push(id);
-        self.written.stored_bytes += size;
+        let finished = pack.finish()?;
+        self.chunks.insert(&finished)?;
+        self.written.packs.push(finished.id);
+        self.written.stored_bytes += finished.size;
         Ok(())
     }
+}
+
+/// A pack that is durable.
+pub(super) struct Finished {
+    pub id: PackId,
+    /// Id and length of its chunks.
+    pub chunks: Vec<(ChunkId, u32)>,
+    /// The root of its index.
+    pub root: Vec<u8>,
+    /// Bytes of its object.
+    pub size: u64,
 }
 
 /// A pack being written.
@@ -154,15 +166,17 @@ impl OpenPack {
         Ok(())
     }
 
-    /// Makes it durable: its id, its index, and the bytes of its object.
-    pub fn finish(mut self) -> Result<(PackId, Index, u64), StoreError> {
+    /// Makes it durable.
+    pub fn finish(mut self) -> Result<Finished, StoreError> {
         self.close_frame()?;
         let Piped { mut upload, frames, stored } = self.pipeline.finish()?;
         let index = Index { frames, chunks: self.chunks };
-        let (id, end) = index.encode();
+        let encoded = Encoded::of(&index);
+        let (id, root) = (encoded.id(), encoded.root.clone());
+        let end = encoded.into_end();
         upload.write(&end)?;
         let size = Index::header().len() as u64 + stored + end.len() as u64;
         upload.commit(&id.key())?;
-        Ok((id, index, size))
+        Ok(Finished { id, chunks: index.chunks, root, size })
     }
 }

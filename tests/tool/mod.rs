@@ -1,6 +1,8 @@
 //! The command under test, with a store and files of its own, and small programs for it.
 #![allow(dead_code)]
 
+pub mod disk;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 

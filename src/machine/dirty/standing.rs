@@ -12,6 +12,21 @@ pub(in crate::machine) struct StandingCopy {
     never: std::convert::Infallible,
 }
 
+/// What the system is to refuse this thread, for tests.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::machine) enum Refused {
+    Nothing,
+    Fork,
+    /// The file of the copy's memory.
+    File,
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(in crate::machine) static REFUSED: std::cell::Cell<Refused> = const { std::cell::Cell::new(Refused::Nothing) };
+}
+
 impl StandingCopy {
     /// Makes one, and tries whether the byte at the address `at` can be read from it.
     ///
@@ -20,7 +35,16 @@ impl StandingCopy {
     pub fn new(at: u64) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         {
-            let inner = super::linux::Standing::fork()?;
+            #[cfg(test)]
+            if REFUSED.get() == Refused::Fork {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            #[allow(unused_mut)]
+            let mut inner = super::linux::Standing::fork()?;
+            #[cfg(test)]
+            if REFUSED.get() == Refused::File {
+                inner.close_file();
+            }
             inner.read(std::slice::from_ref(&(at..at + 1)), &mut [0])?;
             Ok(Self { inner })
         }

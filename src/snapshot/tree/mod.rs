@@ -24,11 +24,13 @@
 //! page of 4096 bytes, to 1.21 (F = 4), 1.25 (8), 1.34 (16), 1.52 (32) times its bytes; F = 4 needs half
 //! again as many levels as 8, and twice as many nodes, for little.
 
+mod along;
 mod levels;
 mod load;
 #[cfg(test)]
 mod tests;
 
+pub use along::ReadAlong;
 pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
 
 use anyhow::ensure;

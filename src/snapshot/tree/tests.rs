@@ -299,8 +299,17 @@ fn a_content_that_is_not_in_memory_has_the_same_tree() {
             chunks.insert(id, bytes.to_vec());
             Ok(())
         };
+        let mut along = tree.clone();
         let root = tree.update_pages(bytes.len() as u64, &dirty, &mut read, emit).unwrap();
         assert_eq!(*root.as_bytes(), slow_root(&bytes), "{old} to {} bytes", bytes.len());
+        let read = |first: usize, indexes: &[u64], out: &mut [u8]| {
+            assert_eq!(dirty[first..][..indexes.len()], *indexes);
+            for (index, page) in indexes.iter().zip(out.chunks_mut(PAGE)) {
+                page.copy_from_slice(&bytes[*index as usize * PAGE..][..PAGE]);
+            }
+            Ok(())
+        };
+        assert_eq!(along.update_along(bytes.len() as u64, &dirty, &read, emit).unwrap(), root);
         let len = bytes.len() as u64;
         let start = random.below(len + 1);
         let mut part = vec![9; random.below((len - start).min(50_000) + 1) as usize];
@@ -316,4 +325,53 @@ fn a_content_that_is_not_in_memory_has_the_same_tree() {
     assert_eq!(tree.len(), 0, "it forgot everything");
     assert!(tree.update_pages(PAGE as u64, &[0], &mut read, &mut |_, _| Ok(())).is_err());
     assert!(tree.update_pages(PAGE as u64, &[1], &mut read, &mut |_, _| Ok(())).is_err(), "beyond the end");
+}
+
+/// More pages than are hashed together, in any number of threads.
+#[test]
+fn what_is_hashed_along_is_emitted_in_order_and_failures_are_told() {
+    let page = |n: u64| {
+        let mut page = vec![0; PAGE];
+        page[..8].copy_from_slice(&(n / 2).to_le_bytes());
+        page
+    };
+    let (count, len) = (5000, 6000 * PAGE as u64);
+    let dirty: Vec<u64> = (500..500 + count).collect();
+    let read = |_: usize, indexes: &[u64], out: &mut [u8]| {
+        indexes.iter().zip(out.chunks_mut(PAGE)).for_each(|(n, out)| out.copy_from_slice(&page(*n)));
+        Ok(())
+    };
+    let run = |threads: usize, read: &ReadAlong<'_>, fail_at: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (mut tree, mut emitted) = (Tree::new(), vec![]);
+        let result = pool.install(|| {
+            let mut emitted = vec![];
+            let result = tree.update_along(len, &dirty, read, &mut |id, bytes| {
+                anyhow::ensure!(emitted.len() < fail_at, "full");
+                assert_eq!(ChunkId::of(bytes), id);
+                emitted.push(id);
+                Ok(())
+            });
+            result.map(|root| (root, emitted))
+        });
+        if let Ok((_, found)) = &result {
+            emitted.clone_from(found);
+        }
+        assert_eq!(result.is_err(), tree.is_empty(), "after a failure it knows nothing");
+        result.map(|(root, _)| (root, emitted))
+    };
+    let alone = run(1, &read, usize::MAX).unwrap();
+    assert_eq!(
+        alone.1.iter().take(4).collect::<Vec<_>>(),
+        [500, 501, 502, 503].map(|n| ChunkId::of(&page(n))).iter().collect::<Vec<_>>()
+    );
+    assert_eq!(run(3, &read, usize::MAX).unwrap(), alone);
+    let full = run(2, &read, 3000).unwrap_err();
+    assert_eq!(full.to_string(), "full");
+    let broken = |first: usize, indexes: &[u64], out: &mut [u8]| {
+        anyhow::ensure!(!(first..first + indexes.len()).contains(&2500), "page 2500 is away");
+        read(first, indexes, out)
+    };
+    let error = run(2, &broken, usize::MAX).unwrap_err();
+    assert_eq!(error.to_string(), "page 2500 is away");
 }
