@@ -27,6 +27,8 @@ pub struct MemoryTrees {
     /// The moment whose content they are of.
     pub(super) at: Option<Mark>,
     dirtied: Option<Dirtied>,
+    /// They are still being read.
+    pending: bool,
     /// For copies of pages: memory that the system has given once is ready.
     room: Vec<u8>,
 }
@@ -97,7 +99,7 @@ impl Instance {
     /// empty.
     pub fn capture(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<State> {
         let mut before = std::mem::take(trees);
-        let mut standing = self.stand(&before, emit)?;
+        let mut standing = self.stand(&mut before, emit)?;
         before.begin(&standing, self.tracker.source(), Aside::Not);
         for (index, (extent, dirty)) in standing.dirty.iter().enumerate() {
             let memory = self.memory(index as u32)?;
@@ -117,7 +119,7 @@ impl Instance {
     /// As [`Instance::capture`]; or there is no memory for it.
     pub fn freeze(&mut self, trees: MemoryTrees, emit: &mut Emit<'_>) -> Result<Frozen> {
         let mut trees = trees;
-        let standing = self.stand(&trees, emit)?;
+        let standing = self.stand(&mut trees, emit)?;
         let forked = should_fork(standing.pages())
             .then(|| {
                 standing.dirty.iter().find_map(|(extent, dirty)| (!dirty.is_empty()).then_some(extent.addr))
@@ -134,8 +136,9 @@ impl Instance {
     }
 
     /// All but the content of the memories.
-    fn stand(&mut self, trees: &MemoryTrees, emit: &mut Emit<'_>) -> Result<Standing> {
+    fn stand(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<Standing> {
         ensure!(self.stage != Stage::Over, "the guest has ended: there is nothing to capture");
+        self.bring_trees(trees)?;
         let mut state = self.capture_without_memory()?;
         if let Some(wasi) = self.wasi() {
             if trees.at.is_none() {
@@ -146,8 +149,30 @@ impl Instance {
         }
         let extents = self.extents()?;
         let known = self.tracker.knows_since(trees.at);
-        let Taken { mark, dirty } = self.tracker.take(trees.at, &extents);
+        let Taken { mark, mut dirty } = self.tracker.take(trees.at, &extents);
+        if let Some(pager) = self.lazy.as_ref().filter(|_| known) {
+            for (memory, pages) in dirty.iter_mut().enumerate() {
+                pager.keep_present(memory, pages);
+            }
+        }
         Ok(Standing { state, known, mark, dirty: extents.into_iter().zip(dirty).collect() })
+    }
+
+    /// Waits for the trees, if they are still being read; for all pages, if they are of another moment.
+    fn bring_trees(&mut self, trees: &mut MemoryTrees) -> Result<()> {
+        let Some(pager) = &self.lazy else { return Ok(()) };
+        if let Some(damage) = pager.found() {
+            return Err(damage).context("it would have the damage of the snapshot that it goes on from");
+        }
+        if !self.tracker.knows_since(trees.at) {
+            pager.wait_for_all()?;
+        } else if std::mem::take(&mut trees.pending) {
+            trees.trees = pager.take_trees()?.context("the trees of the memories are gone")?;
+        }
+        if pager.is_whole() {
+            (self.lazy, self.store.data_mut().lazy) = (None, None);
+        }
+        Ok(())
     }
 
     /// Where the memories lie.
@@ -166,6 +191,11 @@ impl Instance {
         let extents = self.extents()?;
         let mark = self.tracker.take(None, &extents).mark;
         Ok(MemoryTrees { trees, at: Some(mark), ..MemoryTrees::default() })
+    }
+
+    /// As [`Instance::trees_are_current`], with trees that are still being read.
+    pub(super) fn trees_are_pending(&mut self) -> Result<MemoryTrees> {
+        Ok(MemoryTrees { pending: true, ..self.trees_are_current(vec![])? })
     }
 
     /// The dirty pages, one after the other.

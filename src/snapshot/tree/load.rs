@@ -72,14 +72,14 @@ pub enum Kind {
 }
 
 /// A chunk's place in the tree.
-#[derive(Clone, Copy)]
-struct Place {
-    id: ChunkId,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub id: ChunkId,
     /// 0 for a page.
-    level: u32,
-    index: u64,
+    pub level: u32,
+    pub index: u64,
     /// Length of the whole content.
-    len: u64,
+    pub len: u64,
 }
 
 impl Tree {
@@ -240,7 +240,7 @@ pub fn check_chunk(id: ChunkId, bytes: &[u8]) -> Result<Kind, String> {
 }
 
 impl Place {
-    fn root(id: ChunkId, len: u64) -> Result<Self, TreeError> {
+    pub fn root(id: ChunkId, len: u64) -> Result<Self, TreeError> {
         if len > LEN_MAX {
             return Err(TreeError::TooLong { len });
         }
@@ -256,11 +256,11 @@ impl Place {
         (FANOUT as u64).pow(self.level)
     }
 
-    fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.index * self.span() * PAGE as u64
     }
 
-    fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.len.min(self.start() + self.span() * PAGE as u64)
     }
 
@@ -283,7 +283,7 @@ impl Place {
         page(self.start(), content).map_err(|cause| TreeError::Taker { start: self.start(), cause })
     }
 
-    fn corrupt(&self, problem: impl Into<String>) -> TreeError {
+    pub fn corrupt(&self, problem: impl Into<String>) -> TreeError {
         let (id, start, end) = (self.id, self.start(), self.end());
         TreeError::Corrupt { id, start, end, problem: problem.into() }
     }
@@ -302,6 +302,11 @@ impl Place {
     /// The children of this node that the content reaches.
     fn children(self, fetch: &mut Fetch<'_>) -> Result<Vec<Place>, TreeError> {
         let node = self.fetch(fetch)?;
+        self.children_of(&node)
+    }
+
+    /// The children of this node, of which these are the bytes.
+    pub fn children_of(self, node: &[u8]) -> Result<Vec<Place>, TreeError> {
         let below = (FANOUT as u64).pow(self.level - 1);
         let ids: Vec<ChunkId> =
             node.chunks_exact(32).filter_map(|id| id.try_into().ok().map(ChunkId::from_bytes)).collect();
@@ -315,7 +320,7 @@ impl Place {
     }
 
     /// The part of this page that is content; what fills it up must be zeros.
-    fn check_page<'a>(&self, page: &'a [u8]) -> Result<&'a [u8], TreeError> {
+    pub fn check_page<'a>(&self, page: &'a [u8]) -> Result<&'a [u8], TreeError> {
         let (content, filling) = page.split_at((self.end() - self.start()) as usize);
         if *filling != ZERO_PAGE[..filling.len()] {
             return Err(self.corrupt("it goes on behind the end of the content"));

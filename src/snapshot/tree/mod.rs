@@ -26,10 +26,12 @@
 
 mod levels;
 mod load;
+mod partial;
 #[cfg(test)]
 mod tests;
 
 pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
+pub use partial::{ChunkAt, Known, Partial};
 
 use anyhow::ensure;
 use rayon::prelude::*;

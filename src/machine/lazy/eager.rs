@@ -1,0 +1,72 @@
+//! Restoring a memory at once, with all processors.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+
+use super::ChunkSource;
+use super::nodes::{read_level, read_one};
+use crate::digest::ChunkId;
+use crate::snapshot::{ChunkAt, Known, PAGE, Partial, Tree, TreeError};
+
+/// Pages that are read at once (16 MiB).
+const BATCH: u64 = 4096;
+
+/// Fills `bytes`, which are zeros, with the content named `root`, and gives its tree.
+///
+/// # Errors
+/// A [`TreeError`], which names the chunk and the bytes that it should hold.
+pub(in crate::machine) fn load(
+    bytes: &mut [u8],
+    root: ChunkId,
+    source: &dyn ChunkSource,
+) -> Result<Tree, TreeError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let tree = Mutex::new(Partial::new(root, bytes.len() as u64)?);
+    let top = tree.lock().unwrap_or_else(PoisonError::into_inner).top();
+    for level in (1..=top).rev() {
+        read_level(&tree, level, (source, threads), &mut Err)?;
+    }
+    let tree = tree.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (nth, part) in bytes.chunks_mut(BATCH as usize * PAGE).enumerate() {
+        let mut pages: Vec<ChunkAt> = vec![];
+        let mut places: Vec<Mutex<&mut [u8]>> = vec![];
+        for (index, place) in (nth as u64 * BATCH..).zip(part.chunks_mut(PAGE)) {
+            if let Known::Page(page) = tree.page(index) {
+                pages.push(page);
+                places.push(Mutex::new(place));
+            }
+        }
+        let ids: Vec<ChunkId> = pages.iter().map(ChunkAt::id).collect();
+        let put = |nth: usize, bytes: &[u8]| {
+            let (page, place) =
+                pages.get(nth).zip(places.get(nth)).context("a chunk that was not asked for")?;
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            // The last page of a content may be longer than it.
+            let content = bytes.get(..place.len()).context("a page is too short")?;
+            page.check_page(bytes)?;
+            place.copy_from_slice(content);
+            Ok(())
+        };
+        if let Err(error) = source.read_many(&ids, threads, &put) {
+            return Err(worst(&pages, source, error));
+        }
+    }
+    Ok(tree.whole().unwrap_or_default())
+}
+
+/// Which of these pages cannot be read.
+fn worst(pages: &[ChunkAt], source: &dyn ChunkSource, error: anyhow::Error) -> TreeError {
+    for page in pages {
+        let read = read_one(source, page.id()).map_err(|cause| page.missing(cause));
+        if let Err(error) = read.and_then(|bytes| page.check_page(&bytes)) {
+            return error;
+        }
+    }
+    match (error.downcast(), pages.first()) {
+        (Ok(error), _) => error,
+        // It was away, and is there again.
+        (Err(error), Some(page)) => page.missing(error),
+        (Err(error), None) => TreeError::Taker { start: 0, cause: error },
+    }
+}
