@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use wasm_ckpt::digest::ChunkId;
 use wasm_ckpt::snapshot::{Dirty, Tree};
-use wasm_ckpt::store::{Chunks, Compress, Local, Written};
+use wasm_ckpt::store::{Chunks, Compress, Key, Local, Store, Written};
 
 const PAGE: usize = 4096;
 const FRAME: usize = 64 << 10;
@@ -30,6 +31,7 @@ fn main() {
         let mut bytes = vec![0; mib << 20];
         fill(&mut bytes);
         println!("\n{name}, {mib} MiB, {} cores", cores());
+        reading(&bytes, dir.path());
         table(&bytes, dir.path());
     }
 }
@@ -74,6 +76,85 @@ fn table(bytes: &[u8], dir: &Path) {
     }
 }
 
+/// All of it read back, beside the parts of that: reading what is stored, hashing that, decompressing it, and hashing
+/// the pages; on one thread and on all.
+fn reading(bytes: &[u8], dir: &Path) {
+    let ids: Vec<ChunkId> = bytes.chunks(PAGE).map(ChunkId::of).collect();
+    for compress in ["none", "1"].map(|text| text.parse::<Compress>().unwrap()) {
+        let store = tempfile::tempdir_in(dir).unwrap();
+        let local = Arc::new(Local::open(store.path()).unwrap());
+        snapshot_into(bytes, local.clone(), compress);
+        for threads in [1, cores()] {
+            let limit = rate(bytes.len(), || limit(bytes, &*local, compress != Compress::None, threads));
+            let read = rate(bytes.len(), || {
+                let chunks = Chunks::open(local.clone());
+                let sum = AtomicUsize::new(0);
+                let take = |_: usize, page: &[u8]| {
+                    sum.fetch_add(page.len(), Ordering::Relaxed);
+                    Ok(())
+                };
+                chunks.read_many(&ids, threads, &take).unwrap();
+                assert_eq!(sum.into_inner(), bytes.len());
+            });
+            println!(
+                "  read back, {:>4}, {threads} threads {:7.0} MB/s {:5.2} ns/B; read, hash{}: {:.0} MB/s {:.2} ns/B; \
+                 {:.0} % of it",
+                compress.to_string(),
+                read.wall,
+                read.cpu,
+                if compress == Compress::None { " twice" } else { ", decompress, hash" },
+                limit.wall,
+                limit.cpu,
+                100.0 * read.wall / limit.wall,
+            );
+        }
+    }
+}
+
+/// What reading can be no faster than.
+fn limit(bytes: &[u8], store: &Local, compressed: bool, threads: usize) {
+    let frames: Vec<Vec<u8>> = match compressed {
+        // They take as long wherever they come from.
+        true => bytes.chunks(FRAME).take(256).map(|frame| zstd::bulk::compress(frame, 1).unwrap()).collect(),
+        false => vec![],
+    };
+    let next = AtomicUsize::new(0);
+    let packs: Vec<(Key, u64)> = store
+        .list("packs/")
+        .unwrap()
+        .into_iter()
+        .map(|key| (key.clone(), store.size(&key).unwrap()))
+        .collect();
+    let parts: Vec<(&Key, u64, usize)> = packs
+        .iter()
+        .flat_map(|(key, size)| {
+            (0..*size).step_by(1 << 19).map(move |at| (key, at, (size - at).min(1 << 19) as usize))
+        })
+        .collect();
+    let pages = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let (mut stored, mut frame) = (vec![0; 1 << 19], vec![0; FRAME]);
+                while let Some((key, at, len)) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    store.read_at(key, *at, &mut stored[..*len]).unwrap();
+                    stored[..*len].chunks(FRAME).for_each(|frame| {
+                        std::hint::black_box(blake3::hash(frame));
+                    });
+                }
+                while let Some(part) = bytes.chunks(FRAME).nth(pages.fetch_add(1, Ordering::Relaxed)) {
+                    if let Some(stored) = frames.get(pages.load(Ordering::Relaxed) % frames.len().max(1)) {
+                        zstd::bulk::decompress_to_buffer(stored, &mut frame).unwrap();
+                    }
+                    part.chunks(PAGE).for_each(|page| {
+                        std::hint::black_box(blake3::hash(page));
+                    });
+                }
+            });
+        }
+    });
+}
+
 /// Compresses one frame after the other.
 fn compressor(level: i32) -> impl FnMut(&[u8]) {
     let mut zstd = zstd::bulk::Compressor::new(level).unwrap();
@@ -87,7 +168,11 @@ fn compressor(level: i32) -> impl FnMut(&[u8]) {
 /// A snapshot of all of it, into a new store.
 fn snapshot(bytes: &[u8], dir: &Path, compress: Compress) -> Written {
     let store = tempfile::tempdir_in(dir).unwrap();
-    let chunks = Chunks::open(Arc::new(Local::open(store.path()).unwrap())).with_compress(compress);
+    snapshot_into(bytes, Arc::new(Local::open(store.path()).unwrap()), compress)
+}
+
+fn snapshot_into(bytes: &[u8], store: Arc<Local>, compress: Compress) -> Written {
+    let chunks = Chunks::open(store).with_compress(compress);
     let mut writer = chunks.writer().unwrap();
     Tree::new()
         .update(bytes, Dirty::All, &mut |id, bytes| {

@@ -8,8 +8,8 @@ use crate::digest::PackId;
 /// Bytes that are kept: neighbouring pages are read one after the other, and they share a frame.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// A frame: its pack, and its number in it.
-type Id = (PackId, u32);
+/// A frame: its pack, and its place in it in bytes.
+type Id = (PackId, u64);
 
 /// The frames that were used last.
 #[derive(Default)]

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use crate::digest::{ChunkId, PackId};
 
 use super::cache::FrameCache;
+use super::frames::{Found, read_frame};
 use super::known::{Known, Place, list_packs, read_index};
 use super::leases::lock;
-use super::pack::{Frame, HEADER, Index, Method};
+use super::pack::{HEADER, Index};
 use super::sweep::Sweep;
 use super::upkeep::Upkeep;
 use super::writer::{Guard, Writer};
@@ -39,7 +40,7 @@ const DOOR: &str = "packs-door";
 pub(super) const EPOCH: &str = "pack-epoch";
 const EPOCH_MAX: u64 = 64;
 /// So often at most are packs looked for anew that others rewrite meanwhile: a round of that takes longer than a look.
-const TRIES: usize = 32;
+pub(super) const TRIES: usize = 32;
 /// How long a writer waits for a sweep to end, and a sweep for the writers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -120,7 +121,7 @@ impl Chunks {
     }
 
     /// Where the chunk is now: looks again as long as others rewrite packs.
-    fn look_for(&self, id: ChunkId) -> Result<Option<Found>, StoreError> {
+    pub(super) fn look_for(&self, id: ChunkId) -> Result<Option<Found>, StoreError> {
         for _ in 0..TRIES {
             let changed = lock(&self.shared.known).refresh(&*self.shared.store)?;
             let found = self.find(id);
@@ -214,33 +215,34 @@ impl Chunks {
         lock(&self.shared.known)
     }
 
-    fn find(&self, id: ChunkId) -> Option<Found> {
+    /// Decompressed frames that were read last.
+    pub(super) fn frames(&self) -> &Mutex<FrameCache> {
+        &self.shared.frames
+    }
+
+    /// Where the chunk is, as far as is known.
+    pub(super) fn find(&self, id: ChunkId) -> Option<Found> {
         let known = lock(&self.shared.known);
         let (pack, place) = known.find(id)?;
-        Some(Found { pack: pack.id, frames: pack.frames.clone(), place })
+        let Place { frame: nth, offset, len, .. } = place;
+        Some(Found { pack: pack.id, frames: pack.frames.clone(), nth, offset, len })
     }
 
     fn read_at(&self, id: ChunkId, found: &Found) -> Result<Vec<u8>, StoreError> {
-        let Found { pack, frames, place } = found;
-        let cached = lock(&self.shared.frames).get((*pack, place.frame));
+        let cached = lock(&self.shared.frames).get(found.frame_id());
         let frame = match cached {
             Some(frame) => frame,
             None => {
-                let (at, entry) = &frames[place.frame as usize];
-                let frame: Arc<[u8]> = read_frame(&*self.shared.store, *pack, *at, entry)?.into();
-                lock(&self.shared.frames).insert((*pack, place.frame), frame.clone());
+                let at = found.range().start;
+                let frame: Arc<[u8]> = read_frame(&*self.shared.store, found.pack, at, found.frame())?.into();
+                lock(&self.shared.frames).insert(found.frame_id(), frame.clone());
                 frame
             }
         };
-        // Within the frame: the index was checked.
-        let bytes = &frame[place.offset as usize..][..place.len as usize];
-        match ChunkId::of(bytes) {
-            found if found == id => Ok(bytes.to_vec()),
-            found => Err(StoreError::corrupt(pack.key(), format!("its chunk {id} hashes to {found}"))),
-        }
+        found.take(id, &frame).map(<[u8]>::to_vec)
     }
 
-    fn not_found(&self, id: ChunkId) -> StoreError {
+    pub(super) fn not_found(&self, id: ChunkId) -> StoreError {
         let mut what = format!("chunk {id}");
         for (pack, why) in &lock(&self.shared.known).damaged {
             what += &format!(" (and `{}` is damaged: {why})", pack.key());
@@ -290,34 +292,6 @@ impl Chunks {
                 return Ok(new.to_vec());
             }
         }
-    }
-}
-
-struct Found {
-    pack: PackId,
-    frames: Arc<[(u64, Frame)]>,
-    place: Place,
-}
-
-/// The chunks of a frame, whose stored bytes are checked before they are decompressed.
-pub(super) fn read_frame(
-    store: &dyn Store,
-    pack: PackId,
-    at: u64,
-    frame: &Frame,
-) -> Result<Vec<u8>, StoreError> {
-    let key = pack.key();
-    let refuse = |why: &str| StoreError::corrupt(&key, format!("its frame at byte {at} {why}"));
-    let stored = store.get_range(&key, at..at + u64::from(frame.stored_len))?;
-    if blake3::hash(&stored) != frame.hash {
-        return Err(refuse("is not what was written"));
-    }
-    match frame.method {
-        Method::Raw => Ok(stored),
-        Method::Zstd => match zstd::bulk::decompress(&stored, frame.len as usize) {
-            Ok(bytes) if bytes.len() == frame.len as usize => Ok(bytes),
-            _ => Err(refuse("cannot be decompressed")),
-        },
     }
 }
 

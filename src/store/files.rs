@@ -77,6 +77,12 @@ pub trait OpenedFile: Send {
     fn size(&self) -> io::Result<u64>;
     /// Exactly these bytes, or `UnexpectedEof`.
     fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>>;
+    /// Fills `into` with the bytes from `start` on, or `UnexpectedEof`.
+    fn read_at(&self, start: u64, into: &mut [u8]) -> io::Result<()> {
+        let end = start.checked_add(into.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+        into.copy_from_slice(&self.read(start..end)?);
+        Ok(())
+    }
 }
 
 /// The operating system's file operations.
@@ -209,6 +215,10 @@ impl OpenedFile for File {
         let mut bytes = vec![0; len];
         self.read_exact_at(&mut bytes, range.start)?;
         Ok(bytes)
+    }
+
+    fn read_at(&self, start: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(into, start)
     }
 }
 

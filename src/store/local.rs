@@ -331,6 +331,16 @@ impl Store for Local {
         }
     }
 
+    fn read_at(&self, key: &Key, start: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        match self.read(key, |file| file.read_at(start, into)) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                let range = start..start.saturating_add(into.len() as u64);
+                Err(super::short(self.inner.path_of(key).display(), &range, self.size(key)?))
+            }
+            other => other,
+        }
+    }
+
     fn size(&self, key: &Key) -> Result<u64, StoreError> {
         self.read(key, |file| file.size())
     }

@@ -25,6 +25,7 @@ mod compress;
 mod crash_tests;
 mod error;
 mod files;
+mod frames;
 mod key;
 mod known;
 mod leases;
@@ -35,6 +36,9 @@ mod memory;
 pub mod objects;
 mod pack;
 mod pipeline;
+mod read_many;
+#[cfg(test)]
+mod read_many_tests;
 mod sweep;
 mod upkeep;
 #[cfg(test)]
@@ -59,6 +63,7 @@ pub use key::{KEY_MAX, Key};
 pub use local::{FORMAT, Local};
 pub use memory::Memory;
 pub use pack::CHUNK_MAX;
+pub use read_many::Take;
 pub use sweep::{Sweep, Swept};
 pub use upkeep::{Rewritten, Upkeep};
 pub use writer::{Guard, Writer, Written};
@@ -121,6 +126,20 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Corrupt`] if the object does not have them all, and as [`Store::get`].
     fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+
+    /// Fills `into` with the bytes of the object from `start` on: [`Store::get_range`] without asking for memory.
+    ///
+    /// # Errors
+    /// As [`Store::get_range`].
+    fn read_at(&self, key: &Key, start: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        let range = start..start.saturating_add(into.len() as u64);
+        let bytes = self.get_range(key, range.clone())?;
+        if bytes.len() != into.len() {
+            return Err(short(key, &range, bytes.len() as u64));
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
 
     /// Length of the object in bytes.
     ///
@@ -248,6 +267,9 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         (**self).get_range(key, range)
+    }
+    fn read_at(&self, key: &Key, start: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        (**self).read_at(key, start, into)
     }
     fn size(&self, key: &Key) -> Result<u64, StoreError> {
         (**self).size(key)

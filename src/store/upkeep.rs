@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::digest::{ChunkId, PackId};
 
-use super::chunks::{Chunks, read_frame};
+use super::chunks::Chunks;
+use super::frames::read_frame;
 use super::known::read_index;
 use super::pack::HEADER;
 use super::sweep::Sweep;
