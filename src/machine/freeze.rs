@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::dirty::{Extent, Mark, Source, StandingCopy, Taken};
 use super::instance::{Instance, Stage};
+use super::lazy::Loading;
 use crate::snapshot::{Emit, Memory, PAGE, State, Tree};
 
 /// Up to so many dirty pages are copied whatever else there is (16 MiB): copying them takes no longer than a copy of
@@ -49,6 +50,8 @@ pub struct Dirtied {
     pub source: Source,
     /// How the pages were put aside.
     pub aside: Aside,
+    /// How the guest's memories had been restored, if they had.
+    pub restored: Option<Loading>,
 }
 
 /// How pages are put aside.
@@ -100,7 +103,7 @@ impl Instance {
     pub fn capture(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<State> {
         let mut before = std::mem::take(trees);
         let mut standing = self.stand(&mut before, emit)?;
-        before.begin(&standing, self.tracker.source(), Aside::Not);
+        before.begin(&standing, (self.tracker.source(), self.loading), Aside::Not);
         for (index, (extent, dirty)) in standing.dirty.iter().enumerate() {
             let memory = self.memory(index as u32)?;
             let bytes = memory.data(&self.store);
@@ -131,7 +134,7 @@ impl Instance {
             None => Pages::Copied(self.copy(&standing, std::mem::take(&mut trees.room))?),
         };
         let aside = if matches!(pages, Pages::Forked(_)) { Aside::Forked } else { Aside::Copied };
-        trees.begin(&standing, self.tracker.source(), aside);
+        trees.begin(&standing, (self.tracker.source(), self.loading), aside);
         Ok(Frozen { standing, trees, pages })
     }
 
@@ -218,13 +221,18 @@ impl Instance {
 
 impl MemoryTrees {
     /// What follows are the pages of this moment.
-    fn begin(&mut self, standing: &Standing, source: Source, aside: Aside) {
+    fn begin(
+        &mut self,
+        standing: &Standing,
+        (source, restored): (Source, Option<Loading>),
+        aside: Aside,
+    ) {
         if !standing.known {
             self.trees.clear();
         }
         self.trees.resize_with(standing.dirty.len(), Tree::new);
         self.at = Some(standing.mark);
-        self.dirtied = Some(Dirtied { bytes: standing.pages() * PAGE as u64, source, aside });
+        self.dirtied = Some(Dirtied { bytes: standing.pages() * PAGE as u64, source, aside, restored });
     }
 }
 
