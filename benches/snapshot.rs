@@ -1,9 +1,9 @@
-//! What snapshots cost: `cargo bench --bench snapshot [-- --large]`.
+//! What snapshots cost: `cargo bench --bench snapshot [-- --large]` (`-- --restore`: going on from them alone).
 //!
 //! For memories of 64 MiB and 1 GiB (`--large`: and 4 GiB), all of them touched, with 0.1, 1, 10 and 100 % of the
 //! pages dirtied, at random and in one run: the pause, beside a plain copy of the same pages into memory that is
 //! there already, and beside the pause of a `fork`, as Redis does it; what is stored for it; and the time until it is
-//! durable. Then a whole snapshot beside what bounds it, and a program that is snapshotted every second beside itself
+//! durable. Then a whole snapshot beside what bounds it; going on from it, lazily and at once, beside reading and hashing it; and a program that is snapshotted every second beside itself
 //! undisturbed. Targets stand beside the figures.
 
 // For `fork`, to compare with.
@@ -17,7 +17,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use wasm_ckpt::job::{Commit, Lineage, Notice};
-use wasm_ckpt::machine::{Aside, Instance, MemoryTrees, Slice, Until};
+use wasm_ckpt::machine::{Aside, ChunkSource, Instance, Loading, MemoryTrees, Restoring, Slice, Until};
 use wasm_ckpt::store::{Chunks, Local};
 use wasm_ckpt::{Engine, Every, Functions, Jobs, Module, Options, Outcome, Settings, Spec, Value, snapshot};
 
@@ -54,6 +54,14 @@ fn guest(mib: usize) -> String {
         (call $next))
       (br_if $p (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (local.get $count)))))
   (func (export "idle"))
+  ;; Reads a word of each page, all or scattered.
+  (func (export "touch") (param $factor i32) (result i64) (local $n i32) (local $sum i64)
+    (call $lap)
+    (loop $p
+      (local.set $sum (i64.add (i64.rotl (local.get $sum) (i64.const 1))
+        (i64.load offset=512 (call $at (i32.mul (local.get $n) (local.get $factor))))))
+      (br_if $p (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {pages}))))
+    (local.get $sum))
   ;; Each round dirties some pages, and computes for a while.
   (func (export "work") (param $rounds i32) (param $count i32)
     (call $fill)
@@ -315,6 +323,94 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Going on from the last state: until the first instruction, until all is touched, and all at once.
+    fn restores(&mut self, dir: &std::path::Path) {
+        call(&mut self.instance, "fill", &[]);
+        let frozen = self.instance.freeze(MemoryTrees::default(), &mut |_, _| Ok(())).unwrap();
+        let mut writer = self.chunks.writer().unwrap();
+        let mut pages = vec![];
+        let (state, _) = frozen
+            .thaw(&mut |id, bytes| {
+                writer.add(id, bytes)?;
+                if bytes.len() == PAGE {
+                    pages.push(id);
+                }
+                Ok(())
+            })
+            .unwrap();
+        drop(writer.finish().unwrap());
+        let open = || Chunks::open(Arc::new(Local::open(dir.join(format!("{}", self.pages / 256))).unwrap()));
+        // What it takes to read and hash it, with both processors.
+        let limit = (0..2)
+            .map(|_| {
+                let chunks = open();
+                chunks.contains(pages[0]).unwrap();
+                let began = Instant::now();
+                ChunkSource::read_many(&chunks, &pages, 2, &|_, bytes| {
+                    std::hint::black_box(bytes);
+                    Ok(())
+                })
+                .unwrap();
+                began.elapsed()
+            })
+            .min()
+            .unwrap();
+        let restore = |loading| {
+            let chunks = open();
+            let began = Instant::now();
+            chunks.contains(pages[0]).unwrap();
+            let opened = began.elapsed();
+            let stuck = Arc::new(|error: anyhow::Error| panic!("{error:#}"));
+            let how = Restoring { source: Arc::new(chunks), loading, stuck };
+            let began = Instant::now();
+            let first = Functions::new().with("host", "lap", |_, _| {
+                *FIRST.lock().unwrap() = Some(Instant::now());
+                Ok(vec![])
+            });
+            let (instance, _) = Instance::restore_from(&self.module, None, &first, &state, &how).unwrap();
+            (instance, began, opened)
+        };
+        let touched = |loading, factor: i32| {
+            let (mut instance, began, opened) = restore(loading);
+            instance.call("touch", vec![Value::I32(factor as u32)]).unwrap();
+            assert!(matches!(instance.run(&Until::default()).unwrap(), Slice::Finished(_)));
+            let all = began.elapsed();
+            (FIRST.lock().unwrap().take().unwrap() - began, all, opened)
+        };
+        let best = |loading, factor| {
+            (0..2).map(|_| touched(loading, factor)).min_by_key(|(_, all, _)| *all).unwrap()
+        };
+        let (eager, eager_all, opened) = best(Loading::Eager, 1);
+        let (first, in_order, _) = best(Loading::Lazy, 1);
+        let (again, at_random, _) = best(Loading::Lazy, SCATTER);
+        let first = first.max(again);
+        println!(
+            "{:>6} going on: first instruction after {:.2} ms (store opened in {:.2} ms); target 20 ms: {}; at once {:.0} ms, \
+             reading and hashing alone {:.0} ms, target 70 % of that: {}",
+            self.pages / 256,
+            ms(first),
+            ms(opened),
+            verdict(first <= Duration::from_millis(20)),
+            ms(eager),
+            ms(limit),
+            verdict(eager.as_secs_f64() <= limit.as_secs_f64() / 0.7),
+        );
+        println!(
+            "       all touched: at once {:.0} ms; lazily in order {:.0} ms ({:.2}x), at random {:.0} ms ({:.2}x); target 1.3x: {}",
+            ms(eager_all),
+            ms(in_order),
+            in_order.as_secs_f64() / eager_all.as_secs_f64(),
+            ms(at_random),
+            at_random.as_secs_f64() / eager_all.as_secs_f64(),
+            verdict(in_order.max(at_random).as_secs_f64() <= 1.3 * eager_all.as_secs_f64()),
+        );
+    }
+}
+
+/// When a guest that was restored made its first step.
+static FIRST: Mutex<Option<Instant>> = Mutex::new(None);
+
 /// A program that dirties 1 % of 1 GiB each second, with a snapshot every second, and without.
 fn steady(dir: &std::path::Path, mib: usize) {
     const ROUNDS: u32 = 1200;
@@ -413,14 +509,19 @@ fn main() {
             ms(first.durable),
             bench.module.engine().settings().tracking,
         );
+        if has("--restore") {
+            bench.restores(dir.path());
+            continue;
+        }
         bench.fork_and_write(dir.path());
         for percent in [0.1, 1.0, 10.0, 100.0] {
             bench.case(percent, SCATTER);
             bench.case(percent, 1);
         }
         bench.whole(dir.path());
+        bench.restores(dir.path());
     }
-    if !has("--no-steady") {
+    if !has("--no-steady") && !has("--restore") {
         steady(dir.path(), if has("--small") { 64 } else { 1024 });
     }
 }

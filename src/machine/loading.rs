@@ -8,7 +8,7 @@ use super::freeze::MemoryTrees;
 use super::instance::Instance;
 use super::lazy::{self, Damage, Loading, Pager, Restoring, Setup};
 use super::values::Ours;
-use crate::snapshot::{PAGE, State};
+use crate::snapshot::State;
 
 impl Instance {
     /// Gives the guest the memories of the state.
@@ -26,11 +26,7 @@ impl Instance {
             let memory = self.memory(index as u32)?;
             let bytes = memory.data_mut(&mut self.store);
             // What the data segments have put there.
-            for page in bytes.chunks_mut(PAGE).take((self.made[index] as usize).div_ceil(PAGE)) {
-                if page.iter().any(|byte| *byte != 0) {
-                    page.fill(0);
-                }
-            }
+            lazy::clear(bytes, self.made[index] as usize);
             let tree = lazy::load(bytes, saved.root, &*how.source);
             trees.push(tree.map_err(|error| Damage::new(index, error))?);
         }

@@ -12,6 +12,20 @@ use crate::snapshot::{ChunkAt, Known, PAGE, Partial, Tree, TreeError};
 /// Pages that are read at once (16 MiB).
 const BATCH: u64 = 4096;
 
+/// Makes bytes zeros, of which only the first `made` can be something else.
+pub(in crate::machine) fn clear(bytes: &mut [u8], made: usize) {
+    // To look at them would put pages there, which are expensive to write to afterwards.
+    #[cfg(target_os = "linux")]
+    if super::linux::map_fresh(bytes).is_ok() {
+        return;
+    }
+    for page in bytes.chunks_mut(PAGE).take(made.div_ceil(PAGE)) {
+        if page.iter().any(|byte| *byte != 0) {
+            page.fill(0);
+        }
+    }
+}
+
 /// Fills `bytes`, which are zeros, with the content named `root`, and gives its tree.
 ///
 /// # Errors
@@ -52,7 +66,7 @@ pub(in crate::machine) fn load(
             return Err(worst(&pages, source, error));
         }
     }
-    Ok(tree.whole().unwrap_or_default())
+    Ok(tree.into_whole().unwrap_or_default())
 }
 
 /// Which of these pages cannot be read.

@@ -52,7 +52,7 @@ use crate::snapshot::TreeError;
 
 #[cfg(not(target_os = "linux"))]
 pub(super) use absent::{Handle, Pager, Setup};
-pub(super) use eager::load;
+pub(super) use eager::{clear, load};
 #[cfg(target_os = "linux")]
 pub(super) use pager::{Handle, Pager, Setup};
 

@@ -92,6 +92,12 @@ impl Partial {
 
     /// What is known of a page; one beyond the end is zeros.
     pub fn page(&self, index: u64) -> Known {
+        // Mostly its node has been read.
+        let node = index / FANOUT as u64;
+        if self.read.get(1).is_some_and(|read| is_set(read, node)) {
+            let at = self.at(0, index);
+            return if at.id() == ChunkId::ZERO { Known::Zero } else { Known::Page(at) };
+        }
         for level in (0..self.read.len() as u32).rev() {
             let at = self.at(level, index / (FANOUT as u64).pow(level));
             if at.id() == ChunkId::ZERO {
@@ -152,15 +158,23 @@ impl Partial {
         self.is_whole().then(|| self.tree.clone())
     }
 
+    /// As [`Partial::whole`], without a copy.
+    pub fn into_whole(self) -> Option<Tree> {
+        self.is_whole().then_some(self.tree)
+    }
+
     fn at(&self, level: u32, index: u64) -> ChunkAt {
         let id = self.tree.levels.get(level as usize).map_or(ChunkId::ZERO, |level| level.get(index));
         ChunkAt(Place { id, level, index, len: self.tree.len })
     }
 
     fn is_read(&self, place: Place) -> bool {
-        let word = self.read[place.level as usize].get((place.index / 64) as usize);
-        word.is_some_and(|word| word >> (place.index % 64) & 1 == 1)
+        is_set(&self.read[place.level as usize], place.index)
     }
+}
+
+fn is_set(bits: &[u64], index: u64) -> bool {
+    bits.get((index / 64) as usize).is_some_and(|word| word >> (index % 64) & 1 == 1)
 }
 
 #[cfg(test)]
