@@ -9,8 +9,8 @@ use super::nodes::{read_level, read_one};
 use crate::digest::ChunkId;
 use crate::snapshot::{ChunkAt, Known, PAGE, Partial, Tree, TreeError};
 
-/// Pages that are read at once (16 MiB).
-const BATCH: u64 = 4096;
+/// Pages that are read at once (256 MiB).
+const BATCH: u64 = 65_536;
 
 /// Makes bytes zeros, of which only the first `made` can be something else.
 pub(in crate::machine) fn clear(bytes: &mut [u8], made: usize) {
