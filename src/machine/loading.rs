@@ -7,6 +7,7 @@ use super::dirty::Source;
 use super::freeze::MemoryTrees;
 use super::instance::Instance;
 use super::lazy::{self, Damage, Loading, Pager, Restoring, Setup};
+use super::traps;
 use super::values::Ours;
 use crate::snapshot::State;
 
@@ -60,7 +61,7 @@ impl Instance {
             let bytes = memory.data_mut(&mut self.store);
             setup.add(bytes, saved.root, &*how.source).map_err(|error| Damage::new(index, error))?;
         }
-        Ok(setup.finish(how, super::trap::traps_of(&self.module)))
+        Ok(setup.finish(how, traps::of(&self.module)))
     }
 
     fn load_lazily(&mut self, mut pager: Pager) -> Result<MemoryTrees> {

@@ -12,6 +12,7 @@ mod loading;
 mod module;
 mod restore;
 mod trap;
+mod traps;
 mod values;
 
 pub use capture::WASI_SECTION;

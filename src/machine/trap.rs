@@ -50,12 +50,3 @@ fn frames(backtrace: &wasmtime::WasmBacktrace, module: &Module) -> Vec<(u32, Opt
         })
         .collect()
 }
-
-/// Tells of an address of this process whether the engine can stop the guest at the instruction there.
-pub(super) fn traps_of(module: &Module) -> Box<dyn Fn(u64) -> bool + Send + Sync> {
-    let module = module.inner.clone();
-    Box::new(move |at| {
-        let text = module.text().as_ptr_range();
-        (text.start as u64..text.end as u64).contains(&at)
-    })
-}

@@ -12,6 +12,10 @@ use crate::snapshot::{ChunkAt, Known, PAGE, Partial, Tree, TreeError};
 /// Pages that are read at once (256 MiB).
 const BATCH: u64 = 65_536;
 
+/// Bytes of a memory that is worth huge pages (4 MiB).
+#[cfg(target_os = "linux")]
+const HUGE_FROM: u64 = 4 << 20;
+
 /// Makes bytes zeros, of which only the first `made` can be something else.
 pub(in crate::machine) fn clear(bytes: &mut [u8], made: usize) {
     // To look at them would put pages there, which are expensive to write to afterwards.
@@ -43,9 +47,11 @@ pub(in crate::machine) fn load(
     }
     let tree = tree.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (nth, part) in bytes.chunks_mut(BATCH as usize * PAGE).enumerate() {
+        let first = nth as u64 * BATCH;
+        prefer_huge(part, |index| matches!(tree.page(first + index), Known::Page(_)));
         let mut pages: Vec<ChunkAt> = vec![];
         let mut places: Vec<Mutex<&mut [u8]>> = vec![];
-        for (index, place) in (nth as u64 * BATCH..).zip(part.chunks_mut(PAGE)) {
+        for (index, place) in (first..).zip(part.chunks_mut(PAGE)) {
             if let Known::Page(page) = tree.page(index) {
                 pages.push(page);
                 places.push(Mutex::new(place));
@@ -66,7 +72,32 @@ pub(in crate::machine) fn load(
             return Err(worst(&pages, source, error));
         }
     }
+    prefer_small(bytes);
     Ok(tree.into_whole().unwrap_or_default())
+}
+
+/// Gives memory most of which is going to be filled huge pages: to get as many small ones takes as long as to fill
+/// them. What is written to later is still found page by page, since the system takes a huge page apart for that.
+fn prefer_huge(part: &mut [u8], is_filled: impl Fn(u64) -> bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let count = part.len().div_ceil(PAGE) as u64;
+        let filled = (0..count).filter(|index| is_filled(*index)).count() as u64;
+        if count * PAGE as u64 >= HUGE_FROM && filled * 10 >= count * 9 {
+            // Without, it only takes longer.
+            let _ = super::linux::prefer_huge(part, true);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (part, is_filled);
+}
+
+/// What comes later, is as it was.
+fn prefer_small(part: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    let _ = super::linux::prefer_huge(part, false);
+    #[cfg(not(target_os = "linux"))]
+    let _ = part;
 }
 
 /// Which of these pages cannot be read.

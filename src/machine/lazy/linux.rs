@@ -79,6 +79,20 @@ pub(super) fn map_fresh(bytes: &mut [u8]) -> io::Result<()> {
     if done == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Asks for huge pages where these bytes have none yet, or not to make any from now on. What is there stays.
+pub(super) fn prefer_huge(bytes: &mut [u8], yes: bool) -> io::Result<()> {
+    let page = page_size();
+    let start = bytes.as_ptr() as u64;
+    let (first, end) = (start.next_multiple_of(page), (start + bytes.len() as u64) / page * page);
+    if first >= end {
+        return Ok(());
+    }
+    let at = bytes.as_mut_ptr().wrapping_add((first - start) as usize).cast();
+    let advice = if yes { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+    // SAFETY: the range lies within `bytes`, which are borrowed by us alone; the advice changes none of them.
+    check(unsafe { libc::madvise(at, (end - first) as usize, advice) }.into()).map(drop)
+}
+
 /// Takes all access to pages that are not there: who touches them gets a SIGSEGV.
 pub(super) fn forbid(range: Range<u64>) -> io::Result<()> {
     let len = (range.end - range.start) as usize;

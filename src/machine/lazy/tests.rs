@@ -233,6 +233,13 @@ fn whatever_is_touched_is_there_and_only_changes_are_dirty() {
         let (mut eager, _) =
             restore(&field.module, &field.state, &how(&source, Loading::Eager)).unwrap();
         let expected = finished(call(&mut eager, "sum", &[step]));
+        let (mut other, mut trees) = restore(&field.module, &field.state, &how(&source, Loading::Eager)).unwrap();
+        finished(call(&mut other, "write", &[100]));
+        finished(call(&mut other, "write", &[9000]));
+        other.call("idle", vec![]).unwrap();
+        other.capture(&mut trees, &mut |_, _| Ok(())).unwrap();
+        let dirtied = trees.dirtied().unwrap();
+        assert!(dirtied.source != Source::WriteProtection || dirtied.bytes == 2 * PAGE as u64, "{dirtied:?}");
         for pause_us in [0, 1] {
             let source = Slow::new(&field.chunks, pause_us);
             let (mut guest, mut trees) = field.lazily(&source);
