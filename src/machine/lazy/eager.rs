@@ -14,7 +14,7 @@ const BATCH: u64 = 65_536;
 
 /// Bytes of a memory that is worth huge pages (4 MiB).
 #[cfg(target_os = "linux")]
-const HUGE_FROM: u64 = 4 << 20;
+const HUGE_FROM: usize = 4 << 20;
 
 /// Makes bytes zeros, of which only the first `made` can be something else.
 pub(in crate::machine) fn clear(bytes: &mut [u8], made: usize) {
@@ -48,15 +48,15 @@ pub(in crate::machine) fn load(
     let tree = tree.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (nth, part) in bytes.chunks_mut(BATCH as usize * PAGE).enumerate() {
         let first = nth as u64 * BATCH;
-        prefer_huge(part, |index| matches!(tree.page(first + index), Known::Page(_)));
-        let mut pages: Vec<ChunkAt> = vec![];
-        let mut places: Vec<Mutex<&mut [u8]>> = vec![];
-        for (index, place) in (first..).zip(part.chunks_mut(PAGE)) {
-            if let Known::Page(page) = tree.page(index) {
-                pages.push(page);
-                places.push(Mutex::new(place));
-            }
-        }
+        let known = (first..).take(part.len().div_ceil(PAGE)).filter_map(|index| match tree.page(index) {
+            Known::Page(page) => Some(page),
+            Known::Zero | Known::Behind(_) => None,
+        });
+        let pages: Vec<ChunkAt> = known.collect();
+        prefer_huge(part, pages.len());
+        let mut rest = part.chunks_mut(PAGE).zip(first..);
+        let place = |page: &ChunkAt| rest.find(|(_, index)| *index == page.pages().start);
+        let places: Vec<_> = pages.iter().map_while(place).map(|(bytes, _)| Mutex::new(bytes)).collect();
         let ids: Vec<ChunkId> = pages.iter().map(ChunkAt::id).collect();
         let put = |nth: usize, bytes: &[u8]| {
             let (page, place) =
@@ -78,18 +78,14 @@ pub(in crate::machine) fn load(
 
 /// Gives memory most of which is going to be filled huge pages: to get as many small ones takes as long as to fill
 /// them. What is written to later is still found page by page, since the system takes a huge page apart for that.
-fn prefer_huge(part: &mut [u8], is_filled: impl Fn(u64) -> bool) {
+fn prefer_huge(part: &mut [u8], filled: usize) {
     #[cfg(target_os = "linux")]
-    {
-        let count = part.len().div_ceil(PAGE) as u64;
-        let filled = (0..count).filter(|index| is_filled(*index)).count() as u64;
-        if count * PAGE as u64 >= HUGE_FROM && filled * 10 >= count * 9 {
-            // Without, it only takes longer.
-            let _ = super::linux::prefer_huge(part, true);
-        }
+    if part.len() >= HUGE_FROM && filled >= part.len() / PAGE / 10 * 9 {
+        // Without, it only takes longer.
+        let _ = super::linux::prefer_huge(part, true);
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = (part, is_filled);
+    let _ = (part, filled);
 }
 
 /// What comes later, is as it was.

@@ -306,17 +306,30 @@ impl Place {
     }
 
     /// The children of this node, of which these are the bytes.
-    pub fn children_of(self, node: &[u8]) -> Result<Vec<Place>, TreeError> {
-        let below = (FANOUT as u64).pow(self.level - 1);
-        let ids: Vec<ChunkId> =
-            node.chunks_exact(32).filter_map(|id| id.try_into().ok().map(ChunkId::from_bytes)).collect();
+    fn children_of(self, node: &[u8]) -> Result<Vec<Place>, TreeError> {
+        let ids = self.child_ids(node)?;
         let first = self.index * FANOUT as u64;
-        let count = pages(self.len).div_ceil(below).saturating_sub(first).min(FANOUT as u64);
-        if ids[count as usize..].iter().any(|id| *id != ChunkId::ZERO) {
+        let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
+        Ok((0..self.child_count()).zip(ids).map(place).collect())
+    }
+
+    /// How many children of this node the content reaches.
+    fn child_count(&self) -> u64 {
+        let below = (FANOUT as u64).pow(self.level - 1);
+        let first = self.index * FANOUT as u64;
+        pages(self.len).div_ceil(below).saturating_sub(first).min(FANOUT as u64)
+    }
+
+    /// The ids in this node, of which these are the bytes; those that the content does not reach are zeros.
+    pub fn child_ids(&self, node: &[u8]) -> Result<[ChunkId; FANOUT], TreeError> {
+        let mut ids = [ChunkId::ZERO; FANOUT];
+        for (id, bytes) in ids.iter_mut().zip(node.as_chunks::<32>().0) {
+            *id = ChunkId::from_bytes(*bytes);
+        }
+        if ids[self.child_count() as usize..].iter().any(|id| *id != ChunkId::ZERO) {
             return Err(self.corrupt("it has a child beyond the end of the content"));
         }
-        let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
-        Ok((0..count).zip(ids).map(place).collect())
+        Ok(ids)
     }
 
     /// The part of this page that is content; what fills it up must be zeros.

@@ -137,11 +137,8 @@ impl Partial {
             Err(problem) => return Err(place.corrupt(problem)),
         }
         debug_assert_eq!(bytes.len(), NODE);
-        for child in place.children_of(bytes)? {
-            if child.id != ChunkId::ZERO {
-                self.tree.levels[child.level as usize].set(child.index, child.id);
-            }
-        }
+        let ids = place.child_ids(bytes)?;
+        self.tree.levels[place.level as usize - 1].fill(place.index * FANOUT as u64, ids.into_iter());
         if let Some(word) = self.read[place.level as usize].get_mut((place.index / 64) as usize) {
             *word |= 1 << (place.index % 64);
         }
