@@ -25,6 +25,8 @@ use crate::wasi::{Presence, Registration};
 
 /// Pages around one that is touched that are brought with it, aligned: a frame of a store holds about as many.
 const AROUND: u64 = 16;
+/// So many when pages are touched in order.
+const AHEAD: u64 = 256;
 /// Pages of the same node's children of this level are either all zeros or watched (16 MiB).
 const COARSE: u32 = 4;
 /// So many nodes are read before the guest runs, to find what of its memory is zeros.
@@ -309,7 +311,7 @@ impl Shared {
 
     /// Answers faults and questions, until the guest is gone.
     fn answer(&self, rest: PipeReader) {
-        let mut rest = rest;
+        let (mut rest, mut near) = (rest, Near::default());
         while !self.is_over() {
             let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&rest, PollFlags::IN)];
             fds.extend(self.regions.iter().map(|region| PollFd::from_borrowed_fd(region.uffd.as_fd(), PollFlags::IN)));
@@ -325,7 +327,7 @@ impl Shared {
             for (memory, region) in self.regions.iter().enumerate() {
                 while let Ok(Some(fault)) = linux::next_fault(&region.uffd) {
                     if let Some(page) = region.page_at(fault.addr) {
-                        self.fault((memory, page), fault.thread);
+                        self.fault((memory, page), fault.thread, &mut near);
                     }
                 }
             }
@@ -333,13 +335,13 @@ impl Shared {
                 let Some((memory, pages)) = self.desk().asked.pop_front() else { break };
                 // Those that somebody brings already come without us.
                 let missing = |page: &u64| !self.regions[memory].is_there(*page);
-                pages.filter(missing).for_each(|page| self.bring_with_neighbours((memory, page)));
+                pages.filter(missing).for_each(|page| self.bring_with_neighbours((memory, page), &mut near));
             }
         }
     }
 
     /// A thread waits for a page.
-    fn fault(&self, page: PageOf, thread: u32) {
+    fn fault(&self, page: PageOf, thread: u32, near: &mut Near) {
         self.faults.fetch_add(1, Ordering::Relaxed);
         {
             let mut desk = self.desk();
@@ -350,11 +352,11 @@ impl Shared {
             desk.waiting.retain(|waiting| !self.regions[waiting.page.0].is_there(waiting.page.1));
             desk.waiting.push(Waiting { page, thread, since: Instant::now() });
         }
-        self.bring_with_neighbours(page);
+        self.bring_with_neighbours(page, near);
     }
 
     /// Brings a page, and those around it that are like it, unless somebody else does already.
-    fn bring_with_neighbours(&self, (memory, page): PageOf) {
+    fn bring_with_neighbours(&self, (memory, page): PageOf, near: &mut Near) {
         let region = &self.regions[memory];
         if region.is_there(page) {
             return region.wake(page);
@@ -365,11 +367,11 @@ impl Shared {
         };
         self.busy.fetch_add(1, Ordering::SeqCst);
         if region.claim(page) {
-            let first = page / AROUND * AROUND;
+            let around = near.of((memory, page));
             let mut pages = vec![];
             {
                 let tree = lock(&region.tree);
-                for other in first..(first + AROUND).min(region.pages) {
+                for other in around.start..around.end.min(region.pages) {
                     if other == page {
                         pages.push((page, known));
                         continue;
@@ -384,25 +386,30 @@ impl Shared {
                     }
                 }
             }
-            self.bring(memory, &pages);
+            self.bring(memory, &pages, &mut near.room);
         }
         self.busy.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Brings pages of a memory, which are claimed.
-    pub fn bring(&self, memory: usize, pages: &[(u64, Known)]) {
-        if self.try_bring(memory, pages).is_ok() {
+    /// Brings pages of a memory, which are claimed. `room` is used again and again.
+    pub fn bring(&self, memory: usize, pages: &[(u64, Known)], room: &mut Vec<u8>) {
+        if self.try_bring(memory, pages, room).is_ok() {
             return;
         }
         // One of them cannot be had: the others can.
         for page in pages.iter().filter(|(page, _)| !self.regions[memory].is_there(*page)) {
-            if let Err(error) = self.try_bring(memory, std::slice::from_ref(page)) {
+            if let Err(error) = self.try_bring(memory, std::slice::from_ref(page), room) {
                 self.damaged((memory, page.0), error);
             }
         }
     }
 
-    fn try_bring(&self, memory: usize, pages: &[(u64, Known)]) -> Result<(), TreeError> {
+    fn try_bring(
+        &self,
+        memory: usize,
+        pages: &[(u64, Known)],
+        room: &mut Vec<u8>,
+    ) -> Result<(), TreeError> {
         let start = pages.first().map_or(0, |(page, _)| page * PAGE as u64);
         let chunks = || pages.iter().enumerate().filter_map(|(nth, (_, known))| match known {
             Known::Page(at) => Some((nth, *at)),
@@ -410,7 +417,14 @@ impl Shared {
         });
         let ids: Vec<ChunkId> = chunks().map(|(_, at)| at.id()).collect();
         let at: Vec<_> = chunks().collect();
-        let bytes = Mutex::new(vec![0; pages.len() * PAGE]);
+        // Every page of it is filled before it is used.
+        room.resize(pages.len() * PAGE, 0);
+        for ((_, known), page) in pages.iter().zip(room.chunks_exact_mut(PAGE)) {
+            if !matches!(known, Known::Page(_)) {
+                page.fill(0);
+            }
+        }
+        let bytes = Mutex::new(room.as_mut_slice());
         let take = |nth: usize, page: &[u8]| {
             let Some((place, at)) = at.get(nth) else { bail!("a chunk that was not asked for") };
             at.check_page(page)?;
@@ -431,7 +445,7 @@ impl Shared {
             if *over {
                 return Ok(());
             }
-            let put = self.regions[memory].install(&pages, &bytes);
+            let put = self.regions[memory].install(&pages, bytes);
             put.map_err(|error| TreeError::Taker { start, cause: error.into() })?;
         }
         // In this order: who waits has looked before, or is told.
@@ -523,6 +537,26 @@ impl Shared {
             }
             desk = now;
         }
+    }
+}
+
+/// What is brought together with a page.
+#[derive(Default)]
+struct Near {
+    /// The memory, and behind what was brought for the last fault, and how much that was.
+    last: (usize, u64, u64),
+    room: Vec<u8>,
+}
+
+impl Near {
+    /// The pages to be brought with this one: more and more, if they are touched in order.
+    fn of(&mut self, (memory, page): PageOf) -> Range<u64> {
+        let (last, behind, count) = self.last;
+        let in_order = last == memory && (behind..behind + count.max(AROUND)).contains(&page);
+        let count = if in_order { (count * 2).clamp(AROUND, AHEAD) } else { AROUND };
+        let start = if in_order { page } else { page / AROUND * AROUND };
+        self.last = (memory, start + count, count);
+        start..start + count
     }
 }
 

@@ -12,8 +12,8 @@ use super::nodes::read_level;
 use super::pager::{Shared, lock};
 use crate::snapshot::{Known, Tree};
 
-/// Pages that are brought at once.
-const BATCH: usize = 64;
+/// Pages that are brought at once (1 MiB).
+const BATCH: usize = 256;
 /// Pages that are looked at in one go.
 const LOOK: u64 = 4096;
 /// Runs of zeros of so many pages come by themselves,
@@ -21,7 +21,7 @@ const RELEASED: u64 = 64;
 /// up to so many runs of a memory: the system bounds how often a process's memory changes its nature.
 const RUNS_MAX: usize = 4096;
 /// So many batches a second thread brings for each page that the guest has to wait for.
-const HELP: usize = 4;
+const HELP: usize = 2;
 
 /// What is still to be brought.
 struct Rest {
@@ -46,7 +46,8 @@ pub(super) fn run(shared: &Shared, first: Vec<(usize, Range<u64>)>) {
         // Without it, it takes longer.
         let helper = thread::Builder::new().name("prefetch-2".to_string());
         let helper = helper.spawn_scoped(scope, || help(shared, &rest));
-        while bring_next(shared, &rest) {}
+        let mut room = vec![];
+        while bring_next(shared, &rest, &mut room) {}
         if let Ok(helper) = helper {
             helper.thread().unpark();
         }
@@ -59,6 +60,7 @@ pub(super) fn run(shared: &Shared, first: Vec<(usize, Range<u64>)>) {
 
 /// Brings more as long as the guest has to wait for pages, so that one processor would be idle.
 fn help(shared: &Shared, rest: &Mutex<Rest>) {
+    let mut room = vec![];
     let mut seen = shared.faults.load(Ordering::Relaxed);
     while !shared.is_over() && !lock(rest).runs.is_empty() {
         let faults = shared.faults.load(Ordering::Relaxed);
@@ -68,7 +70,7 @@ fn help(shared: &Shared, rest: &Mutex<Rest>) {
         }
         seen = faults;
         for _ in 0..HELP {
-            bring_next(shared, rest);
+            bring_next(shared, rest, &mut room);
         }
     }
 }
@@ -127,7 +129,7 @@ fn release_zeros(shared: &Shared, memory: usize) {
 }
 
 /// Brings the next pages; false if there are none.
-fn bring_next(shared: &Shared, rest: &Mutex<Rest>) -> bool {
+fn bring_next(shared: &Shared, rest: &Mutex<Rest>, room: &mut Vec<u8>) -> bool {
     if shared.is_over() {
         return false;
     }
@@ -137,7 +139,7 @@ fn bring_next(shared: &Shared, rest: &Mutex<Rest>) -> bool {
     if let Some((memory, pages)) = next
         && !pages.is_empty()
     {
-        shared.bring(memory, &pages);
+        shared.bring(memory, &pages, room);
     }
     shared.busy.fetch_sub(1, Ordering::SeqCst);
     more
