@@ -366,9 +366,10 @@ impl Bench {
             chunks.contains(pages[0]).unwrap();
             let opened = began.elapsed();
             let stuck = Arc::new(|error: anyhow::Error| panic!("{error:#}"));
-            let how = Restoring { source: Arc::new(chunks), loading, stuck };
+            let how = Restoring { source: Arc::new(chunks), loading, first: vec![], stuck };
             let lap = Functions::new().with("host", "lap", |_, _| {
-                *FIRST.lock().unwrap() = Some((Instant::now(), processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)));
+                *FIRST.lock().unwrap() =
+                    Some((Instant::now(), processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)));
                 Ok(vec![])
             });
             let (began, cpu_before) = (Instant::now(), cpu());

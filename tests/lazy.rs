@@ -69,7 +69,8 @@ fn paused(rest: &str, options: &[&str]) -> Tool {
     let fuel = before_the_rest(&tool);
     tool.wat("prog.wasm", &program(rest));
     let args =
-        [&["run", "-q", "--every", "never", "--pause-after", &fuel, "--job", "x"], options, &["prog.wasm"]].concat();
+        [&["run", "-q", "--every", "never", "--pause-after", &fuel, "--job", "x"], options, &["prog.wasm"]]
+            .concat();
     let told = tool.run(&args);
     assert_eq!((told.code, told.out.as_str()), (75, ""), "{told:?}");
     tool
@@ -134,7 +135,8 @@ fn snapshots_after_a_lazy_restore_are_those_of_a_straight_run() {
         let job = format!("straight-{n}");
         straight.push((to.clone(), run(&[&args[..], &["--job", &job, "prog.wasm"]].concat())));
     }
-    let begin = ["run", "-q", "--every", "never", "--pause-after", &fuel.to_string(), "--seed", "1"].map(String::from);
+    let begin = ["run", "-q", "--every", "never", "--pause-after", &fuel.to_string(), "--seed", "1"]
+        .map(String::from);
     for how in ["auto", "compare"] {
         let begin: Vec<&str> = begin.iter().map(String::as_str).collect();
         assert_eq!(tool.run(&[&begin[..], &["--job", how, "prog.wasm"]].concat()).code, 75);
@@ -183,9 +185,13 @@ fn a_damaged_page_that_is_touched_stops_it_with_a_clear_error() {
             assert_eq!(told.status.code(), Some(68), "{err}");
             assert!(told.stdout.is_empty(), "{told:?}");
             let place = format!("of bytes {:#x} to {:#x}, cannot be read", 9000 * 4096, 9001 * 4096);
-            for part in
-                ["error: job `x` cannot go on from snapshot `", "which is damaged\n", "memory 0\n", "chunk ", &place]
-            {
+            for part in [
+                "error: job `x` cannot go on from snapshot `",
+                "which is damaged\n",
+                "memory 0\n",
+                "chunk ",
+                &place,
+            ] {
                 assert!(err.contains(part), "`{part}` is not in {err}");
             }
         }
@@ -207,7 +213,11 @@ fn a_damaged_page_that_is_never_touched_is_told_and_the_program_ends() {
     damage(&tool, 9000);
     let told = tool.run(&["resume", "--every", "100ms", "x"]);
     assert_eq!((told.code, &told.out), (0, &straight.out), "{told:?}");
-    assert_eq!(told.err.matches("a part of the program's memory is damaged in the store").count(), 1, "{told:?}");
+    assert_eq!(
+        told.err.matches("a part of the program's memory is damaged in the store").count(),
+        1,
+        "{told:?}"
+    );
     assert_eq!(told.err.matches("no snapshot: ").count(), 1, "{told:?}");
 }
 
@@ -233,13 +243,17 @@ fn what_it_hands_to_the_system_untouched_is_there() {
     let named = rest.replace(";; A name", &format!("(i32.store16 {path} (i32.const 0x6e69)) ;; A name"));
     let straight = program(&named);
     // Named long before in the one that is paused.
-    let begun = program(&rest).replace("(call $spin)\n    ;;", &format!("(i32.store16 {path} (i32.const 0x6e69)) (call $spin)\n    ;;"));
+    let begun = program(&rest).replace(
+        "(call $spin)\n    ;;",
+        &format!("(i32.store16 {path} (i32.const 0x6e69)) (call $spin)\n    ;;"),
+    );
     assert_ne!(begun, program(&rest));
     tool.wat("straight.wasm", &straight);
     tool.wat("begun.wasm", &begun);
     fs::write(tool.path("in"), (0..40_000_u32).flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     let options = ["-q", "--every", "never", "--seed", "3", "--dir", ".::/", "--job"];
-    let straight = tool.command(&[&["run"], &options[..], &["s", "straight.wasm"]].concat()).output().unwrap();
+    let straight =
+        tool.command(&[&["run"], &options[..], &["s", "straight.wasm"]].concat()).output().unwrap();
     assert!(straight.status.success() && straight.stdout.len() > 1_050_000, "{:?}", straight.status);
     let pause = ["run", "--pause-after", &fuel];
     assert_eq!(tool.run(&[&pause[..], &options[..], &["x", "begun.wasm"]].concat()).code, 75);

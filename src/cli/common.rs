@@ -305,7 +305,9 @@ impl RunArgs {
                 failed = true;
             }
             Notice::Damaged(error) => {
-                say(format!("a part of the program's memory is damaged in the store: {error:#}; it goes on, without snapshots"));
+                say(format!(
+                    "a part of the program's memory is damaged in the store: {error:#}; it goes on, without snapshots"
+                ));
             }
             Notice::ResultNotStored(error) => {
                 say(format!("the program has ended, but its result is not stored: {error:#}"));

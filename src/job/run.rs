@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 
 use super::background::{Aside, Background, Desk, Held, Stored};
 use super::disks::{FinalDisk, SyncOut};
+use super::hint::Hint;
 use super::ledger::Ledger;
 use super::log::{Commit, Done, Ending, Event};
 use super::options::{Notice, Outcome, Pause};
@@ -44,6 +45,7 @@ pub struct Run {
     pub(super) observe: Box<dyn FnMut(Notice<'_>)>,
     /// The snapshot that it was restored from.
     pub(super) restored: Option<SnapshotId>,
+    pub(super) hint: Hint,
     /// It was told that something of that is damaged.
     pub(super) told: bool,
     /// Fuel at the last snapshot, be it durable or on its way.
@@ -221,6 +223,8 @@ impl Run {
     fn took(&mut self, stored: Result<(Commit, MemoryTrees)>) -> Result<Commit> {
         match stored {
             Ok((commit, trees)) => {
+                let stops = self.pause.is_requested() || self.pause_after.is_some();
+                self.hint.note(trees.written(), self.instance.touched_first(), stops);
                 (self.trees, self.covered) = (trees, Some(commit.fuel));
                 (self.observe)(Notice::Committed(&commit));
                 Ok(commit)

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::background::Desk;
 use super::disks::FOREIGN_MAX;
+use super::hint::Hint;
 use super::jobs::Snapshot;
 use super::ledger::Ledger;
 use super::log::{Claim, Event, Printed, Status};
@@ -68,6 +69,7 @@ impl Job {
             stderr: ledger.output(1),
             interrupt: pause.interrupt.clone(),
         };
+        let hint = Hint::new(&**jobs.store(), self.name());
         let (mut instance, trees) = match &snapshot {
             Some(snapshot) => {
                 let dirs = where_dirs_are(&status, snapshot, dirs)?;
@@ -83,7 +85,7 @@ impl Job {
                 let (jobs, name, id) = (jobs.clone(), self.name().clone(), snapshot.id());
                 let source = Arc::new(jobs.chunks().clone());
                 let stuck = Arc::new(move |error| stuck(jobs.explain_damage(&name, id, error)));
-                let how = Restoring { source, loading, stuck };
+                let how = Restoring { source, loading, first: hint.read(), stuck };
                 let (mut instance, trees) =
                     restored(module, snapshot.state(), &functions, host, (restore, most), &how, &mut fetch)
                         .with_context(explain)?;
@@ -143,6 +145,7 @@ impl Job {
             sync_out,
             observe,
             restored,
+            hint,
             told: false,
             covered,
         })

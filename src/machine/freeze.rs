@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::dirty::{Extent, Mark, Source, StandingCopy, Taken};
 use super::instance::{Instance, Stage};
-use super::lazy::Loading;
+use super::lazy::{Loading, RUNS_MAX, Run};
 use crate::snapshot::{Emit, Memory, PAGE, State, Tree};
 
 /// Up to so many dirty pages are copied whatever else there is (16 MiB): copying them takes no longer than a copy of
@@ -28,6 +28,8 @@ pub struct MemoryTrees {
     /// The moment whose content they are of.
     pub(super) at: Option<Mark>,
     dirtied: Option<Dirtied>,
+    /// Pages that were dirty at the last capture, as far as that is known and they are few runs.
+    written: Vec<Run>,
     /// They are still being read.
     pending: bool,
     /// For copies of pages: memory that the system has given once is ready.
@@ -38,6 +40,11 @@ impl MemoryTrees {
     /// What the last capture had to do; nothing before the first.
     pub fn dirtied(&self) -> Option<Dirtied> {
         self.dirtied
+    }
+
+    /// Pages that the last capture found to have been written to, as far as the source knows: some runs of them.
+    pub fn written(&self) -> &[Run] {
+        &self.written
     }
 }
 
@@ -221,17 +228,18 @@ impl Instance {
 
 impl MemoryTrees {
     /// What follows are the pages of this moment.
-    fn begin(
-        &mut self,
-        standing: &Standing,
-        (source, restored): (Source, Option<Loading>),
-        aside: Aside,
-    ) {
+    fn begin(&mut self, standing: &Standing, (source, restored): (Source, Option<Loading>), aside: Aside) {
         if !standing.known {
             self.trees.clear();
         }
         self.trees.resize_with(standing.dirty.len(), Tree::new);
         self.at = Some(standing.mark);
+        let known = standing.known && source != Source::Compare;
+        let of = |(memory, (_, dirty)): (usize, &(Extent, Vec<u64>))| {
+            runs(dirty).map(move |pages| Run { memory, pages }).collect::<Vec<_>>()
+        };
+        let written = standing.dirty.iter().filter(|_| known).enumerate().flat_map(of);
+        self.written = written.take(RUNS_MAX).collect();
         self.dirtied = Some(Dirtied { bytes: standing.pages() * PAGE as u64, source, aside, restored });
     }
 }

@@ -6,7 +6,7 @@ use wasmtime::Memory;
 use super::dirty::Source;
 use super::freeze::MemoryTrees;
 use super::instance::Instance;
-use super::lazy::{self, Damage, Loading, Pager, Restoring, Setup};
+use super::lazy::{self, Damage, Loading, Pager, Restoring, Run, Setup};
 use super::traps;
 use super::values::Ours;
 use crate::snapshot::State;
@@ -20,7 +20,7 @@ impl Instance {
         if how.loading == Loading::Lazy
             && let Some(pager) = self.pager(state, how)?
         {
-            return self.load_lazily(pager);
+            return self.load_lazily(pager, how.first.clone());
         }
         let mut trees = vec![];
         for (index, saved) in state.memories.iter().enumerate() {
@@ -64,11 +64,11 @@ impl Instance {
         Ok(setup.finish(how, traps::of(&self.module)))
     }
 
-    fn load_lazily(&mut self, mut pager: Pager) -> Result<MemoryTrees> {
+    fn load_lazily(&mut self, mut pager: Pager, first: Vec<Run>) -> Result<MemoryTrees> {
         #[cfg(target_os = "linux")]
         self.tracker.adopt(&pager.watched());
         let trees = self.trees_are_pending()?;
-        pager.start(vec![]).context("cannot start a thread")?;
+        pager.start(first).context("cannot start a thread")?;
         self.store.data_mut().lazy = Some(pager.handle());
         (self.lazy, self.loading) = (Some(pager), Some(Loading::Lazy));
         Ok(trees)
@@ -77,6 +77,11 @@ impl Instance {
     /// How the guest's memories were restored; nothing if they were not.
     pub fn loading(&self) -> Option<Loading> {
         self.loading
+    }
+
+    /// The pages that the guest has touched first since it was restored lazily, as long as that goes on, in that order.
+    pub fn touched_first(&self) -> Vec<Run> {
+        self.lazy.as_ref().map_or(vec![], Pager::order)
     }
 
     /// What of the guest's memories is damaged, be it needed or not, as far as that is known yet. There can be no

@@ -82,7 +82,9 @@ mod tests {
     /// Of 150 functions, some places in each may trap, and most may not.
     #[test]
     fn places_are_found_in_the_list_of_the_engine() {
-        let function = |n: u32| format!("(func (export \"f{n}\") (param i32) (result i32) (i32.load offset={n} (local.get 0)))");
+        let function = |n: u32| {
+            format!("(func (export \"f{n}\") (param i32) (result i32) (i32.load offset={n} (local.get 0)))")
+        };
         let functions: String = (0..150).map(function).collect();
         let wasm = wat::parse_str(format!("(module (memory 1) {functions})")).unwrap();
         let module = Engine::new(Settings::default()).unwrap().compile(&wasm).unwrap();

@@ -1,11 +1,10 @@
 //! Where the system cannot bring pages.
 
 use std::io;
-use std::ops::Range;
 
 use anyhow::Result;
 
-use super::{ChunkSource, Restoring};
+use super::{ChunkSource, Restoring, Run};
 use crate::digest::ChunkId;
 use crate::snapshot::{Tree, TreeError};
 
@@ -52,7 +51,11 @@ impl Pager {
         match *self {}
     }
 
-    pub fn start(&mut self, _: Vec<(usize, Range<u64>)>) -> io::Result<()> {
+    pub fn order(&self) -> Vec<Run> {
+        match *self {}
+    }
+
+    pub fn start(&mut self, _: Vec<Run>) -> io::Result<()> {
         match *self {}
     }
 

@@ -110,9 +110,8 @@ pub(super) fn copy(uffd: &Uffd, addr: u64, bytes: &[u8], protect: bool) -> io::R
     // SAFETY: the descriptor is a userfaultfd, and `copy` the structure that this request reads and writes; `src` and
     // `len` are `bytes`; all are alive and borrowed by nobody else. The kernel writes to no page that is there: to
     // whoever looks at those that are missing, they get these bytes as the first that they ever had.
-    let done = unsafe {
-        libc::ioctl(uffd.as_fd().as_raw_fd(), read_write::<Copy>(0xAA, 3) as _, &raw mut copy)
-    };
+    let done =
+        unsafe { libc::ioctl(uffd.as_fd().as_raw_fd(), read_write::<Copy>(0xAA, 3) as _, &raw mut copy) };
     match check(done.into()) {
         Ok(_) => Ok(bytes.len()),
         Err(_) if copy.copied > 0 => Ok(copy.copied as usize),
@@ -125,9 +124,8 @@ pub(super) fn wake(uffd: &Uffd, range: Range<u64>) -> io::Result<()> {
     let mut span = Span { start: range.start, len: range.end - range.start };
     // SAFETY: the descriptor is a userfaultfd, and `span` the structure that this request reads, alive and borrowed by
     // nobody else. No memory but the kernel's is changed.
-    let done = unsafe {
-        libc::ioctl(uffd.as_fd().as_raw_fd(), read_only::<Span>(0xAA, 2) as _, &raw mut span)
-    };
+    let done =
+        unsafe { libc::ioctl(uffd.as_fd().as_raw_fd(), read_only::<Span>(0xAA, 2) as _, &raw mut span) };
     check(done.into()).map(drop)
 }
 
@@ -135,9 +133,8 @@ pub(super) fn wake(uffd: &Uffd, range: Range<u64>) -> io::Result<()> {
 pub(super) fn unregister(uffd: &Uffd, range: Range<u64>) -> io::Result<()> {
     let mut span = Span { start: range.start, len: range.end - range.start };
     // SAFETY: as in `wake`. No page that is there changes; those that are not, the caller wants to be zeros.
-    let done = unsafe {
-        libc::ioctl(uffd.as_fd().as_raw_fd(), read_only::<Span>(0xAA, 1) as _, &raw mut span)
-    };
+    let done =
+        unsafe { libc::ioctl(uffd.as_fd().as_raw_fd(), read_only::<Span>(0xAA, 1) as _, &raw mut span) };
     check(done.into()).map(drop)
 }
 
@@ -147,9 +144,8 @@ pub(super) fn next_fault(uffd: &Uffd) -> io::Result<Option<Fault>> {
         let mut message = Message::default();
         // SAFETY: the call writes at most the size of `message`, whose fields are integers, any of whose values are good;
         // it is alive and borrowed by nobody else.
-        let read = unsafe {
-            libc::read(uffd.as_fd().as_raw_fd(), (&raw mut message).cast(), size_of::<Message>())
-        };
+        let read =
+            unsafe { libc::read(uffd.as_fd().as_raw_fd(), (&raw mut message).cast(), size_of::<Message>()) };
         match check(read as i64) {
             Ok(_) if message.event == PAGE_FAULT => {
                 return Ok(Some(Fault { addr: message.address, thread: message.thread }));

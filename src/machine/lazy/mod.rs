@@ -42,6 +42,7 @@ mod region;
 mod tests;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -97,10 +98,24 @@ pub struct Restoring {
     pub source: Arc<dyn ChunkSource>,
     /// [`Loading::Lazy`] where that works, or at once.
     pub loading: Loading,
+    /// What is likely to be needed first. It may be of another snapshot, or nonsense.
+    pub first: Vec<Run>,
     /// Is called, with why, if the guest's thread waits for a page that cannot be had, where it cannot be stopped. It is to end
     /// the process, with everything left as by a crash.
     pub stuck: Arc<dyn Fn(anyhow::Error) + Send + Sync>,
 }
+
+/// A run of pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Of this memory, by its index.
+    pub memory: usize,
+    /// Indexes of the pages.
+    pub pages: Range<u64>,
+}
+
+/// Most runs that are worth to be remembered.
+pub const RUNS_MAX: usize = 2048;
 
 /// A part of a memory cannot be had.
 #[derive(Debug, Clone)]

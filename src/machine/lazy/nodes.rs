@@ -28,11 +28,7 @@ fn read_node(tree: &Mutex<Partial>, node: ChunkAt, source: &dyn ChunkSource) -> 
 }
 
 /// What a page is; reads the nodes above it that have not been read.
-pub(super) fn find(
-    tree: &Mutex<Partial>,
-    page: u64,
-    source: &dyn ChunkSource,
-) -> Result<Known, TreeError> {
+pub(super) fn find(tree: &Mutex<Partial>, page: u64, source: &dyn ChunkSource) -> Result<Known, TreeError> {
     loop {
         let known = tree.lock().unwrap_or_else(PoisonError::into_inner).page(page);
         match known {

@@ -16,7 +16,7 @@ use super::linux::{self, THREAD_ID};
 use super::nodes::{find, read_level};
 use super::prefetch;
 use super::region::Region;
-use super::{ChunkSource, Damage, Restoring};
+use super::{ChunkSource, Damage, RUNS_MAX, Restoring, Run};
 use crate::digest::ChunkId;
 use crate::machine::dirty::Extent;
 use crate::machine::dirty::linux::{Uffd, WP_ASYNC, page_size};
@@ -115,6 +115,8 @@ struct Desk {
     found: Option<Damage>,
     /// The first damaged page that was needed.
     touched: Option<Damage>,
+    /// The first pages that were touched, in that order.
+    order: Vec<PageOf>,
     /// The trees, when all nodes have been read.
     trees: Option<Vec<Tree>>,
     /// There will be none.
@@ -148,7 +150,12 @@ impl Setup {
     ///
     /// # Errors
     /// The tree cannot be read.
-    pub fn add(&mut self, bytes: &mut [u8], root: ChunkId, source: &dyn ChunkSource) -> Result<(), TreeError> {
+    pub fn add(
+        &mut self,
+        bytes: &mut [u8],
+        root: ChunkId,
+        source: &dyn ChunkSource,
+    ) -> Result<(), TreeError> {
         if self.fails {
             return Ok(());
         }
@@ -223,7 +230,7 @@ impl Pager {
     ///
     /// # Errors
     /// The system has no more threads.
-    pub fn start(&mut self, first: Vec<(usize, Range<u64>)>) -> io::Result<()> {
+    pub fn start(&mut self, first: Vec<Run>) -> io::Result<()> {
         let Some(rest) = self.rest.take() else { return Ok(()) };
         for region in self.shared.regions.iter().filter(|region| !region.is_whole()) {
             let place = region.place(0..region.pages);
@@ -262,6 +269,12 @@ impl Pager {
     /// One is damaged.
     pub fn wait_for_all(&self) -> Result<()> {
         self.shared.wait(&|desk| desk.complete)
+    }
+
+    /// The first pages that were touched before they were there, in that order.
+    pub fn order(&self) -> Vec<Run> {
+        let run = |(memory, page): &PageOf| Run { memory: *memory, pages: *page..page + 1 };
+        self.shared.desk().order.iter().map(run).collect()
     }
 
     /// Some page is damaged, be it needed or not.
@@ -314,7 +327,11 @@ impl Shared {
         let (mut rest, mut near) = (rest, Near::default());
         while !self.is_over() {
             let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&rest, PollFlags::IN)];
-            fds.extend(self.regions.iter().map(|region| PollFd::from_borrowed_fd(region.uffd.as_fd(), PollFlags::IN)));
+            fds.extend(
+                self.regions
+                    .iter()
+                    .map(|region| PollFd::from_borrowed_fd(region.uffd.as_fd(), PollFlags::IN)),
+            );
             let polled = poll(&mut fds, None);
             let rung = fds[0].revents().contains(PollFlags::IN);
             drop(fds);
@@ -351,6 +368,9 @@ impl Shared {
             }
             desk.waiting.retain(|waiting| !self.regions[waiting.page.0].is_there(waiting.page.1));
             desk.waiting.push(Waiting { page, thread, since: Instant::now() });
+            if desk.order.len() < RUNS_MAX {
+                desk.order.push(page);
+            }
         }
         self.bring_with_neighbours(page, near);
     }
@@ -404,17 +424,14 @@ impl Shared {
         }
     }
 
-    fn try_bring(
-        &self,
-        memory: usize,
-        pages: &[(u64, Known)],
-        room: &mut Vec<u8>,
-    ) -> Result<(), TreeError> {
+    fn try_bring(&self, memory: usize, pages: &[(u64, Known)], room: &mut Vec<u8>) -> Result<(), TreeError> {
         let start = pages.first().map_or(0, |(page, _)| page * PAGE as u64);
-        let chunks = || pages.iter().enumerate().filter_map(|(nth, (_, known))| match known {
-            Known::Page(at) => Some((nth, *at)),
-            Known::Zero | Known::Behind(_) => None,
-        });
+        let chunks = || {
+            pages.iter().enumerate().filter_map(|(nth, (_, known))| match known {
+                Known::Page(at) => Some((nth, *at)),
+                Known::Zero | Known::Behind(_) => None,
+            })
+        };
         let ids: Vec<ChunkId> = chunks().map(|(_, at)| at.id()).collect();
         let at: Vec<_> = chunks().collect();
         // Every page of it is filled before it is used.

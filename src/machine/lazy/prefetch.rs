@@ -1,15 +1,15 @@
 //! Brings what nobody has touched yet: first all nodes, then all pages.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use super::Damage;
 use super::nodes::read_level;
 use super::pager::{Shared, lock};
+use super::region::Region;
+use super::{Damage, Run};
 use crate::snapshot::{Known, Tree};
 
 /// Pages that are brought at once (1 MiB).
@@ -25,11 +25,11 @@ const HELP: usize = 2;
 
 /// What is still to be brought.
 struct Rest {
-    runs: VecDeque<(usize, Range<u64>)>,
+    runs: VecDeque<Run>,
 }
 
 /// Brings all.
-pub(super) fn run(shared: &Shared, first: Vec<(usize, Range<u64>)>) {
+pub(super) fn run(shared: &Shared, first: Vec<Run>) {
     let trees = nodes(shared);
     if shared.is_over() {
         return;
@@ -39,8 +39,9 @@ pub(super) fn run(shared: &Shared, first: Vec<(usize, Range<u64>)>) {
         release_zeros(shared, memory);
     }
     let mut runs = VecDeque::from(first);
-    runs.extend(shared.regions.iter().enumerate().map(|(memory, region)| (memory, 0..region.pages)));
-    runs.retain(|(memory, _)| *memory < shared.regions.len());
+    let whole = |(memory, region): (usize, &Region)| Run { memory, pages: 0..region.pages };
+    runs.extend(shared.regions.iter().enumerate().map(whole));
+    runs.retain(|run| run.memory < shared.regions.len());
     let rest = Mutex::new(Rest { runs });
     thread::scope(|scope| {
         // Without it, it takes longer.
@@ -148,11 +149,11 @@ fn bring_next(shared: &Shared, rest: &Mutex<Rest>, room: &mut Vec<u8>) -> bool {
 /// The next pages, of one memory, claimed; perhaps none yet.
 fn next(shared: &Shared, rest: &Mutex<Rest>) -> Option<(usize, Vec<(u64, Known)>)> {
     let mut rest = lock(rest);
-    let (memory, run) = rest.runs.front_mut()?;
+    let Run { memory, pages: run } = rest.runs.front_mut()?;
     let (memory, region) = (*memory, &shared.regions[*memory]);
     let mut pages = vec![];
     let tree = lock(&region.tree);
-    let end = run.end.min(region.pages).min(run.start + LOOK);
+    let end = run.end.min(region.pages).min(run.start.saturating_add(LOOK));
     while run.start < end && pages.len() < BATCH {
         let page = run.start;
         run.start += 1;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{ChunkSource, Loading, Restoring};
+use super::{ChunkSource, Loading, Restoring, Run};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::dirty::tests::{Chunks, WANDERER, begin, host, id, input, keep, module, run_to, works};
 use crate::machine::{
@@ -23,14 +23,15 @@ struct Slow {
     pause: Duration,
     bad: Mutex<Vec<ChunkId>>,
     read: AtomicUsize,
+    log: Mutex<Vec<ChunkId>>,
     open: AtomicBool,
 }
 
 impl Slow {
     fn new(chunks: &Chunks, pause_us: u64) -> Arc<Self> {
-        let (bad, read) = (Mutex::default(), AtomicUsize::new(0));
+        let (bad, read, log) = (Mutex::default(), AtomicUsize::new(0), Mutex::default());
         let (chunks, pause) = (chunks.clone(), Duration::from_micros(pause_us));
-        Arc::new(Self { chunks, pause, bad, read, open: AtomicBool::new(true) })
+        Arc::new(Self { chunks, pause, bad, read, log, open: AtomicBool::new(true) })
     }
 }
 
@@ -50,6 +51,7 @@ impl ChunkSource for Slow {
             }
             ensure!(!self.bad.lock().unwrap().contains(id), "chunk {id} is damaged");
             self.read.fetch_add(1, Ordering::SeqCst);
+            self.log.lock().unwrap().push(*id);
             each(nth, self.chunks.get(id).unwrap_or_else(|| panic!("chunk {id} was never emitted")))?;
         }
         Ok(())
@@ -58,13 +60,12 @@ impl ChunkSource for Slow {
 
 fn how(source: &Arc<Slow>, loading: Loading) -> Restoring {
     let stuck = Arc::new(|error| panic!("stuck: {error:#}"));
-    Restoring { source: source.clone(), loading, stuck }
+    Restoring { source: source.clone(), loading, first: vec![], stuck }
 }
 
 fn restore(module: &Module, state: &State, how: &Restoring) -> Result<(Instance, MemoryTrees)> {
     let section = state.sections.iter().find(|section| section.name == WASI_SECTION);
-    let wasi = section
-        .map(|s| Wasi::restore(s.version, &s.bytes, host(), wasi::Restore::default()).unwrap());
+    let wasi = section.map(|s| Wasi::restore(s.version, &s.bytes, host(), wasi::Restore::default()).unwrap());
     Instance::restore_from(module, wasi, &Functions::new(), state, how)
 }
 
@@ -230,10 +231,10 @@ fn whatever_is_touched_is_there_and_only_changes_are_dirty() {
     let field = Field::new();
     for step in [1, 3, 4099] {
         let source = Slow::new(&field.chunks, 0);
-        let (mut eager, _) =
-            restore(&field.module, &field.state, &how(&source, Loading::Eager)).unwrap();
+        let (mut eager, _) = restore(&field.module, &field.state, &how(&source, Loading::Eager)).unwrap();
         let expected = finished(call(&mut eager, "sum", &[step]));
-        let (mut other, mut trees) = restore(&field.module, &field.state, &how(&source, Loading::Eager)).unwrap();
+        let (mut other, mut trees) =
+            restore(&field.module, &field.state, &how(&source, Loading::Eager)).unwrap();
         finished(call(&mut other, "write", &[100]));
         finished(call(&mut other, "write", &[9000]));
         other.call("idle", vec![]).unwrap();
@@ -367,7 +368,7 @@ fn where_a_thread_cannot_be_stopped_the_process_is_to_end() {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let stuck = move |error: anyhow::Error| tell.lock().unwrap().send(format!("{error:#}")).unwrap();
-        let how = Restoring { source, loading: Loading::Lazy, stuck: Arc::new(stuck) };
+        let how = Restoring { source, loading: Loading::Lazy, first: vec![], stuck: Arc::new(stuck) };
         let field = field.clone();
         // This thread waits until the process ends.
         std::thread::spawn(move || {
@@ -393,4 +394,49 @@ fn functions_of_the_host_find_untouched_memory_there() {
         assert_eq!(finished(call(&mut guest, "read", &[12_000])), [crate::Value::I32(12_000)]);
     }
     assert!(field.dir.path().exists());
+}
+
+#[test]
+fn what_was_needed_first_is_brought_first() {
+    let field = Field::new();
+    let source = Slow::new(&field.chunks, 0);
+    let run = |memory, start, end| Run { memory, pages: start..end };
+    // Some of it is nonsense.
+    let first = vec![
+        run(7, 0, 10),
+        run(0, 9000, 9002),
+        run(0, u64::MAX - 1, u64::MAX),
+        run(0, 500, 400),
+        run(0, 16_380, u64::MAX),
+        run(0, 3, 4),
+    ];
+    let how = Restoring { first, ..how(&source, Loading::Lazy) };
+    let (mut guest, _) = restore(&field.module, &field.state, &how).unwrap();
+    guest.call("idle", vec![]).unwrap();
+    guest.capture(&mut MemoryTrees::default(), &mut |_, _| Ok(())).unwrap();
+    let log = source.log.lock().unwrap().clone();
+    let pages: Vec<ChunkId> = log.into_iter().filter(|id| field.chunks[id].len() == PAGE).collect();
+    let expected = [9000, 9001, 16_381, 16_382, 16_383, 3].map(|page| field.page(page));
+    // The second thread takes what follows.
+    assert_eq!(pages.iter().filter(|id| expected.contains(id)).count(), 6, "each once");
+    assert_eq!(pages[..2], expected[..2]);
+    let at = |id: &ChunkId| pages.iter().position(|page| page == id).unwrap();
+    assert!(expected.iter().all(|id| at(id) < 600), "{:?}", expected.map(|id| at(&id)));
+    // Of a guest that goes on: what it touches, in that order.
+    let slow = Slow::new(&field.chunks, 20);
+    let (mut guest, mut trees) = field.lazily(&slow);
+    for page in [12_000, 5, 7000] {
+        finished(call(&mut guest, "read", &[page]));
+    }
+    let found: Vec<u64> = guest.touched_first().iter().map(|run| run.pages.start).collect();
+    assert_eq!(found[..3], [12_000, 5, 7000]);
+    finished(call(&mut guest, "write", &[800]));
+    guest.call("idle", vec![]).unwrap();
+    guest.capture(&mut trees, &mut |_, _| Ok(())).unwrap();
+    finished(call(&mut guest, "write", &[900]));
+    guest.call("idle", vec![]).unwrap();
+    guest.capture(&mut trees, &mut |_, _| Ok(())).unwrap();
+    if trees.dirtied().unwrap().source == Source::WriteProtection {
+        assert!(trees.written().contains(&run(0, 900, 901)), "{:?}", trees.written());
+    }
 }

@@ -78,7 +78,10 @@ mod tests {
         level.fill(128, [ChunkId::ZERO; 8].into_iter());
         assert_eq!(level.0.len(), 2, "zeros take no room");
         level.fill(72, [id(72), ChunkId::ZERO, id(74)].into_iter());
-        assert_eq!([71, 72, 73, 74, 75].map(|n| level.get(n)), [ChunkId::ZERO, id(72), ChunkId::ZERO, id(74), ChunkId::ZERO]);
+        assert_eq!(
+            [71, 72, 73, 74, 75].map(|n| level.get(n)),
+            [ChunkId::ZERO, id(72), ChunkId::ZERO, id(74), ChunkId::ZERO]
+        );
         level.truncate(64);
         assert_eq!((level.get(63), level.get(64)), (id(63), ChunkId::ZERO));
         level.truncate(63);
