@@ -15,7 +15,9 @@ pub trait Presence: Send + Sync {
 /// How many memories there are of which pages may be missing.
 static LAZY: AtomicUsize = AtomicUsize::new(0);
 /// These, by their addresses.
-static MEMORIES: RwLock<Vec<(Range<usize>, Arc<dyn Presence>)>> = RwLock::new(vec![]);
+static MEMORIES: RwLock<Vec<Memory>> = RwLock::new(vec![]);
+
+type Memory = (Range<usize>, Arc<dyn Presence>);
 
 /// As long as it lives, pages of a memory may be missing.
 pub struct Registration(Range<usize>);
