@@ -1,9 +1,9 @@
-//! What snapshots cost: `cargo bench --bench snapshot [-- --large]`.
+//! What snapshots cost: `cargo bench --bench snapshot [-- --large]` (`-- --restore`: going on from them alone).
 //!
 //! For memories of 64 MiB and 1 GiB (`--large`: and 4 GiB), all of them touched, with 0.1, 1, 10 and 100 % of the
 //! pages dirtied, at random and in one run: the pause, beside a plain copy of the same pages into memory that is
 //! there already, and beside the pause of a `fork`, as Redis does it; what is stored for it; and the time until it is
-//! durable. Then a whole snapshot beside what bounds it, and a program that is snapshotted every second beside itself
+//! durable. Then a whole snapshot beside what bounds it; going on from it, lazily and at once, beside reading and hashing it; and a program that is snapshotted every second beside itself
 //! undisturbed. Targets stand beside the figures.
 
 // For `fork`, to compare with.
@@ -17,7 +17,7 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use wasm_ckpt::job::{Commit, Lineage, Notice};
-use wasm_ckpt::machine::{Aside, Instance, MemoryTrees, Slice, Until};
+use wasm_ckpt::machine::{Aside, ChunkSource, Instance, Loading, MemoryTrees, Restoring, Slice, Until};
 use wasm_ckpt::store::{Chunks, Local};
 use wasm_ckpt::{Engine, Every, Functions, Jobs, Module, Options, Outcome, Settings, Spec, Value, snapshot};
 
@@ -54,6 +54,14 @@ fn guest(mib: usize) -> String {
         (call $next))
       (br_if $p (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (local.get $count)))))
   (func (export "idle"))
+  ;; Reads a word of each page, all or scattered.
+  (func (export "touch") (param $factor i32) (result i64) (local $n i32) (local $sum i64)
+    (call $lap)
+    (loop $p
+      (local.set $sum (i64.add (i64.rotl (local.get $sum) (i64.const 1))
+        (i64.load offset=512 (call $at (i32.mul (local.get $n) (local.get $factor))))))
+      (br_if $p (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {pages}))))
+    (local.get $sum))
   ;; Each round dirties some pages, and computes for a while.
   (func (export "work") (param $rounds i32) (param $count i32)
     (call $fill)
@@ -93,9 +101,14 @@ static LAPS: Mutex<Laps> = Mutex::new((None, Duration::ZERO));
 
 /// The processor time of this thread, which others on the machine do not change much.
 fn thread_time() -> Duration {
+    processor_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The processor time of this thread or process.
+fn processor_time(of: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call fills the structure that it is given.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    unsafe { libc::clock_gettime(of, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
@@ -315,6 +328,106 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Going on from the last state: until the first instruction, until all is touched, and all at once.
+    fn restores(&mut self, dir: &std::path::Path) {
+        call(&mut self.instance, "fill", &[]);
+        let frozen = self.instance.freeze(MemoryTrees::default(), &mut |_, _| Ok(())).unwrap();
+        let mut writer = self.chunks.writer().unwrap();
+        let mut pages = vec![];
+        let (state, _) = frozen
+            .thaw(&mut |id, bytes| {
+                writer.add(id, bytes)?;
+                if bytes.len() == PAGE {
+                    pages.push(id);
+                }
+                Ok(())
+            })
+            .unwrap();
+        drop(writer.finish().unwrap());
+        let open = || Chunks::open(Arc::new(Local::open(dir.join(format!("{}", self.pages / 256))).unwrap()));
+        let cpu = || processor_time(libc::CLOCK_PROCESS_CPUTIME_ID);
+        // What it takes to read and hash it, with both processors.
+        let limit = || {
+            let chunks = open();
+            chunks.contains(pages[0]).unwrap();
+            let (began, cpu_before) = (Instant::now(), cpu());
+            let take = |_: usize, bytes: &[u8]| {
+                std::hint::black_box(bytes);
+                Ok(())
+            };
+            ChunkSource::read_many(&chunks, &pages, 2, &take).unwrap();
+            [began.elapsed(), cpu() - cpu_before]
+        };
+        let [limit, limit_cpu] = (0..3).map(|_| limit()).min().unwrap();
+        let restore = |loading, factor: i32| {
+            let chunks = open();
+            let began = Instant::now();
+            chunks.contains(pages[0]).unwrap();
+            let opened = began.elapsed();
+            let stuck = Arc::new(|error: anyhow::Error| panic!("{error:#}"));
+            let how = Restoring { source: Arc::new(chunks), loading, first: vec![], stuck };
+            let lap = Functions::new().with("host", "lap", |_, _| {
+                *FIRST.lock().unwrap() =
+                    Some((Instant::now(), processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)));
+                Ok(vec![])
+            });
+            let (began, cpu_before) = (Instant::now(), cpu());
+            let (mut instance, _) = Instance::restore_from(&self.module, None, &lap, &state, &how).unwrap();
+            instance.call("touch", vec![Value::I32(factor as u32)]).unwrap();
+            assert!(matches!(instance.run(&Until::default()).unwrap(), Slice::Finished(_)));
+            let (all, all_cpu) = (began.elapsed(), cpu() - cpu_before);
+            let (first, first_cpu) = FIRST.lock().unwrap().take().unwrap();
+            Restored { all, all_cpu, first: first - began, first_cpu: first_cpu - cpu_before, opened }
+        };
+        let best = |loading, factor| (0..3).map(|_| restore(loading, factor)).min_by_key(|r| r.all).unwrap();
+        let eager = best(Loading::Eager, 1);
+        let lazy = [("in order", best(Loading::Lazy, 1)), ("at random", best(Loading::Lazy, SCATTER))];
+        let first = lazy.iter().map(|(_, r)| r.first).max().unwrap();
+        println!(
+            "{:>6} going on: store opened in {:.1} ms; first instruction after {:.2} ms; target 20 ms: {}",
+            self.pages / 256,
+            ms(eager.opened),
+            ms(first),
+            verdict(first <= Duration::from_millis(20)),
+        );
+        println!(
+            "       at once {:.0} ms ({:.0} ms of processors); reading and hashing alone {:.0} ms ({:.0} ms): {:.0} % of \
+             that speed, target 70 %: {}",
+            ms(eager.first),
+            ms(eager.first_cpu),
+            ms(limit),
+            ms(limit_cpu),
+            100.0 * limit.as_secs_f64() / eager.first.as_secs_f64(),
+            verdict(eager.first.as_secs_f64() <= limit.as_secs_f64() / 0.7),
+        );
+        for (how, lazy) in lazy {
+            let ratio = lazy.all.as_secs_f64() / eager.all.as_secs_f64();
+            println!(
+                "       all touched {how}: lazily {:.0} ms ({:.0} ms of processors), at once {:.0} ms ({:.0} ms): {ratio:.2}x, \
+                 target 1.3x: {}",
+                ms(lazy.all),
+                ms(lazy.all_cpu),
+                ms(eager.all),
+                ms(eager.all_cpu),
+                verdict(ratio <= 1.3),
+            );
+        }
+    }
+}
+
+/// What a restore took, in time and in processor time.
+struct Restored {
+    all: Duration,
+    all_cpu: Duration,
+    first: Duration,
+    first_cpu: Duration,
+    opened: Duration,
+}
+
+/// When a guest that was restored made its first step.
+static FIRST: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
+
 /// A program that dirties 1 % of 1 GiB each second, with a snapshot every second, and without.
 fn steady(dir: &std::path::Path, mib: usize) {
     const ROUNDS: u32 = 1200;
@@ -413,14 +526,19 @@ fn main() {
             ms(first.durable),
             bench.module.engine().settings().tracking,
         );
+        if has("--restore") {
+            bench.restores(dir.path());
+            continue;
+        }
         bench.fork_and_write(dir.path());
         for percent in [0.1, 1.0, 10.0, 100.0] {
             bench.case(percent, SCATTER);
             bench.case(percent, 1);
         }
         bench.whole(dir.path());
+        bench.restores(dir.path());
     }
-    if !has("--no-steady") {
+    if !has("--no-steady") && !has("--restore") {
         steady(dir.path(), if has("--small") { 64 } else { 1024 });
     }
 }

@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::cost;
-use super::exit::{Exit, failure};
+use super::exit::{self, Exit, failure};
 use super::names::Names;
 use super::signals;
 use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
-use wasm_ckpt::machine::{Progress, Tracking};
+use wasm_ckpt::machine::{Loading, Progress, Tracking};
 use wasm_ckpt::snapshot::Identity;
 use wasm_ckpt::store::{Compress, Local, StoreError};
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
@@ -143,6 +143,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOW", default_value = "auto", hide = true)]
     pub dirty_tracking: Tracking,
 
+    /// When the program goes on from a snapshot, read all of its memory before it runs; without this it runs at once, and
+    /// what it touches is read when it is touched, the rest in the background
+    #[arg(long)]
+    pub eager: bool,
+
     /// Do not keep compiled code on disk
     #[arg(long)]
     pub no_cache: bool,
@@ -227,6 +232,8 @@ impl RunArgs {
             sync_out: self.sync_out.iter().map(resolve_sync_out).collect::<Result<_>>()?,
             greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
             observe: self.observer(&held, &line),
+            loading: if self.eager { Loading::Eager } else { Loading::Lazy },
+            stuck: Arc::new(|error| std::process::exit(exit::report(&error).into())),
             ..Options::default()
         };
         let outcome = job.run(module, options).and_then(|mut run| run.advance());
@@ -296,6 +303,11 @@ impl RunArgs {
                     say(format!("no snapshot: {error:#}; the program goes on"));
                 }
                 failed = true;
+            }
+            Notice::Damaged(error) => {
+                say(format!(
+                    "a part of the program's memory is damaged in the store: {error:#}; it goes on, without snapshots"
+                ));
             }
             Notice::ResultNotStored(error) => {
                 say(format!("the program has ended, but its result is not stored: {error:#}"));

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use wasm_ckpt::job::{Commit, Event};
-use wasm_ckpt::machine::Source;
+use wasm_ckpt::machine::{Loading, Source};
 use wasm_ckpt::{JobName, Jobs, digest::SnapshotId};
 
 /// For example `1.8 ms pause, 4.0 MB dirty, 0.7 MB stored, durable after 64.0 ms`.
@@ -26,6 +26,7 @@ pub fn json(commit: &Commit) -> Json {
         "manifest_bytes": commit.manifest_bytes,
         "dirty_bytes": commit.dirty_bytes,
         "dirty_source": commit.source.as_ref().map(Source::to_string),
+        "restored": commit.restored.as_ref().map(Loading::to_string),
         "pause_us": commit.pause_us,
         "durable_us": Some(commit.durable_us).filter(|us| *us > 0),
     })

@@ -127,7 +127,8 @@ impl View<'_> {
         line("manifest", format!("{manifest} bytes"));
         if let Some(commit) = &self.cost {
             let by = commit.source.map_or(String::new(), |source| format!(" (dirty pages by {source})"));
-            line("cost", format!("{}{by}", cost::line(commit)));
+            let how = commit.restored.map_or(String::new(), |how| format!(" (after a {how} restore)"));
+            line("cost", format!("{}{by}{how}", cost::line(commit)));
         }
         for (index, memory) in self.memories.iter().enumerate() {
             let MemoryView { len, pages, runs } = memory;

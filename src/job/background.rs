@@ -147,6 +147,7 @@ impl Desk {
             durable_us: began.elapsed().as_micros() as u64,
             dirty_bytes: dirtied.map(|dirtied| dirtied.bytes),
             source: dirtied.map(|dirtied| dirtied.source),
+            restored: dirtied.and_then(|dirtied| dirtied.restored),
         };
         self.recorder.append(Event::Commit(commit.clone()))?;
         drop(guard);

@@ -73,6 +73,7 @@ impl Chain {
             durable_us: 0,
             dirty_bytes: None,
             source: None,
+            restored: None,
         }))?;
         drop(guard);
         Ok(())

@@ -32,6 +32,7 @@ fn commit(fuel: u64) -> Event {
         durable_us: 0,
         dirty_bytes: None,
         source: None,
+        restored: None,
     })
 }
 

@@ -25,7 +25,7 @@ use super::disks::FinalDisk;
 use super::keeper::{Keeper, STEP};
 use super::{JobError, JobName, Jobs, Spec, fold};
 use crate::digest::{ChunkId, SnapshotId};
-use crate::machine::Source;
+use crate::machine::{Loading, Source};
 use crate::snapshot::Value;
 use crate::store::{Created, Key, Store, StoreError};
 
@@ -170,6 +170,9 @@ pub struct Commit {
     /// Where that was known from.
     #[serde(default)]
     pub source: Option<Source>,
+    /// How the process that has taken it had restored the memories, if it had.
+    #[serde(default)]
+    pub restored: Option<Loading>,
 }
 
 /// The end of the program.

@@ -36,6 +36,7 @@ fn commit(fuel: u64) -> Event {
         durable_us,
         dirty_bytes,
         source,
+        restored: None,
     };
     Event::Commit(commit)
 }

@@ -8,6 +8,7 @@
 //! - `ledger`: what it printed, with `sinks`: where that goes, `delivery`: exactly once, `printed`: how it is kept,
 //!   `follow`: reading it from outside; `policy`: when a snapshot is taken;
 //! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
+//! - `source`: what a guest is restored from, and `hint`: in which order;
 //! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs, with `keeper`: beside a run.
 
 mod background;
@@ -20,6 +21,7 @@ mod fold;
 #[cfg(test)]
 mod fold_tests;
 mod follow;
+mod hint;
 mod intake;
 mod jobs;
 mod journal;
@@ -36,6 +38,7 @@ mod policy;
 mod printed;
 mod run;
 mod sinks;
+mod source;
 mod spec;
 mod start;
 mod sweep;

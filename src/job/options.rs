@@ -11,9 +11,12 @@ use super::policy::Every;
 use super::sinks::{Delivery, Sink};
 use super::{InputFrom, KEEP_OUTPUT, RETAIN};
 use crate::digest::SnapshotId;
-use crate::machine::Functions;
+use crate::machine::{Functions, Loading};
 use crate::snapshot::Value;
 use crate::wasi::{Exported, Interrupt, Preopen, Stdin};
+
+/// Exit code of a process that has to end since its program's memory is damaged.
+const DAMAGED: i32 = 68;
 
 /// Asks a run to take a snapshot and stop. Clones share the request.
 #[derive(Clone)]
@@ -92,6 +95,11 @@ pub struct Options {
     pub hash_inputs: bool,
     /// Where to write the changed files of private disks when the program ends by itself.
     pub sync_out: Vec<SyncOut>,
+    /// How the program's memory is restored: [`Loading::Lazy`] where that works, or at once.
+    pub loading: Loading,
+    /// Is called, with why, when the program waits for memory that is damaged in the store, in a place where it cannot be
+    /// stopped. It is to end the process, as a crash would; if it returns, the program waits for ever.
+    pub stuck: Arc<dyn Fn(anyhow::Error) + Send + Sync>,
     /// Functions of the embedder.
     pub functions: Functions,
     /// A line for standard error, written between what was printed before and what will be.
@@ -117,6 +125,11 @@ impl Default for Options {
             accept_changed: false,
             hash_inputs: false,
             sync_out: vec![],
+            loading: Loading::Lazy,
+            stuck: Arc::new(|error| {
+                eprintln!("error: {error:#}");
+                std::process::exit(DAMAGED);
+            }),
             functions: Functions::new(),
             greeting: None,
             observe: Box::new(|_| {}),
@@ -133,6 +146,8 @@ pub enum Notice<'a> {
     SnapshotSkipped,
     /// A snapshot could not be stored. The run goes on, and tries again later.
     SnapshotFailed(&'a anyhow::Error),
+    /// A part of the program's memory is damaged in the store, which it has not needed yet. It goes on, without snapshots.
+    Damaged(&'a anyhow::Error),
     /// The program has ended, and that could not be stored: the job counts as unfinished.
     ResultNotStored(&'a anyhow::Error),
     /// The changed files of a private disk, the guest's name of which this is, are written out.

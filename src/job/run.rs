@@ -18,12 +18,13 @@ use anyhow::{Context, Result};
 
 use super::background::{Aside, Background, Desk, Held, Stored};
 use super::disks::{FinalDisk, SyncOut};
+use super::hint::Hint;
 use super::ledger::Ledger;
 use super::log::{Commit, Done, Ending, Event};
 use super::options::{Notice, Outcome, Pause};
 use super::policy::Schedule;
 use super::{Job, JobError};
-use crate::digest::ChunkId;
+use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::{Instance, MemoryTrees, Slice, Until};
 
 /// A job that runs in this process.
@@ -42,6 +43,11 @@ pub struct Run {
     pub(super) pause: Pause,
     pub(super) sync_out: Vec<SyncOut>,
     pub(super) observe: Box<dyn FnMut(Notice<'_>)>,
+    /// The snapshot that it was restored from.
+    pub(super) restored: Option<SnapshotId>,
+    pub(super) hint: Hint,
+    /// It was told that something of that is damaged.
+    pub(super) told: bool,
     /// Fuel at the last snapshot, be it durable or on its way.
     pub(super) covered: Option<u64>,
 }
@@ -64,7 +70,11 @@ impl Run {
     /// Another process has taken over ([`JobError::Fenced`]); a host function failed; when pausing, that the
     /// snapshot could not be stored. The job can be resumed from its last snapshot.
     pub fn advance(&mut self) -> Result<Outcome> {
-        let outcome = self.go_on();
+        let restored = self.restored;
+        let outcome = self.go_on().map_err(|error| match restored {
+            Some(snapshot) => self.job.jobs().explain_damage(self.job.name(), snapshot, error),
+            None => error,
+        });
         if outcome.is_err() {
             // The first error is the one to tell.
             let _ = self.look(true);
@@ -92,6 +102,7 @@ impl Run {
             }
             self.pause.woken();
             self.look(false)?;
+            self.tell_damage();
             let (now, fuel) = (Instant::now(), self.instance.fuel());
             if self.pause.is_requested() || self.pause_after.is_some_and(|limit| fuel > limit) {
                 return self.stop();
@@ -107,6 +118,16 @@ impl Run {
             }
             self.snapshot_due()?;
             self.schedule.next(Instant::now(), fuel);
+        }
+    }
+
+    /// Tells once that a part of the memory is damaged, as far as that is known.
+    fn tell_damage(&mut self) {
+        if !self.told
+            && let Some(damage) = self.instance.damage()
+        {
+            self.told = true;
+            (self.observe)(Notice::Damaged(&damage));
         }
     }
 
@@ -202,6 +223,8 @@ impl Run {
     fn took(&mut self, stored: Result<(Commit, MemoryTrees)>) -> Result<Commit> {
         match stored {
             Ok((commit, trees)) => {
+                let stops = self.pause.is_requested() || self.pause_after.is_some();
+                self.hint.note(trees.written(), self.instance.touched_first(), stops);
                 (self.trees, self.covered) = (trees, Some(commit.fuel));
                 (self.observe)(Notice::Committed(&commit));
                 Ok(commit)
@@ -248,6 +271,7 @@ impl Run {
     /// The program has ended: stores its result and all that it printed.
     fn end(&mut self, ending: Ending) -> Result<Outcome> {
         self.look(true)?;
+        self.tell_damage();
         // What came of it is no result then.
         self.check_disks()?;
         if let Ending::Returned(values) = &ending

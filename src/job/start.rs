@@ -4,12 +4,14 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::background::Desk;
 use super::disks::FOREIGN_MAX;
+use super::hint::Hint;
 use super::jobs::Snapshot;
 use super::ledger::Ledger;
 use super::log::{Claim, Event, Printed, Status};
@@ -19,7 +21,7 @@ use super::run::Run;
 use super::sinks::{Former, Mode};
 use super::{Job, JobError, Spec, journal};
 use crate::digest::ChunkId;
-use crate::machine::{Functions, Instance, MemoryTrees, Module};
+use crate::machine::{Functions, Instance, MemoryTrees, Module, Restoring};
 use crate::snapshot::{Difference, IdentityMismatch, State};
 use crate::wasi::{self, Host, Preopen, Wasi};
 
@@ -51,6 +53,7 @@ impl Job {
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
         let Options { every, pause_after, pause, stdin, sinks, delivery, keep_output, dirs, .. } = options;
         let (functions, hash_inputs, sync_out) = (options.functions, options.hash_inputs, options.sync_out);
+        let (loading, stuck) = (options.loading, options.stuck);
         let scratch = jobs.store().working_dir();
         let pause = pause.map_or_else(Pause::new, Ok)?;
         let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
@@ -66,6 +69,7 @@ impl Job {
             stderr: ledger.output(1),
             interrupt: pause.interrupt.clone(),
         };
+        let hint = Hint::new(&**jobs.store(), self.name());
         let (mut instance, trees) = match &snapshot {
             Some(snapshot) => {
                 let dirs = where_dirs_are(&status, snapshot, dirs)?;
@@ -78,8 +82,12 @@ impl Job {
                 let foreign = status.begin.origin.as_ref().is_some_and(|origin| origin.foreign);
                 let most = if foreign { FOREIGN_MAX } else { u64::MAX };
                 let explain = || format!("cannot resume snapshot `{}`", snapshot.id().short());
+                let (jobs, name, id) = (jobs.clone(), self.name().clone(), snapshot.id());
+                let source = Arc::new(jobs.chunks().clone());
+                let stuck = Arc::new(move |error| stuck(jobs.explain_damage(&name, id, error)));
+                let how = Restoring { source, loading, first: hint.read(), stuck };
                 let (mut instance, trees) =
-                    restored(module, snapshot.state(), &functions, host, (restore, most), &mut fetch)
+                    restored(module, snapshot.state(), &functions, host, (restore, most), &how, &mut fetch)
                         .with_context(explain)?;
                 if let (true, Some(wasi)) = (forks, instance.wasi()) {
                     wasi.reseed(status.begin.seed);
@@ -118,6 +126,7 @@ impl Job {
         if plan.doubtful != [0; 2] {
             observe(Notice::PerhapsTwice(plan.doubtful.iter().sum()));
         }
+        let restored = snapshot.as_ref().map(Snapshot::id);
         let covered = snapshot.map(|s| s.state().fuel);
         let exact = delivery.mode == Mode::ExactlyOnce;
         let schedule = Schedule::new(every, Instant::now(), instance.fuel());
@@ -135,6 +144,9 @@ impl Job {
             pause,
             sync_out,
             observe,
+            restored,
+            hint,
+            told: false,
             covered,
         })
     }
@@ -169,7 +181,8 @@ fn restored(
     state: &State,
     functions: &Functions,
     host: Host,
-    (how, most): (wasi::Restore, u64),
+    (files, most): (wasi::Restore, u64),
+    how: &Restoring,
     fetch: &mut dyn FnMut(ChunkId) -> Result<Vec<u8>>,
 ) -> Result<(Instance, MemoryTrees)> {
     // Before WASI looks for files of another program.
@@ -177,10 +190,10 @@ fn restored(
     let section = state.sections.iter().find(|s| s.name == crate::machine::WASI_SECTION);
     let wasi = section.map(|s| {
         let contents = wasi::Contents { blobs: &state.blobs, fetch: &mut *fetch, most };
-        Wasi::restore_with(s.version, &s.bytes, host, how, contents)
+        Wasi::restore_with(s.version, &s.bytes, host, files, contents)
     });
     let wasi = wasi.transpose()?;
-    Instance::restore(module, wasi, functions, state, fetch)
+    Instance::restore_from(module, wasi, functions, state, how)
 }
 
 /// The directories of a snapshot: where it says, or where the user says. Only what was made here is believed

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::dirty::{Extent, Mark, Source, StandingCopy, Taken};
 use super::instance::{Instance, Stage};
+use super::lazy::{Loading, RUNS_MAX, Run};
 use crate::snapshot::{Emit, Memory, PAGE, State, Tree};
 
 /// Up to so many dirty pages are copied whatever else there is (16 MiB): copying them takes no longer than a copy of
@@ -27,6 +28,10 @@ pub struct MemoryTrees {
     /// The moment whose content they are of.
     pub(super) at: Option<Mark>,
     dirtied: Option<Dirtied>,
+    /// Pages that were dirty at the last capture, as far as that is known and they are few runs.
+    written: Vec<Run>,
+    /// They are still being read.
+    pending: bool,
     /// For copies of pages: memory that the system has given once is ready.
     room: Vec<u8>,
 }
@@ -35,6 +40,11 @@ impl MemoryTrees {
     /// What the last capture had to do; nothing before the first.
     pub fn dirtied(&self) -> Option<Dirtied> {
         self.dirtied
+    }
+
+    /// Pages that the last capture found to have been written to, as far as the source knows: some runs of them.
+    pub fn written(&self) -> &[Run] {
+        &self.written
     }
 }
 
@@ -47,6 +57,8 @@ pub struct Dirtied {
     pub source: Source,
     /// How the pages were put aside.
     pub aside: Aside,
+    /// How the guest's memories had been restored, if they had.
+    pub restored: Option<Loading>,
 }
 
 /// How pages are put aside.
@@ -97,8 +109,8 @@ impl Instance {
     /// empty.
     pub fn capture(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<State> {
         let mut before = std::mem::take(trees);
-        let mut standing = self.stand(&before, emit)?;
-        before.begin(&standing, self.tracker.source(), Aside::Not);
+        let mut standing = self.stand(&mut before, emit)?;
+        before.begin(&standing, (self.tracker.source(), self.loading), Aside::Not);
         for (index, (extent, dirty)) in standing.dirty.iter().enumerate() {
             let memory = self.memory(index as u32)?;
             let bytes = memory.data(&self.store);
@@ -117,7 +129,7 @@ impl Instance {
     /// As [`Instance::capture`]; or there is no memory for it.
     pub fn freeze(&mut self, trees: MemoryTrees, emit: &mut Emit<'_>) -> Result<Frozen> {
         let mut trees = trees;
-        let standing = self.stand(&trees, emit)?;
+        let standing = self.stand(&mut trees, emit)?;
         let forked = should_fork(standing.pages())
             .then(|| {
                 standing.dirty.iter().find_map(|(extent, dirty)| (!dirty.is_empty()).then_some(extent.addr))
@@ -129,13 +141,14 @@ impl Instance {
             None => Pages::Copied(self.copy(&standing, std::mem::take(&mut trees.room))?),
         };
         let aside = if matches!(pages, Pages::Forked(_)) { Aside::Forked } else { Aside::Copied };
-        trees.begin(&standing, self.tracker.source(), aside);
+        trees.begin(&standing, (self.tracker.source(), self.loading), aside);
         Ok(Frozen { standing, trees, pages })
     }
 
     /// All but the content of the memories.
-    fn stand(&mut self, trees: &MemoryTrees, emit: &mut Emit<'_>) -> Result<Standing> {
+    fn stand(&mut self, trees: &mut MemoryTrees, emit: &mut Emit<'_>) -> Result<Standing> {
         ensure!(self.stage != Stage::Over, "the guest has ended: there is nothing to capture");
+        self.bring_trees(trees)?;
         let mut state = self.capture_without_memory()?;
         if let Some(wasi) = self.wasi() {
             if trees.at.is_none() {
@@ -146,8 +159,30 @@ impl Instance {
         }
         let extents = self.extents()?;
         let known = self.tracker.knows_since(trees.at);
-        let Taken { mark, dirty } = self.tracker.take(trees.at, &extents);
+        let Taken { mark, mut dirty } = self.tracker.take(trees.at, &extents);
+        if let Some(pager) = self.lazy.as_ref().filter(|_| known) {
+            for (memory, pages) in dirty.iter_mut().enumerate() {
+                pager.keep_present(memory, pages);
+            }
+        }
         Ok(Standing { state, known, mark, dirty: extents.into_iter().zip(dirty).collect() })
+    }
+
+    /// Waits for the trees, if they are still being read; for all pages, if they are of another moment.
+    fn bring_trees(&mut self, trees: &mut MemoryTrees) -> Result<()> {
+        let Some(pager) = &self.lazy else { return Ok(()) };
+        if let Some(damage) = pager.found() {
+            return Err(damage).context("it would have the damage of the snapshot that it goes on from");
+        }
+        if !self.tracker.knows_since(trees.at) {
+            pager.wait_for_all()?;
+        } else if std::mem::take(&mut trees.pending) {
+            trees.trees = pager.take_trees()?.context("the trees of the memories are gone")?;
+        }
+        if pager.is_whole() {
+            (self.lazy, self.store.data_mut().lazy) = (None, None);
+        }
+        Ok(())
     }
 
     /// Where the memories lie.
@@ -166,6 +201,11 @@ impl Instance {
         let extents = self.extents()?;
         let mark = self.tracker.take(None, &extents).mark;
         Ok(MemoryTrees { trees, at: Some(mark), ..MemoryTrees::default() })
+    }
+
+    /// As [`Instance::trees_are_current`], with trees that are still being read.
+    pub(super) fn trees_are_pending(&mut self) -> Result<MemoryTrees> {
+        Ok(MemoryTrees { pending: true, ..self.trees_are_current(vec![])? })
     }
 
     /// The dirty pages, one after the other.
@@ -188,13 +228,19 @@ impl Instance {
 
 impl MemoryTrees {
     /// What follows are the pages of this moment.
-    fn begin(&mut self, standing: &Standing, source: Source, aside: Aside) {
+    fn begin(&mut self, standing: &Standing, (source, restored): (Source, Option<Loading>), aside: Aside) {
         if !standing.known {
             self.trees.clear();
         }
         self.trees.resize_with(standing.dirty.len(), Tree::new);
         self.at = Some(standing.mark);
-        self.dirtied = Some(Dirtied { bytes: standing.pages() * PAGE as u64, source, aside });
+        let known = standing.known && source != Source::Compare;
+        let of = |(memory, (_, dirty)): (usize, &(Extent, Vec<u64>))| {
+            runs(dirty).map(move |pages| Run { memory, pages }).collect::<Vec<_>>()
+        };
+        let written = standing.dirty.iter().filter(|_| known).enumerate().flat_map(of);
+        self.written = written.take(RUNS_MAX).collect();
+        self.dirtied = Some(Dirtied { bytes: standing.pages() * PAGE as u64, source, aside, restored });
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use wasmtime::{Caller, ExternType, Linker, Memory, TypedFunc};
 
+use super::lazy::Handle;
 use super::module::Module;
 use super::values;
 use crate::snapshot::Value;
@@ -51,8 +52,11 @@ pub struct HostCall<'a, 'b> {
 }
 
 impl HostCall<'_, '_> {
-    /// The guest's first memory; empty if it has none.
+    /// The guest's first memory; empty if it has none. Waits until it has all been brought, if it is restored lazily.
     pub fn memory(&mut self) -> &mut [u8] {
+        if let Some(lazy) = &self.caller.data().lazy {
+            lazy.wait_for_all();
+        }
         match self.caller.data().memory {
             Some(memory) => memory.data_mut(&mut *self.caller),
             None => &mut [],
@@ -77,6 +81,18 @@ pub(super) struct Host {
     pub(super) fuel_end: u64,
     /// No guest may become what no snapshot may hold.
     pub(super) limits: wasmtime::StoreLimits,
+    /// Brings pages of the memories, if some are missing.
+    pub(super) lazy: Option<Handle>,
+}
+
+impl Host {
+    /// An error if the guest must not go on, since a page that it needs is damaged.
+    fn check_memory(&self) -> wasmtime::Result<()> {
+        match self.lazy.as_ref().and_then(Handle::struck) {
+            Some(error) => Err(wasmtime::Error::from_anyhow(error)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The guest called `proc_exit`.
@@ -124,7 +140,9 @@ macro_rules! link_all {
                         None => (&mut [][..], caller.data_mut()),
                     };
                     let wasi = host.wasi.as_mut().expect("linked only with WASI");
-                    match wasi.$name(bytes, $($arg),*) {
+                    let done = wasi.$name(bytes, $($arg),*);
+                    host.check_memory()?;
+                    match done {
                         Ok(errno) => Ok(errno as u32),
                         Err(Stop::Exit(code)) => Err(wasmtime::Error::from(Exit(code))),
                         Err(Stop::Suspend) => suspend(&mut caller).map(|()| 0),
@@ -160,8 +178,11 @@ pub(super) fn linker(module: &Module, functions: &Functions, with_wasi: bool) ->
             let args = args.iter().map(values::from_host).collect::<Result<Vec<_>>>();
             let args = args.map_err(wasmtime::Error::from_anyhow)?;
             let mut call = HostCall { caller: &mut caller, suspend: false };
-            let given = function(&mut call, &args).map_err(wasmtime::Error::from_anyhow)?;
-            if call.suspend {
+            let given = function(&mut call, &args);
+            let suspend_here = call.suspend;
+            caller.data().check_memory()?;
+            let given = given.map_err(wasmtime::Error::from_anyhow)?;
+            if suspend_here {
                 for (slot, ty) in results.iter_mut().zip(results_ty.results()) {
                     *slot = values::zero(&ty).map_err(wasmtime::Error::from_anyhow)?;
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,6 +11,7 @@ use wasmtime::{Func, Memory, Store, Table, TypedFunc, Val};
 use super::dirty::Tracker;
 use super::engine::WASM_STACK;
 use super::host::{Exit, Functions, Host, linker};
+use super::lazy::{Handle, Loading, Pager};
 use super::module::Module;
 use super::trap::Trap;
 use super::values::{self, Ours};
@@ -28,6 +30,9 @@ const HOST_STACK: usize = 2 << 20;
 const NANOS_PER_FRAME_BYTE: u64 = 1;
 /// Slices are at least so many times longer than rebuilding the stack takes.
 const SLICE_TO_REBUILD: u64 = 25;
+
+/// How often it is looked at whether a guest waits for a page that does not come.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Until when a guest runs. Whatever comes first.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +61,9 @@ pub enum Slice {
 
 /// A guest in memory.
 pub struct Instance {
+    /// Brings pages of the memories; before these, which it must not outlive.
+    pub(super) lazy: Option<Pager>,
+    pub(super) loading: Option<Loading>,
     pub(super) module: Module,
     pub(super) store: Store<Host>,
     pub(super) inner: wasmtime::Instance,
@@ -148,8 +156,15 @@ impl Instance {
     ) -> Result<Self> {
         check_call(module, &call)?;
         let linker = linker(module, functions, wasi.is_some())?;
-        let host =
-            Host { wasi, memory: None, swap_fuel: None, held_fuel: None, fuel_end: 0, limits: limits() };
+        let host = Host {
+            wasi,
+            memory: None,
+            swap_fuel: None,
+            held_fuel: None,
+            fuel_end: 0,
+            limits: limits(),
+            lazy: None,
+        };
         let mut store = Store::new(&module.engine.inner, host);
         store.limiter(|host| &mut host.limits);
         let inner =
@@ -160,6 +175,8 @@ impl Instance {
             store.data_mut().memory = inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
         }
         let mut instance = Self {
+            lazy: None,
+            loading: None,
             module: module.clone(),
             store,
             inner,
@@ -214,10 +231,22 @@ impl Instance {
     /// Those of the host: a WASI or embedder function failed. Traps of the guest are a [`Slice`].
     pub fn run(&mut self, until: &Until) -> Result<Slice> {
         ensure!(self.stage != Stage::Over, "the guest has ended");
+        let lazy = self.store.data().lazy.clone();
         // The guest needs its own large native stack, whatever thread this is.
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("guest".into()).stack_size(WASM_STACK + HOST_STACK);
-            let run = thread.spawn_scoped(scope, || self.run_here(until)).context("cannot start a thread")?;
+            let (ended, end) = channel::<()>();
+            let work = move || {
+                let _ended = ended;
+                self.run_here(until)
+            };
+            let run = thread.spawn_scoped(scope, work).context("cannot start a thread")?;
+            if let Some(lazy) = lazy {
+                // Whoever waits for a page does not wait for ever.
+                while end.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                    lazy.look();
+                }
+            }
             run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
@@ -301,6 +330,11 @@ impl Instance {
         let left = held.unwrap_or(fuel);
         // All are below 2^62: the largest charge is 2^20, and no memory has 2^68 bytes.
         self.consumed += (granted - left + owed) as u64;
+        if let Some(struck) = self.store.data().lazy.as_ref().and_then(Handle::struck) {
+            // Whatever came of it is not the guest's doing.
+            self.stage = Stage::Over;
+            return Err(struck);
+        }
         match outcome {
             Ok(()) if fuel < 0 => {
                 self.stage = Stage::Suspended;

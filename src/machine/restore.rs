@@ -12,6 +12,7 @@ use super::capture::frame_kind;
 use super::freeze::MemoryTrees;
 use super::host::Functions;
 use super::instance::{Instance, Stage};
+use super::lazy::Restoring;
 use super::module::Module;
 use super::values::{self, Ours};
 use crate::digest::ChunkId;
@@ -36,6 +37,31 @@ impl Instance {
         state: &State,
         fetch: &mut Fetch<'_>,
     ) -> Result<(Self, MemoryTrees)> {
+        Self::restore_by(module, wasi, functions, state, |instance| instance.load_memories(state, fetch))
+    }
+
+    /// As [`Instance::restore`], with the chunks from a source that can be asked later as well.
+    ///
+    /// # Errors
+    /// As of [`Instance::restore`]. What is damaged may be found out only while the guest runs: then that fails, as this
+    /// does.
+    pub fn restore_from(
+        module: &Module,
+        wasi: Option<Wasi>,
+        functions: &Functions,
+        state: &State,
+        how: &Restoring,
+    ) -> Result<(Self, MemoryTrees)> {
+        Self::restore_by(module, wasi, functions, state, |instance| instance.load_memories_from(state, how))
+    }
+
+    fn restore_by(
+        module: &Module,
+        wasi: Option<Wasi>,
+        functions: &Functions,
+        state: &State,
+        load: impl FnOnce(&mut Self) -> Result<MemoryTrees>,
+    ) -> Result<(Self, MemoryTrees)> {
         state.identity.require(&module.identity())?;
         let mut instance = Self::with_call(module, wasi, functions, state.call.clone())?;
         ensure!(!state.call.in_start || module.meta.has_start, "the module has no start function to be in");
@@ -48,7 +74,7 @@ impl Instance {
             state.memories.len(),
             module.meta.memories
         );
-        let trees = instance.load_memories(state, fetch)?;
+        let trees = load(&mut instance)?;
         instance.load_tables(state)?;
         instance.load_dropped(state)?;
         instance.load_stack(state)?;
@@ -60,17 +86,8 @@ impl Instance {
     fn load_memories(&mut self, state: &State, fetch: &mut Fetch<'_>) -> Result<MemoryTrees> {
         let mut trees = vec![];
         for (index, saved) in state.memories.iter().enumerate() {
-            let memory = self.memory(index as u32)?;
-            let (fresh, page) = (memory.data_size(&self.store) as u64, memory.page_size(&self.store));
-            ensure!(
-                saved.len >= fresh && saved.len % page == 0,
-                "memory {index} has {} bytes, which the module's cannot have",
-                saved.len
-            );
-            memory
-                .grow(&mut self.store, (saved.len - fresh) / page)
-                .ours()
-                .with_context(|| format!("memory {index} cannot have {} bytes", saved.len))?;
+            let memory = self.size_memory(state, index)?;
+            let fresh = self.made[index];
             let bytes = memory.data_mut(&mut self.store);
             // What the data segments have put there is not zero until it is said to be.
             let mut stale: Vec<bool> =

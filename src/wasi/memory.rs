@@ -1,22 +1,23 @@
-//! The guest's memory: every pointer is checked before anything is read or written.
+//! The guest's memory: every pointer is checked before anything is read or written, and what it points to is there.
 
 use super::errno::Errno;
+use super::present::is_present;
 
 /// The `len` bytes at `ptr`.
 ///
 /// # Errors
-/// `Fault` if they are not all inside the memory.
+/// `Fault` if they are not all inside the memory, or cannot be had: who calls functions finds out about that.
 pub(super) fn bytes(mem: &[u8], ptr: u32, len: u32) -> Result<&[u8], Errno> {
     let start = ptr as usize;
     let end = start.checked_add(len as usize).ok_or(Errno::Fault)?;
-    mem.get(start..end).ok_or(Errno::Fault)
+    mem.get(start..end).filter(|bytes| is_present(bytes)).ok_or(Errno::Fault)
 }
 
 /// The `len` bytes at `ptr`, to be written.
 pub(super) fn bytes_mut(mem: &mut [u8], ptr: u32, len: u32) -> Result<&mut [u8], Errno> {
     let start = ptr as usize;
     let end = start.checked_add(len as usize).ok_or(Errno::Fault)?;
-    mem.get_mut(start..end).ok_or(Errno::Fault)
+    mem.get_mut(start..end).filter(|bytes| is_present(bytes)).ok_or(Errno::Fault)
 }
 
 /// Checks that `count` records of `size` bytes fit at `ptr`; gives their length in bytes.

@@ -14,6 +14,7 @@
 //! | `functions` | the list of all functions, once |
 //! | `fd` `io` `directory` `path` `poll` `clock` `random` `process` | the functions |
 //! | `errno` `types` `memory` | numbers and layouts of the standard; checked guest pointers |
+//! | `present` | pages of the memory that are brought when they are needed |
 //! | `fdtable` | open descriptors, their state beside their handles |
 //! | `handle` | what is behind a descriptor: a file or directory of the host or of a private disk |
 //! | `host` `hostfile` | host directories: the only file that gives the host a path; open files of the host |
@@ -109,6 +110,7 @@ mod io;
 mod memory;
 mod path;
 mod poll;
+mod present;
 mod process;
 mod random;
 mod restore;
@@ -143,6 +145,7 @@ pub(crate) use functions::wasi_functions;
 pub use functions::{FUNCTIONS, Function, MODULE, Param};
 pub use inputs::{Content, InputFile};
 pub use interrupt::Interrupt;
+pub use present::{Presence, Registration};
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
 pub use save::UnsyncedFiles;

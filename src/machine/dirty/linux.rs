@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 /// `UFFD_USER_MODE_ONLY`: what an unprivileged process may ask for. Asynchronous write protection is resolved in
@@ -17,9 +17,9 @@ const USER_MODE_ONLY: i32 = 1;
 const UFFD_API: u64 = 0xAA;
 /// `UFFD_FEATURE_WP_ASYNC`: the first write to a protected page takes the protection away, and nobody is asked.
 /// Brings `UFFD_FEATURE_WP_UNPOPULATED` with it.
-pub(super) const WP_ASYNC: u64 = 1 << 15;
+pub(in crate::machine) const WP_ASYNC: u64 = 1 << 15;
 /// `UFFDIO_REGISTER_MODE_WP`.
-pub(super) const MODE_WP: u64 = 1 << 1;
+pub(in crate::machine) const MODE_WP: u64 = 1 << 1;
 
 /// `PAGE_IS_WRITTEN`: there, and not protected.
 const IS_WRITTEN: u64 = 1 << 1;
@@ -77,29 +77,29 @@ struct Region {
 }
 
 /// `_IOWR(group, number, T)`, as all processors have it that wasmtime compiles for.
-const fn read_write<T>(group: u8, number: u8) -> u32 {
+pub(in crate::machine) const fn read_write<T>(group: u8, number: u8) -> u32 {
     3 << 30 | (size_of::<T>() as u32) << 16 | (group as u32) << 8 | number as u32
 }
 
 /// Size of a page of this machine, in bytes.
-pub(super) fn page_size() -> u64 {
+pub(in crate::machine) fn page_size() -> u64 {
     // SAFETY: reads a number; no memory is involved.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(size).unwrap_or(4096)
 }
 
-fn check(result: i64) -> io::Result<i64> {
+pub(in crate::machine) fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// A `userfaultfd`. Dropping it ends all that was registered with it.
 #[derive(Debug)]
-pub(super) struct Uffd(OwnedFd);
+pub(in crate::machine) struct Uffd(OwnedFd);
 
 impl Uffd {
     /// One with these features, all of which the kernel has.
     pub fn open(features: u64) -> io::Result<Self> {
-        let flags = libc::O_CLOEXEC | USER_MODE_ONLY;
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
         // SAFETY: the call takes one integer and gives a new descriptor, or an error.
         let fd = check(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })?;
         // SAFETY: the descriptor is new, so nobody else owns it; descriptors fit into an i32.
@@ -124,6 +124,12 @@ impl Uffd {
             libc::ioctl(self.0.as_raw_fd(), read_write::<Register>(0xAA, 0) as _, &raw mut register)
         };
         check(done.into()).map(drop)
+    }
+}
+
+impl AsFd for Uffd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -12,14 +12,14 @@
 //! them give the same snapshot.
 
 #[cfg(target_os = "linux")]
-mod linux;
+pub(super) mod linux;
 #[cfg(target_os = "linux")]
 mod protect;
 #[cfg(target_os = "linux")]
 mod softdirty;
 mod standing;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::fmt;
 use std::ops::Range;
@@ -153,6 +153,14 @@ impl Tracker {
             #[cfg(target_os = "linux")]
             Means::SoftDirty(_) => Source::SoftDirty,
             Means::Compare => Source::Compare,
+        }
+    }
+
+    /// The memories are registered with these descriptors already, for write protection if that is the source.
+    #[cfg(target_os = "linux")]
+    pub fn adopt(&mut self, memories: &[(std::sync::Arc<linux::Uffd>, Extent)]) {
+        if let Means::Protect(protection) = &mut self.means {
+            protection.adopt(memories);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::linux::{self, Look, MODE_WP, Pages, Uffd, WP_ASYNC};
 use super::{Extent, add, all};
@@ -21,7 +21,7 @@ pub(super) struct Protection {
 
 /// One memory: a descriptor for each, since what else is done with its faults may be about one alone.
 struct Watched {
-    uffd: Uffd,
+    uffd: Arc<Uffd>,
     addr: u64,
     /// So many bytes are registered.
     len: u64,
@@ -29,7 +29,7 @@ struct Watched {
 
 impl Watched {
     fn new(addr: u64) -> io::Result<Self> {
-        Ok(Self { uffd: Uffd::open(WP_ASYNC)?, addr, len: 0 })
+        Ok(Self { uffd: Arc::new(Uffd::open(WP_ASYNC)?), addr, len: 0 })
     }
 }
 
@@ -40,6 +40,13 @@ impl Protection {
         let works = *WORKS.get_or_init(|| probe().unwrap_or(false));
         let pagemap = File::open("/proc/self/pagemap").ok().filter(|_| works)?;
         Some(Self { pagemap, page: linux::page_size(), watched: vec![] })
+    }
+
+    /// The memories are registered with these descriptors already: each as far as its length here.
+    pub fn adopt(&mut self, memories: &[(Arc<Uffd>, Extent)]) {
+        let watched =
+            |(uffd, at): &(Arc<Uffd>, Extent)| Watched { uffd: uffd.clone(), addr: at.addr, len: at.len };
+        self.watched = memories.iter().map(watched).collect();
     }
 
     /// See [`super::Means::take`].

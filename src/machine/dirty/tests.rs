@@ -15,7 +15,7 @@ use crate::wasi::{self, ClockMode, Config, Host, Interrupt, OutputBuffer, Preope
 
 /// Stores, fills, clears, copies, loads, reads files into, and grows three memories, one of them with 64-bit
 /// addresses, as a small random generator says.
-const WANDERER: &str = r#"(module
+pub(in crate::machine) const WANDERER: &str = r#"(module
   (import "wasi_snapshot_preview1" "path_open"
     (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_pread" (func $pread (param i32 i32 i32 i64 i32) (result i32)))
@@ -71,9 +71,9 @@ const WANDERER: &str = r#"(module
       (call $step)
       (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 4000))))))"#;
 
-type Chunks = HashMap<ChunkId, Vec<u8>>;
+pub(in crate::machine) type Chunks = HashMap<ChunkId, Vec<u8>>;
 
-fn module(wat: &str, tracking: Tracking) -> Module {
+pub(in crate::machine) fn module(wat: &str, tracking: Tracking) -> Module {
     let engine = Engine::new(Settings { tracking, ..Settings::default() }).unwrap();
     engine.compile(&wat::parse_str(wat).unwrap()).unwrap()
 }
@@ -82,19 +82,19 @@ fn dirs(dir: &Path) -> Vec<Preopen> {
     vec![Preopen { host: dir.into(), guest: "/".into(), read_only: true }]
 }
 
-fn host() -> Host {
+pub(in crate::machine) fn host() -> Host {
     let out = || Box::new(OutputBuffer::default());
     Host { stdin: Stdin::Null, stdout: out(), stderr: out(), interrupt: Interrupt::new().unwrap() }
 }
 
-fn begin(module: &Module, dir: &Path) -> Instance {
+pub(in crate::machine) fn begin(module: &Module, dir: &Path) -> Instance {
     let clock = ClockMode::Fixed { realtime: 0 };
     let config = Config { dirs: dirs(dir), seed: Some([1; 32]), clock, ..Config::default() };
     let wasi = Wasi::new(config, host()).unwrap();
     Instance::new(module, Some(wasi), &Functions::new(), "_start", vec![]).unwrap()
 }
 
-fn run_to(guest: &mut Instance, fuel: u64) -> bool {
+pub(in crate::machine) fn run_to(guest: &mut Instance, fuel: u64) -> bool {
     match guest.run(&Until { fuel: Some(fuel), ..Until::default() }).unwrap() {
         Slice::Paused => false,
         Slice::Finished(_) => true,
@@ -102,14 +102,14 @@ fn run_to(guest: &mut Instance, fuel: u64) -> bool {
     }
 }
 
-fn keep(chunks: &mut Chunks) -> impl FnMut(ChunkId, &[u8]) -> anyhow::Result<()> {
+pub(in crate::machine) fn keep(chunks: &mut Chunks) -> impl FnMut(ChunkId, &[u8]) -> anyhow::Result<()> {
     |id, bytes| {
         chunks.insert(id, bytes.to_vec());
         Ok(())
     }
 }
 
-fn id(state: &State) -> SnapshotId {
+pub(in crate::machine) fn id(state: &State) -> SnapshotId {
     snapshot::encode(state).unwrap().0
 }
 
@@ -120,11 +120,11 @@ fn restore(module: &Module, state: &State, chunks: &Chunks) -> (Instance, Memory
     Instance::restore(module, Some(wasi), &Functions::new(), state, fetch).unwrap()
 }
 
-fn works(source: Source) -> bool {
+pub(in crate::machine) fn works(source: Source) -> bool {
     Tracker::new(Tracking::Only(source)).is_ok()
 }
 
-fn input() -> tempfile::TempDir {
+pub(in crate::machine) fn input() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..50_000_u32).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
     fs::write(dir.path().join("input"), bytes).unwrap();

@@ -36,6 +36,21 @@ impl Level {
         self.0.entry(index / BLOCK).or_insert_with(zeros)[slot] = id;
     }
 
+    /// Puts ids at `first` and behind it, all of one block, where there were none.
+    pub(super) fn fill(&mut self, first: u64, ids: impl Iterator<Item = ChunkId>) {
+        let mut ids = ids.enumerate().filter(|(_, id)| *id != ChunkId::ZERO).peekable();
+        if ids.peek().is_none() {
+            return;
+        }
+        let zeros = || Box::new([ChunkId::ZERO; BLOCK as usize]);
+        let block = self.0.entry(first / BLOCK).or_insert_with(zeros);
+        for (nth, id) in ids {
+            if let Some(slot) = block.get_mut((first % BLOCK) as usize + nth) {
+                *slot = id;
+            }
+        }
+    }
+
     /// Forgets the ids from `count` on.
     pub(super) fn truncate(&mut self, count: u64) {
         drop(self.0.split_off(&count.div_ceil(BLOCK)));
@@ -60,6 +75,13 @@ mod tests {
         }
         level.set(1 << 40, ChunkId::ZERO);
         assert_eq!(level.0.len(), 2, "a block of zeros is given back");
+        level.fill(128, [ChunkId::ZERO; 8].into_iter());
+        assert_eq!(level.0.len(), 2, "zeros take no room");
+        level.fill(72, [id(72), ChunkId::ZERO, id(74)].into_iter());
+        assert_eq!(
+            [71, 72, 73, 74, 75].map(|n| level.get(n)),
+            [ChunkId::ZERO, id(72), ChunkId::ZERO, id(74), ChunkId::ZERO]
+        );
         level.truncate(64);
         assert_eq!((level.get(63), level.get(64)), (id(63), ChunkId::ZERO));
         level.truncate(63);

@@ -72,14 +72,14 @@ pub enum Kind {
 }
 
 /// A chunk's place in the tree.
-#[derive(Clone, Copy)]
-struct Place {
-    id: ChunkId,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub id: ChunkId,
     /// 0 for a page.
-    level: u32,
-    index: u64,
+    pub level: u32,
+    pub index: u64,
     /// Length of the whole content.
-    len: u64,
+    pub len: u64,
 }
 
 impl Tree {
@@ -240,7 +240,7 @@ pub fn check_chunk(id: ChunkId, bytes: &[u8]) -> Result<Kind, String> {
 }
 
 impl Place {
-    fn root(id: ChunkId, len: u64) -> Result<Self, TreeError> {
+    pub fn root(id: ChunkId, len: u64) -> Result<Self, TreeError> {
         if len > LEN_MAX {
             return Err(TreeError::TooLong { len });
         }
@@ -256,11 +256,11 @@ impl Place {
         (FANOUT as u64).pow(self.level)
     }
 
-    fn start(&self) -> u64 {
+    pub fn start(&self) -> u64 {
         self.index * self.span() * PAGE as u64
     }
 
-    fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.len.min(self.start() + self.span() * PAGE as u64)
     }
 
@@ -283,7 +283,7 @@ impl Place {
         page(self.start(), content).map_err(|cause| TreeError::Taker { start: self.start(), cause })
     }
 
-    fn corrupt(&self, problem: impl Into<String>) -> TreeError {
+    pub fn corrupt(&self, problem: impl Into<String>) -> TreeError {
         let (id, start, end) = (self.id, self.start(), self.end());
         TreeError::Corrupt { id, start, end, problem: problem.into() }
     }
@@ -302,20 +302,38 @@ impl Place {
     /// The children of this node that the content reaches.
     fn children(self, fetch: &mut Fetch<'_>) -> Result<Vec<Place>, TreeError> {
         let node = self.fetch(fetch)?;
-        let below = (FANOUT as u64).pow(self.level - 1);
-        let ids: Vec<ChunkId> =
-            node.chunks_exact(32).filter_map(|id| id.try_into().ok().map(ChunkId::from_bytes)).collect();
+        self.children_of(&node)
+    }
+
+    /// The children of this node, of which these are the bytes.
+    fn children_of(self, node: &[u8]) -> Result<Vec<Place>, TreeError> {
+        let ids = self.child_ids(node)?;
         let first = self.index * FANOUT as u64;
-        let count = pages(self.len).div_ceil(below).saturating_sub(first).min(FANOUT as u64);
-        if ids[count as usize..].iter().any(|id| *id != ChunkId::ZERO) {
+        let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
+        Ok((0..self.child_count()).zip(ids).map(place).collect())
+    }
+
+    /// How many children of this node the content reaches.
+    fn child_count(&self) -> u64 {
+        let below = (FANOUT as u64).pow(self.level - 1);
+        let first = self.index * FANOUT as u64;
+        pages(self.len).div_ceil(below).saturating_sub(first).min(FANOUT as u64)
+    }
+
+    /// The ids in this node, of which these are the bytes; those that the content does not reach are zeros.
+    pub fn child_ids(&self, node: &[u8]) -> Result<[ChunkId; FANOUT], TreeError> {
+        let mut ids = [ChunkId::ZERO; FANOUT];
+        for (id, bytes) in ids.iter_mut().zip(node.as_chunks::<32>().0) {
+            *id = ChunkId::from_bytes(*bytes);
+        }
+        if ids[self.child_count() as usize..].iter().any(|id| *id != ChunkId::ZERO) {
             return Err(self.corrupt("it has a child beyond the end of the content"));
         }
-        let place = move |(n, id)| Place { id, level: self.level - 1, index: first + n, ..self };
-        Ok((0..count).zip(ids).map(place).collect())
+        Ok(ids)
     }
 
     /// The part of this page that is content; what fills it up must be zeros.
-    fn check_page<'a>(&self, page: &'a [u8]) -> Result<&'a [u8], TreeError> {
+    pub fn check_page<'a>(&self, page: &'a [u8]) -> Result<&'a [u8], TreeError> {
         let (content, filling) = page.split_at((self.end() - self.start()) as usize);
         if *filling != ZERO_PAGE[..filling.len()] {
             return Err(self.corrupt("it goes on behind the end of the content"));

@@ -27,11 +27,13 @@
 mod along;
 mod levels;
 mod load;
+mod partial;
 #[cfg(test)]
 mod tests;
 
 pub use along::ReadAlong;
 pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
+pub use partial::{ChunkAt, Known, Partial};
 
 use anyhow::ensure;
 use rayon::prelude::*;
