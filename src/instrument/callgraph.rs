@@ -7,6 +7,7 @@
 use wasmparser::Operator;
 
 use super::module::Module;
+use super::opcodes::{self, Class, Skip};
 use super::refusal::Refusal;
 
 /// A function that costs more than this suspends, so that calls of calls of calls stay bounded.
@@ -48,8 +49,7 @@ impl CallGraph {
         let imported = module.imported_funcs as usize;
         let count = module.funcs.len();
         let limits = Limits { funcs: count as u32, tables: module.tables.len() as u32 };
-        let scans: Vec<_> =
-            module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect::<Result<_, _>>()?;
+        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect();
         let mut graph = CallGraph {
             can_suspend: vec![false; count],
             cost: vec![0; count],
@@ -62,7 +62,8 @@ impl CallGraph {
         };
         graph.can_suspend[..imported].fill(true);
         let mut outlines = Vec::with_capacity(scans.len());
-        for (outline, effects) in scans {
+        for scan in scans {
+            let (outline, effects) = scan?; // the first refusal, however many threads there are
             module.referenced.extend(&outline.references);
             graph.dropped_data.extend(effects.dropped_data);
             graph.dropped_elems.extend(effects.dropped_elems);
@@ -180,8 +181,14 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
     let mut outline = Outline::default();
     let mut effects = Effects::default();
     let mut reader = body.get_operators_reader()?;
+    let (code, start) = (body.as_bytes(), body.range().start);
     while !reader.eof() {
         outline.operators += 1;
+        let first = code.get(reader.original_position() - start);
+        if first.is_some_and(|&byte| opcodes::class(byte) != Class::Special) {
+            reader.visit_operator(&mut Skip)?;
+            continue;
+        }
         let (operator, offset) = reader.read_with_offset()?;
         let unknown = |what, index| Refusal::Invalid {
             message: format!("unknown {what} {index}"),

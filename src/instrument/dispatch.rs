@@ -1,13 +1,12 @@
 //! What stands at the beginning of a region: its labels, its check, and the way to the point to resume at.
 
-use std::collections::HashMap;
-
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::code::{anything, load_values, pop_trailer, zeros};
 use super::emit::Emitter;
 use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
+use super::slots::restored_in;
 
 impl Emitter<'_, '_, '_> {
     /// Opens the labels of a region, innermost first to end, then checks and dispatches.
@@ -19,7 +18,7 @@ impl Emitter<'_, '_, '_> {
                 _ => BlockType::Empty,
             };
             let level = self.block(ty);
-            self.closers.insert(closer.into(), level);
+            self.closers.insert(closer, level);
         }
         let info = ctl.map(|c| &self.scan.ctls[c as usize]);
         self.charge_and_check(ctl);
@@ -87,27 +86,33 @@ impl Emitter<'_, '_, '_> {
     /// Jumps to the point that `hidden.point` names, after restoring its frame.
     fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
         let items = &self.scan.regions[region].items;
-        if let Some(loads) = self.loads.take() {
+        if self.frames.shared {
             let scratch = self.scratch();
-            load_values(&mut self.code, self.cx, scratch, &loads[region], 0);
-            self.loads = Some(loads);
+            load_values(&mut self.code, self.cx, scratch, self.frames.loads(region), 0);
         }
-        // The first one's label is the innermost.
-        let restored = self.restored_in(region);
-        let levels: HashMap<PointId, u32> =
-            restored.iter().rev().map(|&point| (point, self.block(BlockType::Empty))).collect();
+        // The first one's label is the innermost: the labels' depths are the numbers of the points restored.
+        let restored = || restored_in(self.scan, region);
+        for _ in restored() {
+            self.block(BlockType::Empty);
+        }
         let mut targets = vec![];
+        let mut depth = 0;
         if at_entry {
-            targets.push(self.depth(levels[&0]));
+            targets.push(depth);
+            depth += 1;
         }
         for item in items {
             match *item {
-                Reached::Call(point) => targets.push(self.depth(levels[&point])),
+                Reached::Call(_) => {
+                    targets.push(depth);
+                    depth += 1;
+                }
                 Reached::Inner(ctl) => {
                     let info = &self.scan.ctls[ctl as usize];
                     let mut first = info.point;
                     if info.kind == CtlKind::Loop {
-                        targets.push(self.depth(levels[&first]));
+                        targets.push(depth);
+                        depth += 1;
                         first += 1;
                     }
                     let before = self.closer(Closer::Before(ctl));
@@ -123,7 +128,7 @@ impl Emitter<'_, '_, '_> {
         }
         let default = *targets.last().expect("a dispatch has targets");
         self.sink().br_table(targets, default);
-        for point in restored {
+        for point in restored() {
             self.end_block();
             self.begin_cold();
             self.resume(point, go);
@@ -140,10 +145,9 @@ impl Emitter<'_, '_, '_> {
 
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
-        if self.loads.is_none() {
+        if !self.frames.shared {
             let (scratch, params) = (self.scratch(), self.scan.params);
-            let slots = self.slots(id).to_vec();
-            load_values(&mut self.code, self.cx, scratch, &slots, params);
+            load_values(&mut self.code, self.cx, scratch, self.frames.slots(id), params);
         }
         match self.scan.points[id as usize].kind {
             PointKind::Entry => {
@@ -179,16 +183,18 @@ impl Emitter<'_, '_, '_> {
 
     /// Height of the operand stack at a point, without what its call takes and gives.
     fn spilled_at(&self, id: PointId) -> usize {
-        self.layouts[id as usize].stack.len()
+        self.scan.points[id as usize].stack.len()
     }
 
     /// Restoring all values at once has overwritten locals that are zero at the entry.
     fn zero_locals(&mut self) {
-        let Some(loads) = &self.loads else { return };
-        let all = &loads[0];
+        if !self.frames.shared {
+            return;
+        }
+        let (all, scan) = (self.frames.loads(0), self.scan);
         let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
-        let live = self.scan.liveness.live_at(self.scan.points[0].block);
-        let stale: Vec<_> = live.filter(|&local| local >= self.scan.params).filter_map(find).collect();
+        let live = scan.liveness.live_at(scan.points[0].block);
+        let stale: Vec<_> = live.filter(|&local| local >= scan.params).filter_map(find).collect();
         for slot in stale {
             zeros(&mut self.code, self.cx, &[slot.ty]);
             self.sink().local_set(slot.local);

@@ -134,6 +134,13 @@ impl FrameTable {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// Appends the functions of another table.
+    pub(super) fn append(&mut self, other: &Self) {
+        let before = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
+    }
+
     /// One function's layouts, as [`FrameTable::push`] takes them.
     pub fn encode(layouts: &[Layout]) -> Vec<u8> {
         if layouts.is_empty() {

@@ -152,6 +152,7 @@ pub enum Reached {
 }
 
 /// The result.
+#[derive(Default)]
 pub struct Scan {
     pub ops: Vec<Op>,
     pub ctls: Vec<CtlInfo>,
@@ -163,6 +164,17 @@ pub struct Scan {
     pub liveness: Liveness,
     /// Byte range of the operators in the module.
     pub code: (u32, u32),
+}
+
+impl Scan {
+    /// Keeps its memory alone.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.ctls.clear();
+        self.points.clear();
+        self.regions.clear();
+        self.locals.clear();
+    }
 }
 
 /// A piece of an emitted body that stands for original code.
