@@ -127,7 +127,7 @@ impl Emitter<'_, '_, '_> {
             self.sink().i32_const(first as i32).i32_sub();
         }
         let default = *targets.last().expect("a dispatch has targets");
-        self.sink().br_table(targets, default);
+        self.sink().br_table(&targets, default);
         for point in restored() {
             self.end_block();
             self.begin_cold();

@@ -3,7 +3,7 @@
 //! Invariant on which everything rests: at every label that a dispatch can jump to, the operand stack is
 //! empty; what was on it is in locals of our own, one per (height, type).
 
-use wasm_encoder::{BlockType, InstructionSink};
+use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 mod memory;
@@ -16,6 +16,7 @@ use super::module::Module;
 use super::pipeline::{Function, Rewritten};
 use super::points::Origin;
 use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, PointId, PointKind, Scan};
+use super::sink::Sink;
 use super::slots::Frames;
 use super::types::TypeTable;
 use memory::{Closers, Temps, declare_locals};
@@ -100,8 +101,8 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan, scratch: &mut Scratch,
 }
 
 impl Emitter<'_, '_, '_> {
-    pub(super) fn sink(&mut self) -> InstructionSink<'_> {
-        InstructionSink::new(&mut self.code)
+    pub(super) fn sink(&mut self) -> Sink<'_> {
+        Sink::new(&mut self.code)
     }
 
     /// Copies bytes of the original body.
@@ -273,7 +274,7 @@ impl Emitter<'_, '_, '_> {
             OpKind::BrTable(targets, default) => {
                 let targets: Vec<_> = targets.iter().map(|&d| self.label(d)).collect();
                 let default = self.label(*default);
-                self.sink().br_table(targets, default);
+                self.sink().br_table(&targets, default);
             }
             OpKind::Call(point) => self.call(*point, op),
             OpKind::ReturnCall(func) => {

@@ -134,6 +134,12 @@ impl FrameTable {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// Keeps the memory alone.
+    pub(super) fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+    }
+
     /// Appends the functions of another table.
     pub(super) fn append(&mut self, other: &Self) {
         let before = self.bytes.len() as u32;

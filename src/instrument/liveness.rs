@@ -18,6 +18,8 @@ pub struct FlowBuilder {
     gens: Vec<u32>,
     kills: Vec<u32>,
     edges: Vec<Edge>,
+    /// Used while solving.
+    masks: Vec<(u64, u64)>,
     current: Option<Block>,
     /// Some edge leads back, to a block that has begun.
     has_loops: bool,
@@ -147,14 +149,39 @@ impl FlowBuilder {
         liveness.live_in.resize(self.blocks.len() * words, 0);
         match words {
             0 => {}
-            // Most functions: the word is in a register.
-            1 => self.settle(&mut [0; 1], &mut liveness.live_in),
+            1 => self.settle_words(&mut liveness.live_in),
             _ => self.settle(&mut vec![0; words], &mut liveness.live_in),
         }
     }
 
+    /// [`FlowBuilder::settle`] of a function whose locals have one word, as most have: what a block does to it is two masks.
+    fn settle_words(&mut self, live_in: &mut [u64]) {
+        self.masks.clear();
+        self.masks.extend(self.blocks.iter().map(|data| {
+            let mask = |locals: &[u32]| locals.iter().fold(0u64, |mask, local| mask | 1 << (local % 64));
+            let gens = mask(&self.gens[data.gens.0 as usize..data.gens.1 as usize]);
+            let kills = mask(&self.kills[data.kills.0 as usize..data.kills.1 as usize]);
+            (gens, !kills)
+        }));
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &block in self.order.iter().rev() {
+                let (mut out, mut edge) = (0, self.blocks[block as usize].edge);
+                while let Some(&Edge { to, before }) = self.edges.get(edge as usize) {
+                    out |= live_in[to as usize];
+                    edge = before;
+                }
+                let (gens, kept) = self.masks[block as usize];
+                let found = gens | out & kept;
+                let place = &mut live_in[block as usize];
+                changed |= self.has_loops && *place != found;
+                *place = found;
+            }
+        }
+    }
+
     /// Program order reversed: one pass settles what has no loop, one more a level of loops.
-    #[inline(always)]
     fn settle(&self, out: &mut [u64], live_in: &mut [u64]) {
         let words = out.len();
         let mut changed = true;

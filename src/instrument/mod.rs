@@ -25,10 +25,12 @@ mod points;
 mod refusal;
 mod scan;
 mod short;
+mod sink;
 mod slots;
 mod types;
 
 use serde::{Deserialize, Serialize};
+use sink::leb;
 
 pub use cost::{COST_MODEL, OLDEST_COST_MODEL};
 pub use frame::{FrameTable, Kind, Layout, Place, TRAILER};
@@ -106,19 +108,25 @@ type Delta = (u32, i64, u32);
 impl OriginTable {
     /// Appends a body whose origins are those, `shift` bytes further on.
     fn push(&mut self, origins: &[points::Origin], shift: u32) {
-        use wasm_encoder::Encode; // its integers are those of postcard
-        origins.len().encode(&mut self.bytes);
+        let out = &mut self.bytes;
+        leb(out, origins.len() as u64);
         let mut last = (0, 0);
         for origin in origins {
             let at = origin.at + shift;
             // A repeated body goes back to where it began.
             let from = i64::from(origin.from) - i64::from(last.1);
-            (at - last.0).encode(&mut self.bytes);
-            (((from << 1) ^ (from >> 63)) as u64).encode(&mut self.bytes);
-            origin.len.encode(&mut self.bytes);
+            leb(out, u64::from(at - last.0));
+            leb(out, ((from << 1) ^ (from >> 63)) as u64);
+            leb(out, u64::from(origin.len));
             last = (at, origin.from);
         }
         self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Keeps the memory alone.
+    fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
     }
 
     /// Appends the bodies of another table.

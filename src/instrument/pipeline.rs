@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use wasm_encoder::Encode;
-
 use super::OriginTable;
 use super::emit::{self, Context};
 use super::frame::FrameTable;
@@ -17,6 +15,7 @@ use super::module::Body;
 use super::points::Origin;
 use super::refusal::Refusal;
 use super::scan;
+use super::sink::leb;
 
 /// Bytes of code that a thread takes at once, at least.
 const RUN: usize = 32 << 10;
@@ -54,20 +53,30 @@ impl Rewritten {
     /// Appends a function.
     pub fn push(&mut self, function: &Function<'_>) {
         let shift = function.locals.len() as u32;
-        (function.locals.len() + function.code.len()).encode(&mut self.code);
+        leb(&mut self.code, (function.locals.len() + function.code.len()) as u64);
         self.code.extend_from_slice(function.locals);
         self.code.extend_from_slice(function.code);
         if !function.hints.is_empty() {
             self.hinted += 1;
-            function.index.encode(&mut self.hints);
-            function.hints.len().encode(&mut self.hints);
+            let out = &mut self.hints;
+            leb(out, u64::from(function.index));
+            leb(out, function.hints.len() as u64);
             for &(at, taken) in function.hints {
-                (at + shift).encode(&mut self.hints);
-                self.hints.extend_from_slice(&[1, u8::from(taken)]);
+                leb(out, u64::from(at + shift));
+                out.extend_from_slice(&[1, u8::from(taken)]);
             }
         }
         self.frames.push(function.frames);
         self.origins.push(function.origins, shift);
+    }
+
+    /// Keeps the memory alone.
+    fn clear(&mut self) {
+        self.code.clear();
+        self.hints.clear();
+        self.hinted = 0;
+        self.frames.clear();
+        self.origins.clear();
     }
 
     /// Appends what comes behind.
@@ -85,6 +94,8 @@ struct Joined {
     all: Rewritten,
     next: usize,
     waiting: BTreeMap<usize, Rewritten>,
+    /// Empty ones, for their memory.
+    spare: Vec<Rewritten>,
     /// Of the first run that has one.
     refusal: Option<(usize, Refusal)>,
 }
@@ -99,8 +110,10 @@ impl Joined {
                 }
             }
         }
-        while let Some(done) = self.waiting.remove(&self.next) {
+        while let Some(mut done) = self.waiting.remove(&self.next) {
             self.all.append(&done);
+            done.clear();
+            self.spare.push(done);
             self.next += 1;
         }
     }
@@ -112,18 +125,20 @@ pub fn rewrite(cx: &Context<'_, '_>, mut all: Rewritten) -> Result<Rewritten, Re
     let code = cx.module.bodies.iter().map(|body| body.body.range().len()).sum::<usize>();
     let _ = all.code.try_reserve(code.saturating_mul(EXPECTED_RATIO));
     let runs: Vec<&[Body<'_>]> = runs(&cx.module.bodies);
-    let joined = Mutex::new(Joined { all, next: 0, waiting: BTreeMap::new(), refusal: None });
+    let joined = Mutex::new(Joined { all, next: 0, waiting: BTreeMap::new(), spare: vec![], refusal: None });
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut scratch = Scratch::default();
+        let (mut scratch, mut spare) = (Scratch::default(), Rewritten::default());
         loop {
             let run = next.fetch_add(1, Ordering::Relaxed);
             let Some(bodies) = runs.get(run) else { return };
-            let done = rewrite_run(cx, bodies, &mut scratch);
+            let done = rewrite_run(cx, bodies, &mut scratch, std::mem::take(&mut spare));
             if done.is_err() {
                 next.store(runs.len(), Ordering::Relaxed); // those before it have been taken
             }
-            joined.lock().unwrap_or_else(PoisonError::into_inner).add(run, done);
+            let mut joined = joined.lock().unwrap_or_else(PoisonError::into_inner);
+            joined.add(run, done);
+            spare = joined.spare.pop().unwrap_or_default();
         }
     };
     let threads = rayon::current_num_threads().min(runs.len());
@@ -143,8 +158,8 @@ fn rewrite_run(
     cx: &Context<'_, '_>,
     bodies: &[Body<'_>],
     scratch: &mut Scratch,
+    mut done: Rewritten,
 ) -> Result<Rewritten, Refusal> {
-    let mut done = Rewritten::default();
     for body in bodies {
         let scan = scan::scan(cx, body, &mut scratch.scan)?;
         emit::emit(cx, body.func, scan, &mut scratch.emit, &mut done);

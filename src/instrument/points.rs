@@ -158,6 +158,8 @@ pub struct Scan {
     pub ctls: Vec<CtlInfo>,
     pub points: Vec<Point>,
     pub regions: Vec<Region>,
+    /// Empty ones, for their memory.
+    pub spare: Vec<Region>,
     pub locals: Vec<ValType>,
     pub params: u32,
     pub entry_charge: u64,
@@ -167,12 +169,21 @@ pub struct Scan {
 }
 
 impl Scan {
+    pub fn push_region(&mut self) {
+        let region = self.spare.pop().unwrap_or_default();
+        self.regions.push(region);
+    }
+
     /// Keeps its memory alone.
     pub fn clear(&mut self) {
         self.ops.clear();
         self.ctls.clear();
         self.points.clear();
-        self.regions.clear();
+        for mut region in self.regions.drain(..) {
+            region.closers.clear();
+            region.items.clear();
+            self.spare.push(region);
+        }
         self.locals.clear();
     }
 }

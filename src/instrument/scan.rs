@@ -5,8 +5,8 @@
 mod control;
 
 use wasmparser::{
-    BlockType, FuncValidator, FuncValidatorAllocations, Operator, OperatorsReader, ValType,
-    ValidatorResources,
+    BinaryReader, BlockType, FuncValidator, FuncValidatorAllocations, Operator, ValType, ValidatorResources,
+    VisitOperator,
 };
 
 use super::callgraph::CallGraph;
@@ -14,7 +14,7 @@ use super::cost::Costs;
 use super::emit::Context;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
-use super::opcodes::{self, Class};
+use super::opcodes::{self, Class, Make};
 use super::points::{
     Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Region, Scan,
 };
@@ -104,7 +104,7 @@ pub fn scan<'s>(
         args: vec![],
         block: entry,
     });
-    out.regions.push(Region::default());
+    out.push_region();
     let mut frames = std::mem::take(&mut scratch.frames);
     frames.clear();
     frames.push(Frame { ctl: None, end_block, other_block: entry, region: 0, charges: true });
@@ -124,7 +124,6 @@ pub fn scan<'s>(
         out,
     };
     scanner.out.code.0 = reader.original_position() as u32;
-    let mut reader = wasmparser::OperatorsReader::new(reader);
     scanner.run(&mut reader)?;
     scanner.out.code.1 = reader.original_position() as u32;
     scanner.finish(scratch)?;
@@ -132,29 +131,55 @@ pub fn scan<'s>(
 }
 
 impl<'m, 'a> Scanner<'m, 'a> {
-    fn run(&mut self, reader: &mut OperatorsReader<'a>) -> Result<(), Refusal> {
+    fn run(&mut self, reader: &mut BinaryReader<'a>) -> Result<(), Refusal> {
+        let wasm = self.module.wasm;
         while !self.frames.is_empty() {
             let start = reader.original_position();
-            let class = self.module.wasm.get(start).map_or(Class::Special, |&first| opcodes::class(first));
+            let mut class = opcodes::class(wasm, start);
+            if class == Class::Call && self.suspends(opcodes::index(wasm, start)) {
+                class = Class::Special;
+            }
             if class == Class::Special {
                 self.special(reader, start)?;
                 continue;
             }
-            reader.visit_operator(&mut self.validator.visitor(start))??;
+            self.validate(class, reader, start)?;
             if self.reachable {
-                self.costs.charge(1);
+                let callee = if class == Class::Call { self.callee_cost(start) } else { 0 };
+                self.costs.charge(1 + callee);
                 if class != Class::Plain {
-                    self.local(class, start, reader.original_position());
+                    self.frequent(class, start, reader.original_position());
                 }
+            } else if class == Class::End {
+                self.dead_end(start as u32, reader.original_position() as u32);
             }
         }
-        reader.clone().finish()?;
+        reader.finish_expression(&self.validator.visitor(reader.original_position()))?;
         Ok(())
     }
 
+    /// Validates an operator; one of a local with a short index without going through all opcodes.
+    #[inline(always)]
+    fn validate(&mut self, class: Class, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
+        let mut visitor = self.validator.visitor(start);
+        let short = match self.module.wasm.get(start + 1) {
+            Some(&index @ 0..0x80) if reader.bytes_remaining() >= 2 => u32::from(index),
+            _ => return Ok(reader.visit_operator(&mut visitor)??),
+        };
+        let done = match class {
+            Class::LocalGet => visitor.visit_local_get(short),
+            Class::LocalSet => visitor.visit_local_set(short),
+            Class::LocalTee => visitor.visit_local_tee(short),
+            _ => return Ok(reader.visit_operator(&mut visitor)??),
+        };
+        reader.read_bytes(2)?;
+        Ok(done?)
+    }
+
     /// An operator that is more than its operands and results.
-    fn special(&mut self, reader: &mut OperatorsReader<'a>, start: usize) -> Result<(), Refusal> {
-        let op = reader.read()?;
+    fn special(&mut self, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
+        let frame = self.validator.get_control_frame(0).map(|frame| frame.kind);
+        let op = reader.visit_operator(&mut Make(frame))?;
         let end = reader.original_position();
         let was_reachable = self.reachable;
         if was_reachable {
@@ -165,14 +190,25 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.control(&op, start as u32, end as u32, was_reachable)
     }
 
-    /// An operator of a local, which the validator has taken.
-    fn local(&mut self, class: Class, start: usize, end: usize) {
-        let local = opcodes::index(&self.module.wasm[start + 1..end]);
+    /// Whether a call of this function is a suspension point.
+    fn suspends(&self, func: u32) -> bool {
+        self.graph.can_suspend.get(func as usize) == Some(&true)
+    }
+
+    /// What the function costs that is called here and cannot suspend.
+    fn callee_cost(&self, start: usize) -> u64 {
+        self.graph.cost[opcodes::index(self.module.wasm, start) as usize]
+    }
+
+    /// An operator of a local, a branch, an end or a call that cannot suspend. The validator has taken it.
+    fn frequent(&mut self, class: Class, start: usize, end: usize) {
+        let index = opcodes::index(self.module.wasm, start);
         match class {
-            Class::LocalGet => self.flow.read(local),
-            _ => self.flow.write(local),
+            Class::LocalGet => self.flow.read(index),
+            Class::LocalSet | Class::LocalTee => self.flow.write(index),
+            _ => return self.frequent_control(class, index, start as u32, end as u32),
         }
-        if class != Class::LocalSet && !self.out.locals[local as usize].is_defaultable() {
+        if class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable() {
             // The local is nullable in what we emit, and so would be the value that `tee` leaves.
             self.note(OpKind::GetNonNull, start as u32, end as u32);
         }
@@ -236,12 +272,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
     fn before(&mut self, op: &Operator<'a>, start: u32, end: u32) {
         let callee = match op {
             Operator::Call { function_index } => {
-                let func = *function_index;
-                if self.graph.can_suspend.get(func as usize) != Some(&true) {
-                    self.costs.charge(1 + self.graph.cost.get(func as usize).copied().unwrap_or(0));
-                    return;
-                }
-                Callee::Direct(func)
+                Callee::Direct(*function_index) // one that can suspend
             }
             Operator::CallIndirect { type_index, .. } => Callee::Indirect { ty: *type_index },
             Operator::CallRef { type_index } => Callee::Ref { ty: *type_index },
@@ -347,7 +378,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let (mut region, mut charges) = (outer, false);
         if matches!(kind, CtlKind::Loop | CtlKind::Try) {
             region = self.out.regions.len();
-            self.out.regions.push(Region::default());
+            self.out.push_region();
             self.out.regions[outer].closers.push(Closer::Before(ctl));
             self.out.regions[outer].items.push(Reached::Inner(ctl));
         }

@@ -1,11 +1,10 @@
 //! What the frame of each suspension point holds, and where.
 
-use wasm_encoder::Encode;
-
 use super::code::{Slot, kind};
 use super::emit::{Context, Emitter};
 use super::frame::{Kind, Place, TRAILER};
 use super::points::{CtlKind, Point, PointId, PointKind, Reached, Scan};
+use super::sink::leb;
 
 /// So many times more values must be saved at all points together than there are, for one piece of code to
 /// restore them.
@@ -96,7 +95,7 @@ impl Frames {
     /// Encodes the layouts, as `Vec<Layout>` in postcard's form.
     fn encode(&mut self, cx: &Context<'_, '_>, scan: &Scan) {
         let out = &mut self.encoded;
-        scan.points.len().encode(out);
+        leb(out, scan.points.len() as u64);
         for (id, point) in scan.points.iter().enumerate() {
             let slots = &self.slots[range(&self.ends, id)];
             let (stack, locals) = slots.split_at(point.stack.len());
@@ -105,18 +104,18 @@ impl Frames {
                 PointKind::Loop(_) => Place::Loop,
                 PointKind::Call(_) => Place::Call,
             } as u8);
-            point.offset.encode(out);
-            stack.len().encode(out);
+            leb(out, u64::from(point.offset));
+            leb(out, stack.len() as u64);
             out.extend(stack.iter().map(|slot| kind(cx, slot.ty) as u8));
-            locals.len().encode(out);
+            leb(out, locals.len() as u64);
             for slot in locals {
-                slot.local.encode(out);
+                leb(out, u64::from(slot.local));
                 out.push(kind(cx, slot.ty) as u8);
             }
             let offsets = if self.shared { slots } else { &[] };
-            offsets.len().encode(out);
-            offsets.iter().for_each(|slot| slot.at.encode(out));
-            (self.size + TRAILER).encode(out);
+            leb(out, offsets.len() as u64);
+            offsets.iter().for_each(|slot| leb(out, u64::from(slot.at)));
+            leb(out, u64::from(self.size + TRAILER));
         }
     }
 

@@ -3,6 +3,7 @@
 use wasmparser::Operator;
 
 use super::super::liveness::Block;
+use super::super::opcodes::Class;
 use super::super::points::{Closer, CtlKind, Op, OpKind, PointId};
 use super::super::refusal::Refusal;
 use super::Scanner;
@@ -50,17 +51,6 @@ impl<'a> Scanner<'_, 'a> {
         }
         match op {
             Operator::Else => self.else_(start, end, true),
-            Operator::End => self.end(start, end, true),
-            Operator::Br { relative_depth } => {
-                self.branch(*relative_depth, 1.0);
-                self.stop(OpKind::Br(*relative_depth), start, end);
-            }
-            Operator::BrIf { relative_depth } => {
-                self.branch(*relative_depth, 0.5);
-                self.flow.split();
-                let carries = self.carries(*relative_depth);
-                self.note(OpKind::BrIf(*relative_depth, carries), start, end);
-            }
             Operator::BrOnNull { relative_depth } => {
                 self.branch(*relative_depth, 0.5);
                 self.flow.split();
@@ -108,8 +98,6 @@ impl<'a> Scanner<'_, 'a> {
                     self.out.points[point].block = self.flow.split();
                     self.throws();
                     self.flow.split();
-                } else if !self.handlers.is_empty() {
-                    self.flow.split();
                 }
             }
             Operator::RefFunc { function_index } => self.note(OpKind::RefFunc(*function_index), start, end),
@@ -120,14 +108,42 @@ impl<'a> Scanner<'_, 'a> {
         Ok(())
     }
 
-    /// Dead code: only its nesting matters.
-    fn dead_control(&mut self, op: &Operator<'a>, start: u32, end: u32) -> Result<(), Refusal> {
-        // The validator's control stack tells when the construct that we know of is the innermost again.
-        let depth = self.validator.control_stack_height() as usize;
-        match op {
-            Operator::Else if depth == self.frames.len() => self.else_(start, end, false),
-            Operator::End if depth + 1 == self.frames.len() => self.end(start, end, false),
+    /// One of the most frequent operators, in code that can be reached.
+    pub(super) fn frequent_control(&mut self, class: Class, index: u32, start: u32, end: u32) {
+        match class {
+            Class::End => self.end(start, end, true),
+            Class::Br => {
+                self.branch(index, 1.0);
+                self.stop(OpKind::Br(index), start, end);
+            }
+            Class::BrIf => {
+                self.branch(index, 0.5);
+                self.flow.split();
+                let carries = self.carries(index);
+                self.note(OpKind::BrIf(index, carries), start, end);
+            }
+            Class::Call => {
+                self.throws();
+                if !self.handlers.is_empty() {
+                    self.flow.split();
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// Dead code: only its nesting matters. The validator's control stack tells when the construct that we know of is
+    /// the innermost again.
+    pub(super) fn dead_end(&mut self, start: u32, end: u32) {
+        if self.validator.control_stack_height() as usize + 1 == self.frames.len() {
+            self.end(start, end, false);
+        }
+    }
+
+    fn dead_control(&mut self, op: &Operator<'a>, start: u32, end: u32) -> Result<(), Refusal> {
+        let depth = self.validator.control_stack_height() as usize;
+        if matches!(op, Operator::Else) && depth == self.frames.len() {
+            self.else_(start, end, false);
         }
         Ok(())
     }
