@@ -26,6 +26,7 @@ pub fn mem(memory_index: u32, offset: u32) -> MemArg {
 pub struct Slot {
     pub local: u32,
     pub ty: ValType,
+    pub kind: Kind,
     pub at: u32,
 }
 
@@ -34,8 +35,9 @@ pub fn in_sequence(cx: &Context<'_, '_>, locals: &[(u32, ValType)]) -> (Vec<Slot
     let mut end = 0;
     let place = |&(local, ty): &(u32, ValType)| {
         let at = end;
-        end += kind(cx, ty).size();
-        Slot { local, ty, at }
+        let kind = kind(cx, ty);
+        end += kind.size();
+        Slot { local, ty, kind, at }
     };
     let slots = locals.iter().map(place).collect();
     (slots, end)
@@ -54,7 +56,7 @@ pub fn save_values(
     let mut sink = Sink::new(code);
     sink.global_get(hidden.sp).local_set(scratch);
     for slot in slots {
-        match kind(cx, slot.ty) {
+        match slot.kind {
             Kind::Null => {}
             Kind::Func => {
                 sink.local_get(slot.local).call(hidden.push_func);
@@ -95,12 +97,11 @@ pub fn pop_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32) {
 pub fn load_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[Slot], params: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = Sink::new(code);
-    if slots.iter().any(|slot| kind(cx, slot.ty).size() > 0) {
+    if slots.iter().any(|slot| slot.kind.size() > 0) {
         sink.global_get(hidden.sp).local_set(scratch);
     }
     for slot in slots {
-        let kind = kind(cx, slot.ty);
-        match kind {
+        match slot.kind {
             Kind::Null | Kind::Func | Kind::Exn => {}
             Kind::V128 => {
                 sink.local_get(scratch).v128_load(mem(frames, slot.at)).local_set(slot.local);
@@ -109,7 +110,7 @@ pub fn load_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots
         }
     }
     for slot in slots.iter().rev() {
-        match kind(cx, slot.ty) {
+        match slot.kind {
             Kind::Func => {
                 sink.call(hidden.pop_func);
                 cast(&mut sink, slot.ty);

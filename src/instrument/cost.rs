@@ -90,6 +90,12 @@ impl Costs {
         self.operators = self.operators.saturating_add(operators);
     }
 
+    /// One operator is: the same, quicker.
+    pub fn charge_one(&mut self) {
+        self.cost += self.flow;
+        self.operators = self.operators.saturating_add(1);
+    }
+
     /// Operators of the innermost body that charges, each once; without inner loops.
     pub fn operators(&self) -> u64 {
         self.operators

@@ -8,6 +8,7 @@
 mod additions;
 mod allowed;
 mod assemble;
+mod bytes;
 mod callgraph;
 mod code;
 mod cost;
@@ -98,6 +99,7 @@ pub struct Meta {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct OriginTable {
     ends: Vec<u32>,
+    #[serde(with = "bytes")]
     bytes: Vec<u8>,
 }
 

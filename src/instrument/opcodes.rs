@@ -62,26 +62,47 @@ pub fn index(code: &[u8], at: usize) -> u32 {
     value
 }
 
+/// Of an operator in short form: how many bytes come before its number, 0 if it is another one, and all bits set if
+/// there is a number.
+const SHORT: [(u8, u8); 256] = {
+    let mut short = [(0, 0); 256];
+    // `drop`, `select`, numbers; locals, globals, constants; memory, where a byte of flags comes before the offset.
+    let ranges = [
+        (0x1a, 0x1b, 1, 0),
+        (0x45, 0xc4, 1, 0),
+        (0x20, 0x24, 1, 0xff),
+        (0x41, 0x42, 1, 0xff),
+        (0x28, 0x3e, 2, 0xff),
+    ];
+    let mut i = 0;
+    while i < ranges.len() {
+        let (mut at, last, before, number) = ranges[i];
+        while at <= last {
+            short[at] = (before, number);
+            at += 1;
+        }
+        i += 1;
+    }
+    short
+};
+
 /// The most frequent operators that the code begins with, in short form, where nothing needs to be checked to know their length:
-/// their number, and their bytes.
+/// their number, and their bytes. Up to the last 8 bytes.
 pub fn skip_frequent(code: &[u8]) -> (u64, usize) {
     let (mut rest, mut operators) = (code, 0);
-    loop {
-        rest = match *rest {
-            [0x1a | 0x1b | 0x45..=0xc4, ref rest @ ..] => rest,
-            [0x20..=0x24 | 0x41 | 0x42, ref number @ ..] | [0x28..=0x3e, 0..=4, ref number @ ..] => {
-                match *number {
-                    [0..0x80, ref rest @ ..]
-                    | [_, 0..0x80, ref rest @ ..]
-                    | [_, _, 0..0x80, ref rest @ ..]
-                    | [_, _, _, 0..0x80, ref rest @ ..] => rest,
-                    _ => return (operators, code.len() - rest.len()),
-                }
-            }
-            _ => return (operators, code.len() - rest.len()),
-        };
+    // Without a branch that depends on the operator, but for the one that leaves: they could not be foreseen.
+    while let Some(bytes) = rest.first_chunk::<8>() {
+        let (before, number) = SHORT[bytes[0] as usize];
+        let ends = !u64::from_le_bytes(*bytes) >> (8 * u32::from(before)) & 0x8080_8080_8080_8080;
+        let len = (ends.trailing_zeros() / 8 + 1) as usize;
+        let flags_are_plain = before < 2 || bytes[1] <= 4;
+        if before == 0 || (number > 0 && len > 4) || !flags_are_plain {
+            break;
+        }
+        rest = &rest[before as usize + (len & number as usize)..];
         operators += 1;
     }
+    (operators, code.len() - rest.len())
 }
 
 /// Makes a value of an operator, within a frame of this kind.
@@ -113,4 +134,25 @@ impl<'a> VisitOperator<'a> for Make {
 
 impl<'a> VisitSimdOperator<'a> for Make {
     wasmparser::for_each_visit_simd_operator!(make);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_skipped_is_what_there_is() {
+        // local.get 200, i32.const -1, i32.load align=4 offset=300, i32.add, drop; then an `end`.
+        let code = [0x20, 0xc8, 1, 0x41, 0x7f, 0x28, 2, 0xac, 2, 0x6a, 0x1a, 0x0b];
+        let mut padded = code.to_vec();
+        padded.extend([0; 8]);
+        assert_eq!(skip_frequent(&padded), (5, 11));
+        assert_eq!(skip_frequent(&code), (2, 5), "the last bytes are read with care");
+        // A number in long form, a memory's number, and another operator: not skipped.
+        for other in [[0x20, 0x80, 0x80, 0x80, 0x80, 0], [0x28, 0x42, 1, 0, 0, 0], [0x02, 0x40, 0, 0, 0, 0]] {
+            let padded = [&other[..], &[0; 8]].concat();
+            assert_eq!(skip_frequent(&padded), (0, 0), "{other:x?}");
+        }
+        assert_eq!(index(&code, 0), 200);
+    }
 }

@@ -16,7 +16,7 @@ use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
 use super::opcodes::{self, Class, Make};
 use super::points::{
-    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Region, Scan,
+    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
 };
 use super::refusal::{Item, Refusal};
 
@@ -145,8 +145,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
             }
             self.validate(class, reader, start)?;
             if self.reachable {
-                let callee = if class == Class::Call { self.callee_cost(start) } else { 0 };
-                self.costs.charge(1 + callee);
+                match class {
+                    Class::Call => self.costs.charge(1 + self.callee_cost(start)),
+                    _ => self.costs.charge_one(),
+                }
                 if class != Class::Plain {
                     self.frequent(class, start, reader.original_position());
                 }

@@ -189,6 +189,13 @@ impl<'c> Sink<'c> {
             Kind::F64 => 0x39,
             _ => 0x36,
         };
+        // Nearly all of them.
+        if let (0..0x80, 0..0x80, 1..0x80, 0..0x80) = (frame, local, at.memory_index, at.offset) {
+            let (flags, memory) = (at.align as u8 | 0x40, at.memory_index as u8);
+            let bytes = [0x20, frame as u8, 0x20, local as u8, opcode, flags, memory, at.offset as u8];
+            self.code.extend_from_slice(&bytes);
+            return;
+        }
         let mut piece = Piece::default();
         piece.byte(0x20).leb(frame).byte(0x20).leb(local).byte(opcode).memarg(at);
         self.piece(&piece);
@@ -202,6 +209,12 @@ impl<'c> Sink<'c> {
             Kind::F64 => 0x2b,
             _ => 0x28,
         };
+        if let (0..0x80, 0..0x80, 1..0x80, 0..0x80) = (frame, local, at.memory_index, at.offset) {
+            let (flags, memory) = (at.align as u8 | 0x40, at.memory_index as u8);
+            let bytes = [0x20, frame as u8, opcode, flags, memory, at.offset as u8, 0x21, local as u8];
+            self.code.extend_from_slice(&bytes);
+            return;
+        }
         let mut piece = Piece::default();
         piece.byte(0x20).leb(frame).byte(opcode).memarg(at).byte(0x21).leb(local);
         self.piece(&piece);
@@ -291,7 +304,7 @@ mod tests {
             assert_eq!(ours, theirs);
         }
         for kind in [Kind::I32, Kind::I64, Kind::F32, Kind::F64] {
-            for (memory_index, n) in [(0, 3), (1, 200), (300, 70_000)] {
+            for (memory_index, n) in [(0, 3), (1, 3), (1, 126), (1, 127), (1, 200), (300, 70_000)] {
                 let (mut ours, mut theirs, mut one) = (vec![], vec![], vec![]);
                 let at = MemArg { offset: u64::from(n), align: 0, memory_index };
                 Sink::new(&mut ours).save(n, n + 1, kind, at);

@@ -66,17 +66,20 @@ impl Frames {
     }
 
     /// Adds what is live at a point to the slots, with places one after another. The operands are there.
-    fn add_locals(&mut self, scan: &Scan, point: &Point) {
+    fn add_locals(&mut self, cx: &Context<'_, '_>, scan: &Scan, point: &Point) {
         let entry = matches!(point.kind, PointKind::Entry);
         let live = scan.liveness.live_at(point.block);
         let live = live.filter(|&local| !entry || local < scan.params);
-        self.slots.extend(live.map(|local| Slot { local, ty: scan.locals[local as usize], at: 0 }));
+        self.slots.extend(live.map(|local| {
+            let ty = scan.locals[local as usize];
+            Slot { local, ty, kind: kind(cx, ty), at: 0 }
+        }));
         self.ends.push(self.slots.len());
     }
 
     /// Gives all values places in their frames.
     fn place(&mut self, cx: &Context<'_, '_>, locals: usize) {
-        self.shared = cx.options.shared_restore && self.places.find(cx, &self.slots, locals);
+        self.shared = cx.options.shared_restore && self.places.find(&self.slots, locals);
         let mut start = 0;
         for &end in &self.ends {
             let mut next = 0;
@@ -85,7 +88,7 @@ impl Frames {
                     (true, Some(Some(placed))) => placed.at,
                     _ => next,
                 };
-                next = slot.at + kind(cx, slot.ty).size();
+                next = slot.at + slot.kind.size();
                 self.size = self.size.max(next);
             }
             start = end;
@@ -93,7 +96,7 @@ impl Frames {
     }
 
     /// Encodes the layouts, as `Vec<Layout>` in postcard's form.
-    fn encode(&mut self, cx: &Context<'_, '_>, scan: &Scan) {
+    fn encode(&mut self, scan: &Scan) {
         let out = &mut self.encoded;
         leb(out, scan.points.len() as u64);
         for (id, point) in scan.points.iter().enumerate() {
@@ -106,11 +109,16 @@ impl Frames {
             } as u8);
             leb(out, u64::from(point.offset));
             leb(out, stack.len() as u64);
-            out.extend(stack.iter().map(|slot| kind(cx, slot.ty) as u8));
+            out.extend(stack.iter().map(|slot| slot.kind as u8));
             leb(out, locals.len() as u64);
             for slot in locals {
-                leb(out, u64::from(slot.local));
-                out.push(kind(cx, slot.ty) as u8);
+                match slot.local {
+                    0..0x80 => out.extend_from_slice(&[slot.local as u8, slot.kind as u8]),
+                    _ => {
+                        leb(out, u64::from(slot.local));
+                        out.push(slot.kind as u8);
+                    }
+                }
             }
             let offsets = if self.shared { slots } else { &[] };
             leb(out, offsets.len() as u64);
@@ -172,7 +180,7 @@ fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {
 
 impl Places {
     /// Places for all values of all points, if restoring them by few pieces of code saves code.
-    fn find(&mut self, cx: &Context<'_, '_>, values: &[Slot], locals: usize) -> bool {
+    fn find(&mut self, values: &[Slot], locals: usize) -> bool {
         self.slots.clear();
         self.slots.resize(locals, None);
         for value in values {
@@ -180,12 +188,11 @@ impl Places {
         }
         let (mut count, mut next) = (0, 0);
         for slot in self.slots.iter_mut().flatten() {
-            let kind = kind(cx, slot.ty);
-            if matches!(kind, Kind::Func | Kind::Exn) {
+            if matches!(slot.kind, Kind::Func | Kind::Exn) {
                 return false;
             }
             slot.at = next;
-            next += kind.size();
+            next += slot.kind.size();
             count += 1;
         }
         values.len() > SHARED_MIN * count
@@ -211,13 +218,13 @@ impl Emitter<'_, '_, '_> {
         for point in &scan.points {
             for (height, &ty) in point.stack.iter().enumerate() {
                 let local = self.temp(height, ty);
-                self.frames.slots.push(Slot { local, ty, at: 0 });
+                self.frames.slots.push(Slot { local, ty, kind: kind(cx, ty), at: 0 });
             }
-            self.frames.add_locals(scan, point);
+            self.frames.add_locals(cx, scan, point);
         }
         let locals = scan.locals.len() + self.temp_types.len();
         self.frames.place(cx, locals);
-        self.frames.encode(cx, scan);
+        self.frames.encode(scan);
         if self.frames.shared {
             self.frames.find_loads(scan, locals);
         }
