@@ -1,6 +1,6 @@
 //! The functions that the rewriter adds: wrappers of imports, thunks, helpers, and what the host calls.
 
-use wasm_encoder::{BlockType, Function, InstructionSink, RefType, ValType};
+use wasm_encoder::{BlockType, Function, RefType, ValType};
 
 use super::callgraph::CallGraph;
 use super::code::{
@@ -9,6 +9,7 @@ use super::code::{
 use super::emit::Context;
 use super::frame::{Kind, Layout, Place, TRAILER};
 use super::hidden::Hidden;
+use super::sink::Sink;
 use super::types::TypeTable;
 
 /// A global that snapshots hold.
@@ -73,10 +74,13 @@ impl Additions {
     }
 }
 
-fn body(write: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
+fn body(write: impl FnOnce(&mut Sink<'_>)) -> Function {
+    let mut code = vec![];
+    let mut sink = Sink::new(&mut code);
+    write(&mut sink);
+    sink.end();
     let mut function = Function::new([]);
-    write(&mut function.instructions());
-    function.instructions().end();
+    function.raw(code);
     function
 }
 
@@ -89,14 +93,14 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     let (hidden, scratch) = (cx.hidden, count);
     let mut code = vec![];
     let negative = |code: &mut Vec<u8>| {
-        InstructionSink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(BlockType::Empty);
+        Sink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(BlockType::Empty);
     };
     negative(&mut code);
     // Only a rewind gets here without fuel.
     pop_trailer(&mut code, cx, scratch);
-    InstructionSink::new(&mut code).drop();
+    Sink::new(&mut code).drop();
     load_values(&mut code, cx, scratch, &slots, count);
-    let mut sink = InstructionSink::new(&mut code);
+    let mut sink = Sink::new(&mut code);
     sink.i32_const(0).global_set(hidden.rewinding).global_get(hidden.grant).global_set(hidden.fuel).end();
     for (local, _) in &params {
         sink.local_get(*local);
@@ -106,7 +110,7 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     save_values(&mut code, cx, scratch, &slots, (size, 0));
     push_trailer(&mut code, cx, import, size);
     zeros(&mut code, cx, ty.results());
-    InstructionSink::new(&mut code).return_().end().end();
+    Sink::new(&mut code).return_().end().end();
     let mut function = Function::new([(1, ValType::I32)]);
     function.raw(code);
     function
@@ -116,7 +120,7 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
 fn thunk(cx: &Context<'_, '_>, func: u32) -> Function {
     let mut code = vec![];
     zeros(&mut code, cx, cx.module.func_type(func).params());
-    InstructionSink::new(&mut code).return_call(cx.hidden.func(cx.module, func)).end();
+    Sink::new(&mut code).return_call(cx.hidden.func(cx.module, func)).end();
     let mut function = Function::new([]);
     function.raw(code);
     function
@@ -155,7 +159,7 @@ fn dummy_exn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
     let block = types.block_type(&[], &[exn]);
     body(|sink| {
         sink.block(block);
-        sink.try_table(BlockType::Empty, [wasm_encoder::Catch::AllRef { label: 0 }]);
+        sink.try_table(BlockType::Empty, vec![wasm_encoder::Catch::AllRef { label: 0 }]);
         sink.throw(cx.hidden.tag).end().unreachable().end();
     })
 }

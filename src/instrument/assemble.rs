@@ -3,21 +3,24 @@
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    CodeSection, ConstExpr, DataCountSection, ElementSection, Elements, ExportKind, ExportSection,
+    ConstExpr, CustomSection, DataCountSection, ElementSection, Elements, Encode, ExportKind, ExportSection,
     FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, MemoryType, RawSection,
-    RefType, SectionId, TableSection, TableType, TagSection, TypeSection, ValType,
+    RefType, Section, SectionId, TableSection, TableType, TagSection, TypeSection, ValType,
 };
 use wasmparser::ExternalKind;
 
 use super::additions::Additions;
-use super::emit::{Context, Emitted};
+use super::emit::Context;
 use super::hidden::{Hidden, PREFIX, encoded};
 use super::module::Module;
-use super::types::TypeTable;
+use super::pipeline::Rewritten;
 
 /// Pages of 64 KiB of the frame memory: virtual until a deep stack is suspended. A saved frame is at most
 /// about as large as its native one, and the native stack is smaller than this.
 const FRAME_PAGES: u64 = (512 << 20) / 65536;
+
+/// Bytes before the data section's contents, at most.
+const DATA_HEADER: usize = 6;
 
 type Error = wasm_encoder::reencode::Error<std::convert::Infallible>;
 
@@ -35,9 +38,33 @@ impl Reencode for Renamed<'_, '_> {
     }
 }
 
-/// Puts the module together.
-pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) -> Result<Vec<u8>, Error> {
-    let additions = Additions::new(cx, types);
+/// Puts the module together. The code, by far the most of it, grows where it is: its beginning is made room for.
+pub fn assemble(cx: &Context<'_, '_>, rewritten: Rewritten) -> Result<Vec<u8>, Error> {
+    let additions = Additions::new(cx, cx.types);
+    let Rewritten { mut code, hints, hinted, .. } = rewritten;
+    additions.funcs.iter().for_each(|(_, body)| body.encode(&mut code));
+    let mut head = sections_before_code(cx, &additions)?;
+    head.section(&branch_hints(hinted, &hints));
+    let mut head = head.finish();
+    let mut count = vec![];
+    (cx.module.bodies.len() + additions.funcs.len()).encode(&mut count);
+    head.push(SectionId::Code as u8);
+    (count.len() + code.len()).encode(&mut head);
+    head.extend_from_slice(&count);
+
+    let data = cx.module.sections.data.as_ref().map_or(&[][..], |reader| &cx.wasm[reader.range()]);
+    let len = code.len();
+    code.reserve_exact(head.len() + data.len() + DATA_HEADER);
+    code.resize(len + head.len(), 0);
+    code.copy_within(..len, head.len());
+    code[..head.len()].copy_from_slice(&head);
+    if cx.module.sections.data.is_some() {
+        RawSection { id: SectionId::Data as u8, data }.append_to(&mut code);
+    }
+    Ok(code)
+}
+
+fn sections_before_code(cx: &Context<'_, '_>, additions: &Additions) -> Result<wasm_encoder::Module, Error> {
     let mut out = wasm_encoder::Module::new();
     let module = cx.module;
     let mut renamed = Renamed { module, hidden: cx.hidden };
@@ -53,7 +80,7 @@ pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) ->
     for (ty, _) in &additions.funcs {
         functions.function(*ty);
     }
-    for (params, results) in types.all() {
+    for (params, results) in cx.types.all() {
         section.ty().function(params.iter().copied().map(encoded), results.iter().copied().map(encoded));
     }
     out.section(&section);
@@ -83,20 +110,7 @@ pub fn assemble(cx: &Context<'_, '_>, emitted: &[Emitted], types: &TypeTable) ->
     if let Some(count) = module.sections.data_count {
         out.section(&DataCountSection { count });
     }
-    out.section(&branch_hints(module.imported_funcs, emitted));
-    let mut code = CodeSection::new();
-    for function in emitted {
-        code.raw(&function.body);
-    }
-    for (_, body) in &additions.funcs {
-        code.function(body);
-    }
-    out.section(&code);
-    if let Some(reader) = &module.sections.data {
-        let data = &cx.wasm[reader.range()];
-        out.section(&RawSection { id: SectionId::Data as u8, data });
-    }
-    Ok(out.finish())
+    Ok(out)
 }
 
 fn tables(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<TableSection, Error> {
@@ -213,14 +227,9 @@ fn elements(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<Eleme
     Ok(section)
 }
 
-fn branch_hints(imported: u32, emitted: &[Emitted]) -> wasm_encoder::BranchHints {
-    let mut section = wasm_encoder::BranchHints::new();
-    for (i, function) in emitted.iter().enumerate().filter(|(_, f)| !f.hints.is_empty()) {
-        let hints = function.hints.iter().map(|&(at, taken)| wasm_encoder::BranchHint {
-            branch_func_offset: at,
-            branch_hint_value: u32::from(taken),
-        });
-        section.function_hints(imported + i as u32, hints.collect::<Vec<_>>());
-    }
-    section
+fn branch_hints(functions: u32, hints: &[u8]) -> CustomSection<'static> {
+    let mut data = vec![];
+    functions.encode(&mut data);
+    data.extend_from_slice(hints);
+    CustomSection { name: "metadata.code.branch_hint".into(), data: data.into() }
 }

@@ -4,9 +4,10 @@
 //! calls a function that can suspend. The rest is a finite tree of straight code: it is copied as it is,
 //! and its callers are charged for it; where that tree is large, its root suspends as well.
 
-use wasmparser::Operator;
+use wasmparser::{FrameKind, Operator};
 
 use super::module::Module;
+use super::opcodes::{self, Make};
 use super::refusal::Refusal;
 
 /// A function that costs more than this suspends, so that calls of calls of calls stay bounded.
@@ -48,8 +49,7 @@ impl CallGraph {
         let imported = module.imported_funcs as usize;
         let count = module.funcs.len();
         let limits = Limits { funcs: count as u32, tables: module.tables.len() as u32 };
-        let scans: Vec<_> =
-            module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect::<Result<_, _>>()?;
+        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect();
         let mut graph = CallGraph {
             can_suspend: vec![false; count],
             cost: vec![0; count],
@@ -62,7 +62,8 @@ impl CallGraph {
         };
         graph.can_suspend[..imported].fill(true);
         let mut outlines = Vec::with_capacity(scans.len());
-        for (outline, effects) in scans {
+        for scan in scans {
+            let (outline, effects) = scan?; // the first refusal, however many threads there are
             module.referenced.extend(&outline.references);
             graph.dropped_data.extend(effects.dropped_data);
             graph.dropped_elems.extend(effects.dropped_elems);
@@ -179,17 +180,39 @@ struct Limits {
 fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outline, Effects), Refusal> {
     let mut outline = Outline::default();
     let mut effects = Effects::default();
-    let mut reader = body.get_operators_reader()?;
+    let mut reader = body.get_binary_reader_for_operators()?;
+    let (code, start) = (body.as_bytes(), body.range().start);
+    let mut frames = vec![FrameKind::Block];
     while !reader.eof() {
+        let rest = code.get(reader.original_position() - start..).unwrap_or_default();
+        if !frames.is_empty() {
+            let (operators, bytes) = opcodes::skip_frequent(rest);
+            outline.operators += operators;
+            reader.read_bytes(bytes)?;
+            if reader.eof() {
+                break;
+            }
+        }
         outline.operators += 1;
-        let (operator, offset) = reader.read_with_offset()?;
+        let offset = reader.original_position();
+        let operator = reader.visit_operator(&mut Make(frames.last().copied()))?;
         let unknown = |what, index| Refusal::Invalid {
             message: format!("unknown {what} {index}"),
             offset: offset as u64,
         };
         let func = |index| if index < limits.funcs { Ok(index) } else { Err(unknown("function", index)) };
         match operator {
-            Operator::Loop { .. } => outline.suspends = true,
+            Operator::Loop { .. } => {
+                outline.suspends = true;
+                frames.push(FrameKind::Loop);
+            }
+            Operator::Block { .. } => frames.push(FrameKind::Block),
+            Operator::If { .. } => frames.push(FrameKind::If),
+            Operator::Else => {
+                frames.pop();
+                frames.push(FrameKind::Else);
+            }
+            Operator::End | Operator::Delegate { .. } => drop(frames.pop()),
             Operator::Call { function_index } => outline.calls.push(func(function_index)?),
             Operator::ReturnCall { function_index } => outline.tail_calls.push(func(function_index)?),
             Operator::CallIndirect { .. } | Operator::CallRef { .. } => outline.suspends = true,
@@ -198,7 +221,16 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
                 outline.indirect_tail_call = true;
             }
             Operator::RefFunc { function_index } => outline.references.push(func(function_index)?),
-            Operator::TryTable { .. } => effects.catches = true,
+            Operator::TryTable { .. } => {
+                effects.catches = true;
+                frames.push(FrameKind::TryTable);
+            }
+            // The validator refuses them.
+            Operator::Try { .. } => frames.push(FrameKind::LegacyTry),
+            Operator::Catch { .. } | Operator::CatchAll => {
+                frames.pop();
+                frames.push(FrameKind::LegacyCatch);
+            }
             Operator::DataDrop { data_index } => effects.dropped_data.push(data_index),
             Operator::ElemDrop { elem_index } => effects.dropped_elems.push(elem_index),
             Operator::TableSet { table }

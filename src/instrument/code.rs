@@ -1,11 +1,12 @@
 //! Pieces of emitted code that are the same everywhere: frames to memory and back, values that nobody reads.
 
-use wasm_encoder::{InstructionSink, MemArg};
+use wasm_encoder::MemArg;
 use wasmparser::ValType;
 
 use super::emit::Context;
 use super::frame::{Kind, TRAILER};
 use super::hidden::nullable;
+use super::sink::Sink;
 
 /// The kind of a value; exceptions can only be null in a module that neither throws nor catches.
 pub fn kind(cx: &Context<'_, '_>, ty: ValType) -> Kind {
@@ -25,6 +26,7 @@ pub fn mem(memory_index: u32, offset: u32) -> MemArg {
 pub struct Slot {
     pub local: u32,
     pub ty: ValType,
+    pub kind: Kind,
     pub at: u32,
 }
 
@@ -33,8 +35,9 @@ pub fn in_sequence(cx: &Context<'_, '_>, locals: &[(u32, ValType)]) -> (Vec<Slot
     let mut end = 0;
     let place = |&(local, ty): &(u32, ValType)| {
         let at = end;
-        end += kind(cx, ty).size();
-        Slot { local, ty, at }
+        let kind = kind(cx, ty);
+        end += kind.size();
+        Slot { local, ty, kind, at }
     };
     let slots = locals.iter().map(place).collect();
     (slots, end)
@@ -50,10 +53,10 @@ pub fn save_values(
     (size, point): (u32, u32),
 ) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let mut sink = InstructionSink::new(code);
+    let mut sink = Sink::new(code);
     sink.global_get(hidden.sp).local_set(scratch);
     for slot in slots {
-        match kind(cx, slot.ty) {
+        match slot.kind {
             Kind::Null => {}
             Kind::Func => {
                 sink.local_get(slot.local).call(hidden.push_func);
@@ -61,10 +64,10 @@ pub fn save_values(
             Kind::Exn => {
                 sink.local_get(slot.local).call(hidden.push_exn);
             }
-            number => {
-                sink.local_get(scratch).local_get(slot.local);
-                store(&mut sink, number, mem(frames, slot.at));
+            Kind::V128 => {
+                sink.local_get(scratch).local_get(slot.local).v128_store(mem(frames, slot.at));
             }
+            number => sink.save(scratch, slot.local, number, mem(frames, slot.at)),
         }
     }
     sink.local_get(scratch).i32_const(point as i32).i32_store(mem(frames, size + 4));
@@ -73,7 +76,7 @@ pub fn save_values(
 /// Completes the frame, whose values take `size` bytes.
 pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, size: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let mut sink = InstructionSink::new(code);
+    let mut sink = Sink::new(code);
     sink.global_get(hidden.sp).i32_const(func as i32).i32_store(mem(frames, size));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_store(mem(frames, size + 8));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_add().global_set(hidden.sp);
@@ -82,7 +85,7 @@ pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, size: u
 /// Takes the topmost frame off; its values are then right behind the others. Leaves its point on the stack.
 pub fn pop_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let mut sink = InstructionSink::new(code);
+    let mut sink = Sink::new(code);
     sink.global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().local_tee(scratch);
     sink.i32_load(mem(frames, 4));
     sink.global_get(hidden.sp).local_get(scratch).i32_load(mem(frames, 8)).i32_sub().global_set(hidden.sp);
@@ -93,20 +96,21 @@ pub fn pop_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32) {
 /// Locals below `params` keep their declared type; all others are nullable.
 pub fn load_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[Slot], params: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
-    let mut sink = InstructionSink::new(code);
-    if slots.iter().any(|slot| kind(cx, slot.ty).size() > 0) {
+    let mut sink = Sink::new(code);
+    if slots.iter().any(|slot| slot.kind.size() > 0) {
         sink.global_get(hidden.sp).local_set(scratch);
     }
     for slot in slots {
-        let kind = kind(cx, slot.ty);
-        if kind.size() > 0 {
-            sink.local_get(scratch);
-            load(&mut sink, kind, mem(frames, slot.at));
-            sink.local_set(slot.local);
+        match slot.kind {
+            Kind::Null | Kind::Func | Kind::Exn => {}
+            Kind::V128 => {
+                sink.local_get(scratch).v128_load(mem(frames, slot.at)).local_set(slot.local);
+            }
+            number => sink.restore(scratch, slot.local, number, mem(frames, slot.at)),
         }
     }
     for slot in slots.iter().rev() {
-        match kind(cx, slot.ty) {
+        match slot.kind {
             Kind::Func => {
                 sink.call(hidden.pop_func);
                 cast(&mut sink, slot.ty);
@@ -124,7 +128,7 @@ pub fn load_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots
 }
 
 /// From `funcref` to the type of a local.
-pub fn cast(sink: &mut InstructionSink<'_>, ty: ValType) {
+pub fn cast(sink: &mut Sink<'_>, ty: ValType) {
     let ValType::Ref(r) = nullable(ty) else { unreachable!("a reference") };
     if r != wasmparser::RefType::FUNCREF {
         let heap = r.heap_type().try_into().expect("validated: a module's own type");
@@ -132,7 +136,7 @@ pub fn cast(sink: &mut InstructionSink<'_>, ty: ValType) {
     }
 }
 
-pub fn store(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
+pub fn store(sink: &mut Sink<'_>, kind: Kind, at: MemArg) {
     match kind {
         Kind::I32 => sink.i32_store(at),
         Kind::I64 => sink.i64_store(at),
@@ -143,7 +147,7 @@ pub fn store(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
     };
 }
 
-pub fn load(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
+pub fn load(sink: &mut Sink<'_>, kind: Kind, at: MemArg) {
     match kind {
         Kind::I32 => sink.i32_load(at),
         Kind::I64 => sink.i64_load(at),
@@ -158,7 +162,7 @@ pub fn load(sink: &mut InstructionSink<'_>, kind: Kind, at: MemArg) {
 /// Constants would be hoisted out of the loops around, and take registers there.
 pub fn anything(code: &mut Vec<u8>, cx: &Context<'_, '_>, types: &[ValType], any: u32) {
     for &ty in types {
-        let mut sink = InstructionSink::new(code);
+        let mut sink = Sink::new(code);
         match ty {
             ValType::I32 => sink.local_get(any),
             ValType::I64 => sink.local_get(any).i64_extend_i32_u(),
@@ -175,7 +179,7 @@ pub fn anything(code: &mut Vec<u8>, cx: &Context<'_, '_>, types: &[ValType], any
 
 /// A value of each type that nobody reads.
 pub fn zeros(code: &mut Vec<u8>, cx: &Context<'_, '_>, types: &[ValType]) {
-    let mut sink = InstructionSink::new(code);
+    let mut sink = Sink::new(code);
     for &ty in types {
         match ty {
             ValType::I32 => {

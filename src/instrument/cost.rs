@@ -47,8 +47,12 @@ const CHARGE_MAX: f64 = (1 << 20) as f64;
 const FLOW_MIN: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// Follows the expected flow through one function and sums up the charges.
+#[derive(Default)]
 pub struct Costs {
     flow: f64,
+    /// Of the innermost frame that charges: its cost up to here, and its operators, each once.
+    cost: f64,
+    operators: u64,
     frames: Vec<Frame>,
     /// Frames that charge: indexes into `frames`; the function first.
     charging: Vec<usize>,
@@ -63,9 +67,8 @@ struct Frame {
 }
 
 struct Loop {
-    cost: f64,
-    /// Operators of its body, each once.
-    operators: u64,
+    /// Cost and operators of the frame around it that charges, up to its beginning.
+    around: (f64, u64),
     /// Flow at the entry, in the terms of the surrounding code.
     entered: f64,
     /// Flow that leaves by branches: (frame, amount).
@@ -73,25 +76,29 @@ struct Loop {
 }
 
 impl Costs {
-    pub fn new() -> Self {
-        let body = Loop { cost: 0.0, operators: 0, entered: 1.0, exits: vec![] };
-        let frame = Frame { arrived: 0.0, other_arm: 0.0, looped: Some(body) };
-        Self { flow: 1.0, frames: vec![frame], charging: vec![0] }
+    /// Begins anew, with another function.
+    pub fn reset(&mut self) {
+        (self.flow, self.cost, self.operators) = (1.0, 0.0, 0);
+        self.frames.clear();
+        self.charging.clear();
+        self.enter_loop();
     }
 
     /// So many operators are executed here.
     pub fn charge(&mut self, operators: u64) {
-        let at = *self.charging.last().expect("the function charges");
-        if let Some(l) = &mut self.frames[at].looped {
-            l.cost += self.flow * operators as f64;
-            l.operators = l.operators.saturating_add(operators);
-        }
+        self.cost += self.flow * operators as f64;
+        self.operators = self.operators.saturating_add(operators);
+    }
+
+    /// One operator is: the same, quicker.
+    pub fn charge_one(&mut self) {
+        self.cost += self.flow;
+        self.operators = self.operators.saturating_add(1);
     }
 
     /// Operators of the innermost body that charges, each once; without inner loops.
     pub fn operators(&self) -> u64 {
-        let at = *self.charging.last().expect("the function charges");
-        self.frames[at].looped.as_ref().map_or(0, |l| l.operators)
+        self.operators
     }
 
     pub fn enter_block(&mut self) {
@@ -104,7 +111,8 @@ impl Costs {
     }
 
     pub fn enter_loop(&mut self) {
-        let looped = Some(Loop { cost: 0.0, operators: 0, entered: self.flow, exits: vec![] });
+        let around = (std::mem::take(&mut self.cost), std::mem::take(&mut self.operators));
+        let looped = Some(Loop { around, entered: self.flow, exits: vec![] });
         self.charging.push(self.frames.len());
         self.frames.push(Frame { arrived: 0.0, other_arm: 0.0, looped });
         self.flow = 1.0;
@@ -150,11 +158,10 @@ impl Costs {
             return None;
         };
         self.charging.pop();
-        let charge = l.cost.round().clamp(1.0, CHARGE_MAX);
-        if let (Some(passes), Some(&around)) = (passes, self.charging.last())
-            && let Some(around) = &mut self.frames[around].looped
-        {
-            around.cost += l.entered * charge * f64::from(passes) / 2.0;
+        let charge = self.cost.round().clamp(1.0, CHARGE_MAX);
+        (self.cost, self.operators) = l.around;
+        if let Some(passes) = passes {
+            self.cost += l.entered * charge * f64::from(passes) / 2.0;
         }
         if !self.frames.is_empty() {
             let left: f64 = l.exits.iter().map(|(_, amount)| amount).sum::<f64>() + fallen;
@@ -172,9 +179,15 @@ impl Costs {
 mod tests {
     use super::*;
 
+    fn begin() -> Costs {
+        let mut costs = Costs::default();
+        costs.reset();
+        costs
+    }
+
     #[test]
     fn branches_share_and_loops_conserve_the_flow() {
-        let mut costs = Costs::new();
+        let mut costs = begin();
         costs.charge(4);
         costs.enter_block();
         costs.enter_loop();
@@ -190,7 +203,7 @@ mod tests {
 
     #[test]
     fn passes_that_are_free_are_paid_by_what_is_around() {
-        let mut costs = Costs::new();
+        let mut costs = begin();
         costs.charge(4);
         costs.enter_loop();
         costs.charge(10);
@@ -208,9 +221,9 @@ mod tests {
 
     #[test]
     fn a_charge_is_bounded() {
-        let mut costs = Costs::new();
+        let mut costs = begin();
         costs.charge(u64::MAX);
         assert_eq!(costs.leave(true, None), Some(1 << 20));
-        assert_eq!({ Costs::new().leave(true, None) }, Some(1));
+        assert_eq!({ begin().leave(true, None) }, Some(1));
     }
 }

@@ -5,7 +5,7 @@ use wasmparser::ValType;
 
 use super::code::{anything, load_values, pop_trailer, zeros};
 use super::emit::Emitter;
-use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached};
+use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached, Scan};
 
 /// Where a dispatch leads to.
 #[derive(Clone, Copy)]
@@ -14,6 +14,21 @@ pub(super) enum Lead {
     Point(PointId),
     /// Into a loop or `try_table`, whose own dispatch goes on.
     Into(Ctl),
+}
+
+/// Where a region's dispatch leads to, in order, each with the number of points that it leads to so.
+pub(super) fn leads(scan: &Scan, region: usize) -> impl Iterator<Item = (Lead, u32)> + '_ {
+    let of = |item: &Reached| match *item {
+        Reached::Call(point) => [Some((Lead::Point(point), 1)), None],
+        Reached::Inner(ctl) => {
+            let info = &scan.ctls[ctl as usize];
+            let own = info.kind == CtlKind::Loop;
+            let inside = info.points_end - info.point - u32::from(own);
+            [own.then_some((Lead::Point(info.point), 1)), (inside > 0).then_some((Lead::Into(ctl), inside))]
+        }
+    };
+    let entry = (region == 0).then_some((Lead::Point(0), 1));
+    entry.into_iter().chain(scan.regions[region].items.iter().flat_map(of).flatten())
 }
 
 impl Emitter<'_, '_, '_> {
@@ -26,7 +41,7 @@ impl Emitter<'_, '_, '_> {
                 _ => BlockType::Empty,
             };
             let level = self.block(ty);
-            self.closers.insert(closer.into(), level);
+            self.closers.insert(closer, level);
         }
         let info = ctl.map(|c| &self.scan.ctls[c as usize]);
         self.charge_and_check(ctl);
@@ -93,12 +108,11 @@ impl Emitter<'_, '_, '_> {
 
     /// Jumps to the point that `hidden.point` names, after restoring its frame.
     fn dispatch(&mut self, region: usize, at_entry: bool, go: u32) {
-        if let Some(loads) = self.loads.take() {
+        if self.frames.shared {
             let scratch = self.scratch();
-            load_values(&mut self.code, self.cx, scratch, &loads[region], 0);
-            self.loads = Some(loads);
+            load_values(&mut self.code, self.cx, scratch, self.frames.loads(region), 0);
         }
-        let leads = self.leads(region);
+        let leads: Vec<_> = leads(self.scan, region).collect();
         let first = if at_entry { 0 } else { self.first_point(self.scan.regions[region].items[0]) };
         let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
         self.sink().global_get(point).local_set(any);
@@ -134,31 +148,6 @@ impl Emitter<'_, '_, '_> {
         self.end_cold();
     }
 
-    /// Where a region's dispatch leads to, in order, each with the number of points that it leads to so.
-    pub(super) fn leads(&self, region: usize) -> Vec<(Lead, u32)> {
-        let mut leads = vec![];
-        if region == 0 {
-            leads.push((Lead::Point(0), 1));
-        }
-        for item in &self.scan.regions[region].items {
-            match *item {
-                Reached::Call(point) => leads.push((Lead::Point(point), 1)),
-                Reached::Inner(ctl) => {
-                    let info = &self.scan.ctls[ctl as usize];
-                    let mut first = info.point;
-                    if info.kind == CtlKind::Loop {
-                        leads.push((Lead::Point(first), 1));
-                        first += 1;
-                    }
-                    if first < info.points_end {
-                        leads.push((Lead::Into(ctl), info.points_end - first));
-                    }
-                }
-            }
-        }
-        leads
-    }
-
     fn first_point(&self, item: Reached) -> PointId {
         match item {
             Reached::Call(point) => point,
@@ -168,10 +157,9 @@ impl Emitter<'_, '_, '_> {
 
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
-        if self.loads.is_none() {
+        if !self.frames.shared {
             let (scratch, params) = (self.scratch(), self.scan.params);
-            let slots = self.slots(id).to_vec();
-            load_values(&mut self.code, self.cx, scratch, &slots, params);
+            load_values(&mut self.code, self.cx, scratch, self.frames.slots(id), params);
         }
         match self.scan.points[id as usize].kind {
             PointKind::Entry => {
@@ -207,16 +195,18 @@ impl Emitter<'_, '_, '_> {
 
     /// Height of the operand stack at a point, without what its call takes and gives.
     fn spilled_at(&self, id: PointId) -> usize {
-        self.layouts[id as usize].stack.len()
+        self.scan.points[id as usize].stack.len()
     }
 
     /// Restoring all values at once has overwritten locals that are zero at the entry.
     fn zero_locals(&mut self) {
-        let Some(loads) = &self.loads else { return };
-        let all = &loads[0];
+        if !self.frames.shared {
+            return;
+        }
+        let (all, scan) = (self.frames.loads(0), self.scan);
         let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
-        let live = self.scan.liveness.live_at(self.scan.points[0].block);
-        let stale: Vec<_> = live.filter(|&local| local >= self.scan.params).filter_map(find).collect();
+        let live = scan.liveness.live_at(scan.points[0].block);
+        let stale: Vec<_> = live.filter(|&local| local >= scan.params).filter_map(find).collect();
         for slot in stale {
             zeros(&mut self.code, self.cx, &[slot.ty]);
             self.sink().local_set(slot.local);

@@ -3,20 +3,25 @@
 //! Invariant on which everything rests: at every label that a dispatch can jump to, the operand stack is
 //! empty; what was on it is in locals of our own, one per (height, type).
 
-use std::collections::HashMap;
-
-use wasm_encoder::{BlockType, InstructionSink};
+use wasm_encoder::BlockType;
 use wasmparser::ValType;
+
+mod memory;
 
 use super::Options;
 use super::callgraph::CallGraph;
-use super::code::{Slot, kind, push_trailer, save_values, zeros};
-use super::frame::{Kind, Layout};
+use super::code::{push_trailer, save_values, zeros};
 use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
+use super::pipeline::{Function, Rewritten};
 use super::points::Origin;
 use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, PointId, PointKind, Scan};
+use super::sink::Sink;
+use super::slots::Frames;
 use super::types::TypeTable;
+use memory::{Closers, Temps, declare_locals};
+
+pub use memory::Scratch;
 
 /// Everything that all functions share.
 pub struct Context<'m, 'a> {
@@ -26,17 +31,6 @@ pub struct Context<'m, 'a> {
     pub hidden: &'m Hidden,
     pub types: &'m TypeTable,
     pub options: &'m Options,
-}
-
-/// A function as emitted.
-pub struct Emitted {
-    /// The body: locals and code, without its length.
-    pub body: Vec<u8>,
-    /// (offset in `body`, taken), ascending.
-    pub hints: Vec<(u32, bool)>,
-    /// What stands in `body` for original code, ascending.
-    pub origins: Vec<Origin>,
-    pub layouts: Vec<Layout>,
 }
 
 struct Label {
@@ -59,78 +53,56 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     /// How many labels there are around the body that is emitted several times.
     around_repeated: Option<usize>,
     /// Levels of the labels that the regions have opened.
-    pub(super) closers: HashMap<CloserKey, u32>,
+    pub(super) closers: Closers,
     /// Types of the operands of surrounding constructs, all of them in locals.
     pub(super) spilled: Vec<ValType>,
-    temps: HashMap<(u32, ValType), u32>,
+    temps: Temps,
     pub(super) temp_types: Vec<ValType>,
     /// Two i32 locals: for addresses, and one for which any value will do.
     scratch: Option<u32>,
     /// Two i64 locals for the cost of bulk operations.
     bulk_locals: Option<u32>,
-    /// Bytes of the values of the largest frame: all have that size, so that the exit that they share knows it.
-    pub(super) frame_size: u32,
-    pub(super) layouts: Vec<Layout>,
-    /// The values of each point's frame.
-    pub(super) slots: Vec<Vec<Slot>>,
-    /// The values that each region's dispatch restores for all points that it leads to, if that is the function's way.
-    pub(super) loads: Option<Vec<Vec<Slot>>>,
+    /// The frames of its points, if it can suspend.
+    pub(super) frames: Frames,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-pub(super) enum CloserKey {
-    Point(PointId),
-    Before(Ctl),
-    Else(Ctl),
-    End(Ctl),
-}
-
-impl From<Closer> for CloserKey {
-    fn from(closer: Closer) -> Self {
-        match closer {
-            Closer::Point(p) => CloserKey::Point(p),
-            Closer::Before(c) => CloserKey::Before(c),
-            Closer::Else(c) => CloserKey::Else(c),
-            Closer::End(c) => CloserKey::End(c),
-        }
-    }
-}
-
-/// Rewrites a function that can suspend; another one is only adapted to the new indexes.
-pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan) -> Emitted {
+/// Rewrites a function that can suspend; another one is only adapted to the new indexes. It is appended to `done`.
+pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan, scratch: &mut Scratch, done: &mut Rewritten) {
     let suspends = cx.graph.can_suspend[func as usize];
+    scratch.clear();
+    let Scratch { code, hints, origins, mut labels, mut closers, spilled, temps, temp_types, frames, locals } =
+        std::mem::take(scratch);
+    labels.push(Label { level: 0, spilled: 0 });
+    closers.reset(scan);
     let mut emitter = Emitter {
         cx,
         scan,
         func,
-        code: Vec::with_capacity((scan.code.1 - scan.code.0) as usize * 2),
-        hints: vec![],
-        origins: vec![],
+        code,
+        hints,
+        origins,
         open: 1,
-        labels: vec![Label { level: 0, spilled: 0 }],
+        labels,
         around_repeated: None,
-        closers: HashMap::new(),
-        spilled: vec![],
-        temps: HashMap::new(),
-        temp_types: vec![],
+        closers,
+        spilled,
+        temps,
+        temp_types,
         scratch: None,
         bulk_locals: None,
-        frame_size: 0,
-        layouts: vec![],
-        slots: vec![],
-        loads: None,
+        frames,
     };
     if suspends {
         emitter.lay_out_frames();
         emitter.enter_function();
     }
     emitter.ops(0..scan.ops.len(), scan.code.0);
-    emitter.finish()
+    *scratch = emitter.finish(locals, done);
 }
 
 impl Emitter<'_, '_, '_> {
-    pub(super) fn sink(&mut self) -> InstructionSink<'_> {
-        InstructionSink::new(&mut self.code)
+    pub(super) fn sink(&mut self) -> Sink<'_> {
+        Sink::new(&mut self.code)
     }
 
     /// Copies bytes of the original body.
@@ -160,7 +132,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     pub(super) fn closer(&self, closer: Closer) -> u32 {
-        self.depth(self.closers[&closer.into()])
+        self.depth(self.closers.level(closer))
     }
 
     pub(super) fn block(&mut self, ty: BlockType) -> u32 {
@@ -181,12 +153,13 @@ impl Emitter<'_, '_, '_> {
 
     pub(super) fn temp(&mut self, height: usize, ty: ValType) -> u32 {
         let ty = nullable(ty);
-        let base = self.scan.locals.len() as u32;
-        let types = &mut self.temp_types;
-        *self.temps.entry((height as u32, ty)).or_insert_with(|| {
-            types.push(ty);
-            base + types.len() as u32 - 1
-        })
+        if let Some(local) = self.temps.find(height, ty) {
+            return local;
+        }
+        let local = (self.scan.locals.len() + self.temp_types.len()) as u32;
+        self.temp_types.push(ty);
+        self.temps.add(height, ty, local);
+        local
     }
 
     /// The first of two i32 locals.
@@ -301,7 +274,7 @@ impl Emitter<'_, '_, '_> {
             OpKind::BrTable(targets, default) => {
                 let targets: Vec<_> = targets.iter().map(|&d| self.label(d)).collect();
                 let default = self.label(*default);
-                self.sink().br_table(targets, default);
+                self.sink().br_table(&targets, default);
             }
             OpKind::Call(point) => self.call(*point, op),
             OpKind::ReturnCall(func) => {
@@ -362,7 +335,7 @@ impl Emitter<'_, '_, '_> {
             return self.push_label(self.open - 1, &[]);
         }
         // The block itself began where its region begins.
-        let level = self.closers[&CloserKey::End(ctl)];
+        let level = self.closers.level(Closer::End(ctl));
         let operands = [&info.beneath[..], &info.params[..]].concat();
         let height = self.spilled.len();
         if !info.beneath.is_empty() {
@@ -392,7 +365,7 @@ impl Emitter<'_, '_, '_> {
         let depth = self.closer(otherwise);
         self.sink().i32_eqz().br_if(depth);
         self.reload(height + info.beneath.len(), &info.params);
-        let level = self.closers[&CloserKey::End(ctl)];
+        let level = self.closers.level(Closer::End(ctl));
         self.push_label(level, &info.beneath);
     }
 
@@ -506,19 +479,10 @@ impl Emitter<'_, '_, '_> {
         self.reload(after, &results);
     }
 
-    pub(super) fn kind(&self, ty: ValType) -> Kind {
-        kind(self.cx, ty)
-    }
-
-    /// The values of a point's frame.
-    pub(super) fn slots(&self, id: PointId) -> &[Slot] {
-        &self.slots[id as usize]
-    }
-
     /// Saves the values of the frame and leaves by the shared exit.
     pub(super) fn save(&mut self, id: PointId) {
         let scratch = self.scratch();
-        save_values(&mut self.code, self.cx, scratch, &self.slots[id as usize], (self.frame_size, id));
+        save_values(&mut self.code, self.cx, scratch, self.frames.slots(id), (self.frames.size, id));
         let exit = self.depth(1);
         self.sink().br(exit);
     }
@@ -526,11 +490,11 @@ impl Emitter<'_, '_, '_> {
     /// The end of the function: behind it is the exit that all points share, which completes the frame and
     /// returns zeros. The fuel stays negative.
     fn leave_function(&mut self, op: &Op) {
-        if !self.layouts.is_empty() {
+        if self.frames.exist() {
             self.sink().return_();
             self.end_block();
             self.begin_cold();
-            push_trailer(&mut self.code, self.cx, self.func, self.frame_size);
+            push_trailer(&mut self.code, self.cx, self.func, self.frames.size);
             let results = self.cx.module.func_type(self.func).results();
             zeros(&mut self.code, self.cx, results);
             self.sink().return_();
@@ -539,23 +503,30 @@ impl Emitter<'_, '_, '_> {
         self.copy(op.start, op.end);
     }
 
-    fn finish(self) -> Emitted {
+    /// Gives the function, and the memory back.
+    fn finish(self, mut locals: Vec<u8>, done: &mut Rewritten) -> Scratch {
         let params = self.scan.params as usize;
         let types = self.scan.locals[params..].iter().chain(&self.temp_types);
-        let mut runs: Vec<(u32, wasm_encoder::ValType)> = vec![];
-        for &ty in types {
-            let ty = encoded(nullable(ty));
-            match runs.last_mut() {
-                Some((count, last)) if *last == ty => *count += 1,
-                _ => runs.push((1, ty)),
-            }
+        declare_locals(types.map(|&ty| nullable(ty)), &mut locals);
+        done.push(&Function {
+            index: self.func,
+            locals: &locals,
+            code: &self.code,
+            hints: &self.hints,
+            origins: &self.origins,
+            frames: self.frames.encoded(),
+        });
+        Scratch {
+            code: self.code,
+            hints: self.hints,
+            origins: self.origins,
+            labels: self.labels,
+            closers: self.closers,
+            spilled: self.spilled,
+            temps: self.temps,
+            temp_types: self.temp_types,
+            frames: self.frames,
+            locals,
         }
-        let mut body = wasm_encoder::Function::new(runs);
-        let shift = body.byte_len() as u32;
-        body.raw(self.code);
-        let hints = self.hints.into_iter().map(|(at, taken)| (at + shift, taken)).collect();
-        let moved = |origin: Origin| Origin { at: origin.at + shift, ..origin };
-        let origins = self.origins.into_iter().map(moved).collect();
-        Emitted { body: body.into_raw_body(), hints, origins, layouts: self.layouts }
     }
 }

@@ -124,6 +124,7 @@ impl Layout {
 pub struct FrameTable {
     /// End of each function's part of `bytes`, by function index.
     ends: Vec<u32>,
+    #[serde(with = "super::bytes")]
     bytes: Vec<u8>,
 }
 
@@ -132,6 +133,19 @@ impl FrameTable {
     pub fn push(&mut self, encoded: &[u8]) {
         self.bytes.extend_from_slice(encoded);
         self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Keeps the memory alone.
+    pub(super) fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+    }
+
+    /// Appends the functions of another table.
+    pub(super) fn append(&mut self, other: &Self) {
+        let before = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
     /// One function's layouts, as [`FrameTable::push`] takes them.
@@ -147,5 +161,36 @@ impl FrameTable {
         let end = *self.ends.get(func as usize)? as usize;
         let start = func.checked_sub(1).map_or(0, |before| self.ends[before as usize] as usize);
         postcard::from_bytes(self.bytes.get(start..end)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_what_it_was_when_bytes_went_through_serde_one_by_one() {
+        #[derive(Serialize)]
+        struct Before {
+            ends: Vec<u32>,
+            bytes: Vec<u8>,
+        }
+        let mut table = FrameTable::default();
+        let layout = Layout {
+            place: Place::Loop,
+            offset: 300,
+            stack: vec![Kind::V128],
+            locals: vec![(200, Kind::Null)],
+            offsets: vec![],
+            size: 28,
+        };
+        table.push(&FrameTable::encode(&[]));
+        table.push(&FrameTable::encode(&vec![layout.clone(); 40]));
+        let written = postcard::to_stdvec(&table).unwrap();
+        let before = Before { ends: table.ends.clone(), bytes: table.bytes.clone() };
+        assert_eq!(written, postcard::to_stdvec(&before).unwrap());
+        let read: FrameTable = postcard::from_bytes(&written).unwrap();
+        assert_eq!(read.of(1), Some(vec![layout; 40]));
+        assert!(postcard::from_bytes::<FrameTable>(&written[..written.len() - 1]).is_err());
     }
 }

@@ -7,55 +7,81 @@
 /// A basic block's number.
 pub type Block = u32;
 
-/// The control-flow graph as it is being built, block after block in program order.
+/// The control-flow graph as it is being built, block after block in program order. It is used for one function after
+/// another, and keeps its memory.
 #[derive(Default)]
 pub struct FlowBuilder {
     locals: u32,
-    /// Per block: its ranges in `gens` and `kills`; empty until the block has begun.
     blocks: Vec<BlockData>,
     /// Blocks in the order in which they begin in the program.
     order: Vec<Block>,
     gens: Vec<u32>,
     kills: Vec<u32>,
-    edges: Vec<(Block, Block)>,
+    edges: Vec<Edge>,
+    /// Used while solving.
+    masks: Vec<(u64, u64)>,
     current: Option<Block>,
+    /// Some edge leads back, to a block that has begun.
+    has_loops: bool,
     /// Per local: the block (plus 1) that last read it before writing it, and that last wrote it.
     read_in: Vec<u32>,
     written_in: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Default)]
+/// A block's ranges in `gens` and `kills`, empty until the block has begun, and the last of its edges.
+#[derive(Clone, Copy)]
 struct BlockData {
+    begun: bool,
     gens: (u32, u32),
     kills: (u32, u32),
+    edge: u32,
 }
 
+/// An edge, and the one before it that leaves the same block.
+#[derive(Clone, Copy)]
+struct Edge {
+    to: Block,
+    before: u32,
+}
+
+const NO_EDGE: u32 = u32::MAX;
+
 /// The result: the live locals at the beginning of each block.
+#[derive(Default)]
 pub struct Liveness {
     words: usize,
     live_in: Vec<u64>,
 }
 
 impl FlowBuilder {
-    pub fn new(locals: u32) -> Self {
-        let n = locals as usize;
-        Self { locals, read_in: vec![0; n], written_in: vec![0; n], ..Self::default() }
+    /// Begins anew, with a function that has so many locals.
+    pub fn reset(&mut self, locals: u32) {
+        self.locals = locals;
+        self.blocks.clear();
+        self.order.clear();
+        self.gens.clear();
+        self.kills.clear();
+        self.edges.clear();
+        (self.current, self.has_loops) = (None, false);
+        for stamps in [&mut self.read_in, &mut self.written_in] {
+            stamps.clear();
+            stamps.resize(locals as usize, 0);
+        }
     }
 
     /// A block that is going to begin later, to branch to.
     pub fn reserve(&mut self) -> Block {
-        self.blocks.push(BlockData::default());
+        self.blocks.push(BlockData { begun: false, gens: (0, 0), kills: (0, 0), edge: NO_EDGE });
         self.blocks.len() as Block - 1
     }
 
     /// The block begins here; control falls into it from the current one.
     pub fn begin(&mut self, block: Block) {
-        if let Some(from) = self.current {
-            self.edges.push((from, block));
-        }
+        self.branch(block);
         self.close();
         let (g, k) = (self.gens.len() as u32, self.kills.len() as u32);
-        self.blocks[block as usize] = BlockData { gens: (g, g), kills: (k, k) };
+        let data = &mut self.blocks[block as usize];
+        *data = BlockData { begun: true, gens: (g, g), kills: (k, k), ..*data };
         self.order.push(block);
         self.current = Some(block);
     }
@@ -70,7 +96,10 @@ impl FlowBuilder {
     /// Control may go from here to `to`.
     pub fn branch(&mut self, to: Block) {
         if let Some(from) = self.current {
-            self.edges.push((from, to));
+            self.has_loops |= self.blocks[to as usize].begun;
+            let last = &mut self.blocks[from as usize].edge;
+            let before = std::mem::replace(last, self.edges.len() as u32);
+            self.edges.push(Edge { to, before });
         }
     }
 
@@ -112,28 +141,63 @@ impl FlowBuilder {
     }
 
     /// Solves the equations.
-    pub fn solve(mut self) -> Liveness {
+    pub fn solve(&mut self, liveness: &mut Liveness) {
         self.stop();
         let words = self.locals.div_ceil(64) as usize;
-        let mut live_in = vec![0u64; self.blocks.len() * words];
-        if words == 0 {
-            return Liveness { words, live_in };
+        liveness.words = words;
+        liveness.live_in.clear();
+        liveness.live_in.resize(self.blocks.len() * words, 0);
+        match words {
+            0 => {}
+            1 => self.settle_words(&mut liveness.live_in),
+            _ => self.settle(&mut vec![0; words], &mut liveness.live_in),
         }
-        let successors = Successors::new(self.blocks.len(), &self.edges);
-        let mut out = vec![0u64; words];
-        // Program order reversed: one pass settles what has no loop, one more a level of loops.
+    }
+
+    /// [`FlowBuilder::settle`] of a function whose locals have one word, as most have: what a block does to it is two masks.
+    fn settle_words(&mut self, live_in: &mut [u64]) {
+        self.masks.clear();
+        self.masks.extend(self.blocks.iter().map(|data| {
+            let mask = |locals: &[u32]| locals.iter().fold(0u64, |mask, local| mask | 1 << (local % 64));
+            let gens = mask(&self.gens[data.gens.0 as usize..data.gens.1 as usize]);
+            let kills = mask(&self.kills[data.kills.0 as usize..data.kills.1 as usize]);
+            (gens, !kills)
+        }));
         let mut changed = true;
         while changed {
             changed = false;
             for &block in self.order.iter().rev() {
+                let (mut out, mut edge) = (0, self.blocks[block as usize].edge);
+                while let Some(&Edge { to, before }) = self.edges.get(edge as usize) {
+                    out |= live_in[to as usize];
+                    edge = before;
+                }
+                let (gens, kept) = self.masks[block as usize];
+                let found = gens | out & kept;
+                let place = &mut live_in[block as usize];
+                changed |= self.has_loops && *place != found;
+                *place = found;
+            }
+        }
+    }
+
+    /// Program order reversed: one pass settles what has no loop, one more a level of loops.
+    fn settle(&self, out: &mut [u64], live_in: &mut [u64]) {
+        let words = out.len();
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for &block in self.order.iter().rev() {
+                let data = self.blocks[block as usize];
                 out.fill(0);
-                for &next in successors.of(block) {
-                    let at = next as usize * words;
+                let mut edge = data.edge;
+                while let Some(&Edge { to, before }) = self.edges.get(edge as usize) {
+                    let at = to as usize * words;
                     for (o, i) in out.iter_mut().zip(&live_in[at..at + words]) {
                         *o |= i;
                     }
+                    edge = before;
                 }
-                let data = self.blocks[block as usize];
                 for &local in &self.kills[data.kills.0 as usize..data.kills.1 as usize] {
                     out[local as usize / 64] &= !(1 << (local % 64));
                 }
@@ -143,41 +207,11 @@ impl FlowBuilder {
                 let at = block as usize * words;
                 let place = &mut live_in[at..at + words];
                 if *place != out[..] {
-                    place.copy_from_slice(&out);
-                    changed = true;
+                    place.copy_from_slice(out);
+                    changed = self.has_loops;
                 }
             }
         }
-        Liveness { words, live_in }
-    }
-}
-
-/// The edges by source, in one vector.
-struct Successors {
-    starts: Vec<u32>,
-    targets: Vec<Block>,
-}
-
-impl Successors {
-    fn new(blocks: usize, edges: &[(Block, Block)]) -> Self {
-        let mut starts = vec![0u32; blocks + 1];
-        for (from, _) in edges {
-            starts[*from as usize + 1] += 1;
-        }
-        for i in 0..blocks {
-            starts[i + 1] += starts[i];
-        }
-        let mut next = starts.clone();
-        let mut targets = vec![0; edges.len()];
-        for (from, to) in edges {
-            targets[next[*from as usize] as usize] = *to;
-            next[*from as usize] += 1;
-        }
-        Self { starts, targets }
-    }
-
-    fn of(&self, block: Block) -> &[Block] {
-        &self.targets[self.starts[block as usize] as usize..self.starts[block as usize + 1] as usize]
     }
 }
 
@@ -205,7 +239,8 @@ mod tests {
     #[test]
     fn a_loop_keeps_what_it_reads_alive() {
         // l0 = ..; loop { point; read l0; write l1; branch back } ; read l1
-        let mut flow = FlowBuilder::new(70);
+        let mut flow = FlowBuilder::default();
+        flow.reset(70);
         let entry = flow.split();
         flow.write(0);
         let header = flow.split();
@@ -215,7 +250,8 @@ mod tests {
         flow.branch(header);
         let exit = flow.split();
         flow.read(1);
-        let live = flow.solve();
+        let mut live = Liveness::default();
+        flow.solve(&mut live);
         assert_eq!(live.live_at(entry).collect::<Vec<_>>(), [69]);
         assert_eq!(live.live_at(header).collect::<Vec<_>>(), [0, 69]);
         assert_eq!(live.live_at(exit).collect::<Vec<_>>(), [1]);

@@ -1,12 +1,14 @@
 //! Wasm to resumable Wasm, and the layout of its frames. Pure: no engine, no I/O.
 //!
 //! [`instrument`] reads as the chain of its passes: `module` (sections, refusals), `callgraph` (who can
-//! suspend), `scan` (one body: points, operands, liveness, cost), `emit` (the body anew), `assemble`.
+//! suspend), `pipeline` (the functions one by one: `scan` gives points, operands, liveness and cost of a body, `emit`
+//! the body anew), `assemble`.
 #![doc = include_str!("DESIGN.md")]
 
 mod additions;
 mod allowed;
 mod assemble;
+mod bytes;
 mod callgraph;
 mod code;
 mod cost;
@@ -18,15 +20,18 @@ mod liveness;
 mod loops;
 mod meter;
 mod module;
+mod opcodes;
+mod pipeline;
 mod points;
 mod refusal;
 mod scan;
 mod short;
+mod sink;
 mod slots;
 mod types;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sink::leb;
 
 pub use cost::{COST_MODEL, OLDEST_COST_MODEL};
 pub use frame::{FrameTable, Kind, Layout, Place, TRAILER};
@@ -94,26 +99,43 @@ pub struct Meta {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct OriginTable {
     ends: Vec<u32>,
+    #[serde(with = "bytes")]
     bytes: Vec<u8>,
 }
 
-/// Difference to the piece before of its place and of its origin, and its length.
+/// Difference to the piece before of its place and of its origin, and its length. A body has a list of them, in
+/// postcard's form.
 type Delta = (u32, i64, u32);
 
 impl OriginTable {
-    fn push(&mut self, origins: &[points::Origin]) {
+    /// Appends a body whose origins are those, `shift` bytes further on.
+    fn push(&mut self, origins: &[points::Origin], shift: u32) {
+        let out = &mut self.bytes;
+        leb(out, origins.len() as u64);
         let mut last = (0, 0);
-        let deltas: Vec<Delta> = origins
-            .iter()
-            .map(|origin| {
-                // A repeated body goes back to where it began.
-                let delta = (origin.at - last.0, i64::from(origin.from) - i64::from(last.1), origin.len);
-                last = (origin.at, origin.from);
-                delta
-            })
-            .collect();
-        self.bytes.extend(postcard::to_stdvec(&deltas).expect("plain data"));
+        for origin in origins {
+            let at = origin.at + shift;
+            // A repeated body goes back to where it began.
+            let from = i64::from(origin.from) - i64::from(last.1);
+            leb(out, u64::from(at - last.0));
+            leb(out, ((from << 1) ^ (from >> 63)) as u64);
+            leb(out, u64::from(origin.len));
+            last = (at, origin.from);
+        }
         self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Keeps the memory alone.
+    fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+    }
+
+    /// Appends the bodies of another table.
+    fn append(&mut self, other: &Self) {
+        let before = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
     /// Whether the emitted body with this number is one of the module's own.
@@ -158,13 +180,13 @@ pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, R
     let types = types::TypeTable::new(&module.types);
     let hidden = hidden::Hidden::new(&module, &types, &graph);
     let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types, options };
-    let emitted: Vec<emit::Emitted> = module
-        .bodies
-        .par_iter()
-        .map(|body| Ok(emit::emit(&cx, body.func, &scan::scan(&module, &graph, body, options)?)))
-        .collect::<Result<_, Refusal>>()?;
-    let meta = meta(&cx, &emitted);
-    let wasm_out = assemble::assemble(&cx, &emitted, &types)
+    let mut imports = pipeline::Rewritten::default();
+    for import in 0..module.imported_funcs {
+        imports.frames.push(&FrameTable::encode(&additions::wrapper_layouts(&cx, import)));
+    }
+    let mut rewritten = pipeline::rewrite(&cx, imports)?;
+    let meta = meta(&cx, &mut rewritten);
+    let wasm_out = assemble::assemble(&cx, rewritten)
         .map_err(|e| Refusal::Invalid { message: e.to_string(), offset: 0 })?;
     if cfg!(debug_assertions) {
         assert_valid(&wasm_out);
@@ -172,24 +194,15 @@ pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, R
     Ok(Instrumented { wasm: wasm_out, meta })
 }
 
-fn meta(cx: &emit::Context<'_, '_>, emitted: &[emit::Emitted]) -> Meta {
+fn meta(cx: &emit::Context<'_, '_>, rewritten: &mut pipeline::Rewritten) -> Meta {
     let (module, graph) = (cx.module, cx.graph);
-    let mut frames = FrameTable::default();
-    for import in 0..module.imported_funcs {
-        frames.push(&FrameTable::encode(&additions::wrapper_layouts(cx, import)));
-    }
-    let mut origins = OriginTable::default();
-    for function in emitted {
-        frames.push(&FrameTable::encode(&function.layouts));
-        origins.push(&function.origins);
-    }
     let changed = module.tables.iter().enumerate().filter(|(i, _)| graph.changed_tables[*i]);
     let tables = changed
         .map(|(i, ty)| (i as u32, code::kind(cx, wasmparser::ValType::Ref(ty.element_type))))
         .collect();
     Meta {
-        frames,
-        origins,
+        frames: std::mem::take(&mut rewritten.frames),
+        origins: std::mem::take(&mut rewritten.origins),
         globals: additions::saved_globals(cx),
         dropped_data: graph.dropped_data.clone(),
         dropped_elems: graph.dropped_elems.clone(),

@@ -28,6 +28,8 @@ pub struct Import<'a> {
 
 /// What the rewriter knows of the module.
 pub struct Module<'a> {
+    /// All of it, as given.
+    pub wasm: &'a [u8],
     pub types: Vec<Option<FuncType>>,
     pub imports: Vec<Import<'a>>,
     /// Type index of each function, imported ones first.
@@ -73,6 +75,7 @@ impl<'a> Module<'a> {
     pub fn parse(wasm: &'a [u8]) -> Result<Self, Refusal> {
         check_header(wasm)?;
         let mut module = Module {
+            wasm,
             types: vec![],
             imports: vec![],
             funcs: vec![],

@@ -152,17 +152,40 @@ pub enum Reached {
 }
 
 /// The result.
+#[derive(Default)]
 pub struct Scan {
     pub ops: Vec<Op>,
     pub ctls: Vec<CtlInfo>,
     pub points: Vec<Point>,
     pub regions: Vec<Region>,
+    /// Empty ones, for their memory.
+    pub spare: Vec<Region>,
     pub locals: Vec<ValType>,
     pub params: u32,
     pub entry_charge: u64,
     pub liveness: Liveness,
     /// Byte range of the operators in the module.
     pub code: (u32, u32),
+}
+
+impl Scan {
+    pub fn push_region(&mut self) {
+        let region = self.spare.pop().unwrap_or_default();
+        self.regions.push(region);
+    }
+
+    /// Keeps its memory alone.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.ctls.clear();
+        self.points.clear();
+        for mut region in self.regions.drain(..) {
+            region.closers.clear();
+            region.items.clear();
+            self.spare.push(region);
+        }
+        self.locals.clear();
+    }
 }
 
 /// A piece of an emitted body that stands for original code.

@@ -2,15 +2,21 @@
 //! what is on the operand stack there. The emitter never parses; it copies the bytes between what is noted
 //! here.
 
-use wasmparser::{BlockType, FuncValidator, Operator, ValType, ValidatorResources};
+mod control;
 
-use super::Options;
+use wasmparser::{
+    BinaryReader, BlockType, FuncValidator, FuncValidatorAllocations, Operator, ValType, ValidatorResources,
+    VisitOperator,
+};
+
 use super::callgraph::CallGraph;
 use super::cost::Costs;
+use super::emit::Context;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
+use super::opcodes::{self, Class, Make};
 use super::points::{
-    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Region, Scan,
+    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
 };
 use super::refusal::{Item, Refusal};
 
@@ -47,25 +53,26 @@ pub(super) struct Scanner<'m, 'a> {
     /// Handlers' blocks of the surrounding `try_table`s.
     handlers: Vec<Vec<Block>>,
     operands_total: usize,
-    pub(super) out: Parts,
+    pub(super) out: Scan,
 }
 
-pub(super) struct Parts {
-    pub(super) ops: Vec<Op>,
-    pub(super) ctls: Vec<CtlInfo>,
-    pub(super) points: Vec<Point>,
-    regions: Vec<Region>,
-    locals: Vec<ValType>,
-    entry_charge: u64,
+/// What reading one body leaves for the next: memory.
+#[derive(Default)]
+pub struct Scratch {
+    validator: FuncValidatorAllocations,
+    flow: FlowBuilder,
+    costs: Costs,
+    frames: Vec<Frame>,
+    scan: Scan,
 }
 
 /// Validates and reads one body.
-pub fn scan<'a>(
-    module: &Module<'a>,
-    graph: &CallGraph,
-    body: &Body<'a>,
-    options: &Options,
-) -> Result<Scan, Refusal> {
+pub fn scan<'s>(
+    cx: &Context<'_, '_>,
+    body: &Body<'_>,
+    scratch: &'s mut Scratch,
+) -> Result<&'s Scan, Refusal> {
+    let module = cx.module;
     let given = &body.to_validate;
     let to_validate = wasmparser::FuncToValidate {
         resources: given.resources.clone(),
@@ -73,76 +80,145 @@ pub fn scan<'a>(
         ty: given.ty,
         features: given.features,
     };
-    let mut validator = to_validate.into_validator(Default::default());
+    let mut validator = to_validate.into_validator(std::mem::take(&mut scratch.validator));
     let mut reader = body.body.get_binary_reader();
     validator.read_locals(&mut reader)?;
-    let locals: Vec<_> = (0..validator.len_locals())
-        .map(|i| module.indexed(validator.get_local_type(i).expect("declared")))
-        .collect();
-    let params = module.func_type(body.func).params().len() as u32;
-    for &ty in locals.iter().chain(module.func_type(body.func).results()) {
+    let mut out = std::mem::take(&mut scratch.scan);
+    out.clear();
+    let locals = (0..validator.len_locals()).filter_map(|i| validator.get_local_type(i));
+    out.locals.extend(locals.map(|ty| module.indexed(ty)));
+    out.params = module.func_type(body.func).params().len() as u32;
+    for &ty in out.locals.iter().chain(module.func_type(body.func).results()) {
         module.value_type("function", body.func, ty, body.body.range().start as u64)?;
     }
-    let mut flow = FlowBuilder::new(locals.len() as u32);
+    let (mut flow, mut costs) = (std::mem::take(&mut scratch.flow), std::mem::take(&mut scratch.costs));
+    flow.reset(out.locals.len() as u32);
+    costs.reset();
     let entry = flow.split();
     let end_block = flow.reserve();
-    let point = Point {
+    out.points.push(Point {
         kind: PointKind::Entry,
         offset: reader.original_position() as u32,
         stack: vec![],
         own: 0,
         args: vec![],
         block: entry,
-    };
+    });
+    out.push_region();
+    let mut frames = std::mem::take(&mut scratch.frames);
+    frames.clear();
+    frames.push(Frame { ctl: None, end_block, other_block: entry, region: 0, charges: true });
     let mut scanner = Scanner {
         module,
-        graph,
-        cost_model: options.cost_model,
+        graph: cx.graph,
+        cost_model: cx.options.cost_model,
         validator,
         func: body.func,
         flow,
-        costs: Costs::new(),
-        frames: vec![Frame { ctl: None, end_block, other_block: entry, region: 0, charges: true }],
+        costs,
+        frames,
         reachable: true,
         dead_before: false,
         handlers: vec![],
         operands_total: 0,
-        out: Parts {
-            ops: vec![],
-            ctls: vec![],
-            points: vec![point],
-            regions: vec![Region::default()],
-            locals,
-            entry_charge: 0,
-        },
+        out,
     };
-    let start = reader.original_position() as u32;
-    let mut reader = wasmparser::OperatorsReader::new(reader);
+    scanner.out.code.0 = reader.original_position() as u32;
     scanner.run(&mut reader)?;
-    let end = reader.original_position() as u32;
-    scanner.finish(params, (start, end))
+    scanner.out.code.1 = reader.original_position() as u32;
+    scanner.finish(scratch)?;
+    Ok(&scratch.scan)
 }
 
 impl<'m, 'a> Scanner<'m, 'a> {
-    fn run(&mut self, reader: &mut wasmparser::OperatorsReader<'a>) -> Result<(), Refusal> {
+    fn run(&mut self, reader: &mut BinaryReader<'a>) -> Result<(), Refusal> {
+        let wasm = self.module.wasm;
         while !self.frames.is_empty() {
             let start = reader.original_position();
-            let op = reader.read()?;
-            let end = reader.original_position();
-            let was_reachable = self.reachable;
-            if was_reachable {
-                self.refuse(&op, start as u64)?;
-                self.before(&op, start as u32, end as u32);
+            let mut class = opcodes::class(wasm, start);
+            if class == Class::Call && self.suspends(opcodes::index(wasm, start)) {
+                class = Class::Special;
             }
-            self.validator.op(start, &op)?;
-            self.control(&op, start as u32, end as u32, was_reachable)?;
+            if class == Class::Special {
+                self.special(reader, start)?;
+                continue;
+            }
+            self.validate(class, reader, start)?;
+            if self.reachable {
+                match class {
+                    Class::Call => self.costs.charge(1 + self.callee_cost(start)),
+                    _ => self.costs.charge_one(),
+                }
+                if class != Class::Plain {
+                    self.frequent(class, start, reader.original_position());
+                }
+            } else if class == Class::End {
+                self.dead_end(start as u32, reader.original_position() as u32);
+            }
         }
-        reader.clone().finish()?;
+        reader.finish_expression(&self.validator.visitor(reader.original_position()))?;
         Ok(())
     }
 
-    fn finish(self, params: u32, code: (u32, u32)) -> Result<Scan, Refusal> {
-        let Parts { ops, ctls, points, mut regions, locals, entry_charge } = self.out;
+    /// Validates an operator; one of a local with a short index without going through all opcodes.
+    #[inline(always)]
+    fn validate(&mut self, class: Class, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
+        let mut visitor = self.validator.visitor(start);
+        let short = match self.module.wasm.get(start + 1) {
+            Some(&index @ 0..0x80) if reader.bytes_remaining() >= 2 => u32::from(index),
+            _ => return Ok(reader.visit_operator(&mut visitor)??),
+        };
+        let done = match class {
+            Class::LocalGet => visitor.visit_local_get(short),
+            Class::LocalSet => visitor.visit_local_set(short),
+            Class::LocalTee => visitor.visit_local_tee(short),
+            _ => return Ok(reader.visit_operator(&mut visitor)??),
+        };
+        reader.read_bytes(2)?;
+        Ok(done?)
+    }
+
+    /// An operator that is more than its operands and results.
+    fn special(&mut self, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
+        let frame = self.validator.get_control_frame(0).map(|frame| frame.kind);
+        let op = reader.visit_operator(&mut Make(frame))?;
+        let end = reader.original_position();
+        let was_reachable = self.reachable;
+        if was_reachable {
+            self.refuse(&op, start as u64)?;
+            self.before(&op, start as u32, end as u32);
+        }
+        self.validator.op(start, &op)?;
+        self.control(&op, start as u32, end as u32, was_reachable)
+    }
+
+    /// Whether a call of this function is a suspension point.
+    fn suspends(&self, func: u32) -> bool {
+        self.graph.can_suspend.get(func as usize) == Some(&true)
+    }
+
+    /// What the function costs that is called here and cannot suspend.
+    fn callee_cost(&self, start: usize) -> u64 {
+        self.graph.cost[opcodes::index(self.module.wasm, start) as usize]
+    }
+
+    /// An operator of a local, a branch, an end or a call that cannot suspend. The validator has taken it.
+    fn frequent(&mut self, class: Class, start: usize, end: usize) {
+        let index = opcodes::index(self.module.wasm, start);
+        match class {
+            Class::LocalGet => self.flow.read(index),
+            Class::LocalSet | Class::LocalTee => self.flow.write(index),
+            _ => return self.frequent_control(class, index, start as u32, end as u32),
+        }
+        if class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable() {
+            // The local is nullable in what we emit, and so would be the value that `tee` leaves.
+            self.note(OpKind::GetNonNull, start as u32, end as u32);
+        }
+    }
+
+    /// Checks the limits, and gives the result and the memory back.
+    fn finish(mut self, scratch: &mut Scratch) -> Result<(), Refusal> {
+        let Scan { ctls, points, regions, code, .. } = &mut self.out;
         let too_large = |what, found: u64, limit: u64| {
             Err(Refusal::TooLarge {
                 what,
@@ -162,7 +238,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         if bytes > LIVENESS_BYTES_MAX {
             return too_large("locals times blocks, in bytes,", bytes, LIVENESS_BYTES_MAX);
         }
-        for region in &mut regions {
+        for region in regions {
             region.closers.retain(|closer| match *closer {
                 Closer::Point(_) => true,
                 Closer::Before(c) | Closer::Else(c) | Closer::End(c) => ctls[c as usize].has_points,
@@ -172,8 +248,15 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 Reached::Inner(c) => ctls[c as usize].has_points,
             });
         }
-        let liveness = self.flow.solve();
-        Ok(Scan { ops, ctls, points, regions, locals, params, entry_charge, liveness, code })
+        self.flow.solve(&mut self.out.liveness);
+        *scratch = Scratch {
+            validator: self.validator.into_allocations(),
+            flow: self.flow,
+            costs: self.costs,
+            frames: self.frames,
+            scan: self.out,
+        };
+        Ok(())
     }
 
     pub(super) fn signature(&self, ty: &BlockType) -> (Vec<ValType>, Vec<ValType>) {
@@ -191,12 +274,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
     fn before(&mut self, op: &Operator<'a>, start: u32, end: u32) {
         let callee = match op {
             Operator::Call { function_index } => {
-                let func = *function_index;
-                if self.graph.can_suspend.get(func as usize) != Some(&true) {
-                    self.costs.charge(1 + self.graph.cost.get(func as usize).copied().unwrap_or(0));
-                    return;
-                }
-                Callee::Direct(func)
+                Callee::Direct(*function_index) // one that can suspend
             }
             Operator::CallIndirect { type_index, .. } => Callee::Indirect { ty: *type_index },
             Operator::CallRef { type_index } => Callee::Ref { ty: *type_index },
@@ -302,7 +380,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let (mut region, mut charges) = (outer, false);
         if matches!(kind, CtlKind::Loop | CtlKind::Try) {
             region = self.out.regions.len();
-            self.out.regions.push(Region::default());
+            self.out.push_region();
             self.out.regions[outer].closers.push(Closer::Before(ctl));
             self.out.regions[outer].items.push(Reached::Inner(ctl));
         }
@@ -367,210 +445,6 @@ impl<'m, 'a> Scanner<'m, 'a> {
         };
         self.note(op, start, end);
         self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, charges });
-    }
-
-    /// The block that a branch to the label at `depth` goes to.
-    fn label_block(&self, depth: u32) -> Block {
-        let Some(at) = self.frames.len().checked_sub(1 + depth as usize) else {
-            return self.frames[0].end_block; // the validator refuses it right after
-        };
-        let frame = &self.frames[at];
-        if frame.charges && frame.ctl.is_some() { frame.other_block } else { frame.end_block }
-    }
-
-    /// Whether a branch to the label takes operands with it.
-    fn carries(&self, depth: u32) -> bool {
-        match self.frames[self.frames.len() - 1 - depth as usize].ctl {
-            None => !self.module.func_type(self.func).results().is_empty(),
-            Some(ctl) => {
-                let info = &self.out.ctls[ctl as usize];
-                let loops = info.kind == CtlKind::Loop;
-                !if loops { &info.params } else { &info.results }.is_empty()
-            }
-        }
-    }
-
-    fn branch(&mut self, depth: u32, share: f64) {
-        let to = self.label_block(depth);
-        self.flow.branch(to);
-        if (depth as usize) < self.frames.len() {
-            self.costs.branch(depth, share);
-        }
-    }
-
-    /// What the operator does to the flow, after the validator has taken it.
-    fn control(
-        &mut self,
-        op: &Operator<'a>,
-        start: u32,
-        end: u32,
-        was_reachable: bool,
-    ) -> Result<(), Refusal> {
-        if !was_reachable {
-            return self.dead_control(op, start, end);
-        }
-        match op {
-            Operator::Else => self.else_(start, end, true),
-            Operator::End => self.end(start, end, true),
-            Operator::Br { relative_depth } => {
-                self.branch(*relative_depth, 1.0);
-                self.stop(OpKind::Br(*relative_depth), start, end);
-            }
-            Operator::BrIf { relative_depth } => {
-                self.branch(*relative_depth, 0.5);
-                self.flow.split();
-                let carries = self.carries(*relative_depth);
-                self.note(OpKind::BrIf(*relative_depth, carries), start, end);
-            }
-            Operator::BrOnNull { relative_depth } => {
-                self.branch(*relative_depth, 0.5);
-                self.flow.split();
-                self.note(OpKind::BrOnNull(*relative_depth), start, end);
-            }
-            Operator::BrOnNonNull { relative_depth } => {
-                self.branch(*relative_depth, 0.5);
-                self.flow.split();
-                self.note(OpKind::BrOnNonNull(*relative_depth), start, end);
-            }
-            Operator::BrOnCast { relative_depth, from_ref_type, to_ref_type }
-            | Operator::BrOnCastFail { relative_depth, from_ref_type, to_ref_type } => {
-                self.branch(*relative_depth, 0.5);
-                self.flow.split();
-                let (depth, from, to) = (*relative_depth, *from_ref_type, *to_ref_type);
-                let fail = matches!(op, Operator::BrOnCastFail { .. });
-                self.note(OpKind::BrOnCast { depth, from, to, fail }, start, end);
-            }
-            Operator::BrTable { targets } => {
-                let list = targets.targets().collect::<Result<Vec<_>, _>>()?;
-                let all = list.len() + 1;
-                for (i, &depth) in list.iter().chain([&targets.default()]).enumerate() {
-                    self.branch(depth, 1.0 / (all - i) as f64);
-                }
-                self.stop(OpKind::BrTable(list, targets.default()), start, end);
-            }
-            Operator::Return | Operator::Unreachable => self.stop(OpKind::Stop, start, end),
-            Operator::Throw { .. } | Operator::ThrowRef => {
-                self.throws();
-                self.stop(OpKind::Stop, start, end);
-            }
-            Operator::ReturnCall { function_index } => {
-                self.stop(OpKind::ReturnCall(*function_index), start, end);
-            }
-            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
-                self.stop(OpKind::Stop, start, end);
-            }
-            Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
-                self.throws();
-                if let Some(Op { kind: OpKind::Call(point), start: at, .. }) = self.out.ops.last()
-                    && *at == start
-                {
-                    let point = *point as usize;
-                    // A resumed callee may throw: what the handlers read is live while it runs.
-                    self.out.points[point].block = self.flow.split();
-                    self.throws();
-                    self.flow.split();
-                } else if !self.handlers.is_empty() {
-                    self.flow.split();
-                }
-            }
-            Operator::LocalGet { local_index } => {
-                self.flow.read(*local_index);
-                if !self.out.locals[*local_index as usize].is_defaultable() {
-                    self.note(OpKind::GetNonNull, start, end);
-                }
-            }
-            Operator::LocalSet { local_index } => self.flow.write(*local_index),
-            Operator::LocalTee { local_index } => {
-                self.flow.write(*local_index);
-                if !self.out.locals[*local_index as usize].is_defaultable() {
-                    // The local is nullable in what we emit, and so would be the value that `tee` leaves.
-                    self.note(OpKind::GetNonNull, start, end);
-                }
-            }
-            Operator::RefFunc { function_index } => self.note(OpKind::RefFunc(*function_index), start, end),
-            Operator::DataDrop { data_index } => self.note(OpKind::DataDrop(*data_index), start, end),
-            Operator::ElemDrop { elem_index } => self.note(OpKind::ElemDrop(*elem_index), start, end),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Dead code: only its nesting matters.
-    fn dead_control(&mut self, op: &Operator<'a>, start: u32, end: u32) -> Result<(), Refusal> {
-        // The validator's control stack tells when the construct that we know of is the innermost again.
-        let depth = self.validator.control_stack_height() as usize;
-        match op {
-            Operator::Else if depth == self.frames.len() => self.else_(start, end, false),
-            Operator::End if depth + 1 == self.frames.len() => self.end(start, end, false),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A call or throw may go to the handlers around it.
-    fn throws(&mut self) {
-        for targets in &self.handlers {
-            for &to in targets {
-                self.flow.branch(to);
-            }
-        }
-    }
-
-    fn stop(&mut self, kind: OpKind, start: u32, end: u32) {
-        self.note(kind, start, end);
-        self.flow.stop();
-        self.reachable = false;
-        self.dead_before = true;
-    }
-
-    fn else_(&mut self, start: u32, end: u32, reached: bool) {
-        let frame = self.frames.last_mut().expect("in a frame");
-        let ctl = frame.ctl.expect("an if");
-        let (end_block, else_block, region) = (frame.end_block, frame.other_block, frame.region);
-        frame.other_block = end_block;
-        self.flow.branch(end_block);
-        self.flow.stop();
-        self.flow.begin(else_block);
-        self.costs.enter_else(reached);
-        self.out.ctls[ctl as usize].has_else = true;
-        self.out.regions[region].closers.push(Closer::Else(ctl));
-        self.note(OpKind::Else(ctl), start, end);
-        self.reachable = true;
-    }
-
-    fn end(&mut self, start: u32, end: u32, reached: bool) {
-        let frame = self.frames.pop().expect("in a frame");
-        let passes = frame.ctl.and_then(|ctl| self.passes(ctl));
-        let charge = self.costs.leave(reached, passes);
-        if let Some(ctl) = frame.ctl {
-            let points = self.out.points.len() as PointId;
-            let info = &mut self.out.ctls[ctl as usize];
-            info.points_end = points;
-            info.charge = charge.unwrap_or(0);
-            info.passes = passes;
-            info.end = self.out.ops.len();
-            let bare_if = info.kind == CtlKind::If && !info.has_else;
-            if info.kind == CtlKind::Try {
-                self.handlers.pop();
-            }
-            if bare_if {
-                if !info.params.is_empty() {
-                    self.out.regions[frame.region].closers.push(Closer::Else(ctl));
-                }
-                // The arm that is not there falls to the end.
-                self.flow.branch(frame.end_block);
-                self.flow.stop();
-                self.flow.begin(frame.other_block);
-            }
-            if matches!(info.kind, CtlKind::Block | CtlKind::If) {
-                self.out.regions[frame.region].closers.push(Closer::End(ctl));
-            }
-        } else {
-            self.out.entry_charge = charge.expect("the function charges");
-        }
-        self.flow.begin(frame.end_block);
-        self.note(OpKind::End(frame.ctl), start, end);
-        self.reachable = true;
     }
 }
 

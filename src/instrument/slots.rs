@@ -1,127 +1,229 @@
 //! What the frame of each suspension point holds, and where.
 
-use std::collections::{BTreeSet, HashSet};
-
-use wasmparser::ValType;
-
-use super::code::{Slot, in_sequence};
-use super::dispatch::Lead;
-use super::emit::Emitter;
-use super::frame::{Kind, Layout, Place, TRAILER};
-use super::points::{CtlKind, Point, PointId, PointKind, Reached};
+use super::code::{Slot, kind};
+use super::dispatch::{Lead, leads};
+use super::emit::{Context, Emitter};
+use super::frame::{Kind, Place, TRAILER};
+use super::points::{CtlKind, Point, PointId, PointKind, Reached, Scan};
+use super::sink::leb;
 
 /// So many times more values must be saved at all points together than there are, for one piece of code to
 /// restore them.
 const SHARED_MIN: usize = 2;
 
-impl Emitter<'_, '_, '_> {
-    /// Decides what the frames of all points hold, and where.
-    pub(super) fn lay_out_frames(&mut self) {
-        let locals: Vec<_> = self.scan.points.iter().map(|point| self.live_values(point)).collect();
-        let shared = self.shared_slots(&locals);
-        if let Some(all) = &shared {
-            self.loads = Some(self.loads(&locals, all));
-        }
-        for (point, values) in self.scan.points.iter().zip(&locals) {
-            let (slots, size, offsets) = match &shared {
-                None => {
-                    let (slots, size) = in_sequence(self.cx, values);
-                    (slots, size, vec![])
-                }
-                Some(all) => {
-                    let find = |(local, _): &(u32, ValType)| {
-                        all[all.binary_search_by_key(local, |slot| slot.local).expect("in the union")]
-                    };
-                    let slots: Vec<Slot> = values.iter().map(find).collect();
-                    let size = slots.iter().map(|s| s.at + self.kind(s.ty).size()).max().unwrap_or(0);
-                    let offsets = slots.iter().map(|slot| slot.at).collect();
-                    (slots, size, offsets)
-                }
-            };
-            let operands = point.stack.len();
-            let kinds: Vec<Kind> = values.iter().map(|(_, ty)| self.kind(*ty)).collect();
-            self.layouts.push(Layout {
-                place: match point.kind {
-                    PointKind::Entry => Place::Entry,
-                    PointKind::Loop(_) => Place::Loop,
-                    PointKind::Call(_) => Place::Call,
-                },
-                offset: point.offset,
-                stack: kinds[..operands].to_vec(),
-                locals: values.iter().map(|(local, _)| *local).zip(kinds).skip(operands).collect(),
-                offsets,
-                size,
-            });
-            self.slots.push(slots);
-        }
-        self.frame_size = self.layouts.iter().map(|layout| layout.size).max().unwrap_or(0);
-        self.layouts.iter_mut().for_each(|layout| layout.size = self.frame_size + TRAILER);
+/// The frames of one function's points.
+#[derive(Default)]
+pub(super) struct Frames {
+    /// Bytes of the values of the largest frame: all have that size, so that the exit that they share knows it.
+    pub(super) size: u32,
+    /// The regions' dispatches restore values for all points that they lead to; else each point restores its own.
+    pub(super) shared: bool,
+    /// The values of all points, one point after another: operands, then locals, ascending. And where each point's end.
+    slots: Vec<Slot>,
+    ends: Vec<usize>,
+    /// What each region's dispatch restores, ascending, if they do; the last region first.
+    loads: Vec<Slot>,
+    loads_ends: Vec<usize>,
+    /// The layouts, as a frame table has them.
+    encoded: Vec<u8>,
+    places: Places,
+}
+
+/// The values of all points together, each with a place of its own.
+#[derive(Default)]
+struct Places {
+    /// By local; only of those that are of some point.
+    slots: Vec<Option<Slot>>,
+}
+
+impl Frames {
+    pub(super) fn clear(&mut self) {
+        self.size = 0;
+        self.shared = false;
+        self.slots.clear();
+        self.ends.clear();
+        self.loads.clear();
+        self.loads_ends.clear();
+        self.encoded.clear();
     }
 
-    /// The points whose frames a region's dispatch restores, in order.
-    pub(super) fn restored_in(&self, region: usize) -> Vec<PointId> {
-        let point = |(lead, _)| match lead {
-            Lead::Point(point) => Some(point),
-            Lead::Into(_) => None,
-        };
-        self.leads(region).into_iter().filter_map(point).collect()
+    /// The function can suspend.
+    pub(super) fn exist(&self) -> bool {
+        !self.ends.is_empty()
     }
 
-    /// Places for all values of all points, if restoring them by few pieces of code saves code.
-    fn shared_slots(&self, locals: &[Vec<(u32, ValType)>]) -> Option<Vec<Slot>> {
-        let total: usize = locals.iter().map(Vec::len).sum();
-        let mut all: Vec<(u32, ValType)> = locals.iter().flatten().copied().collect();
-        all.sort_unstable_by_key(|(local, _)| *local);
-        all.dedup_by_key(|(local, _)| *local);
-        let plain = all.iter().all(|(_, ty)| !matches!(self.kind(*ty), Kind::Func | Kind::Exn));
-        let shares = self.cx.options.shared_restore && plain && total > SHARED_MIN * all.len();
-        shares.then(|| in_sequence(self.cx, &all).0)
+    /// The values of a point's frame.
+    pub(super) fn slots(&self, id: PointId) -> &[Slot] {
+        &self.slots[range(&self.ends, id as usize)]
+    }
+
+    /// The values that a region's dispatch restores.
+    pub(super) fn loads(&self, region: usize) -> &[Slot] {
+        &self.loads[range(&self.loads_ends, self.loads_ends.len() - 1 - region)]
+    }
+
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Adds what is live at a point to the slots, with places one after another. The operands are there.
+    fn add_locals(&mut self, cx: &Context<'_, '_>, scan: &Scan, point: &Point) {
+        let entry = matches!(point.kind, PointKind::Entry);
+        let live = scan.liveness.live_at(point.block);
+        let live = live.filter(|&local| !entry || local < scan.params);
+        self.slots.extend(live.map(|local| {
+            let ty = scan.locals[local as usize];
+            Slot { local, ty, kind: kind(cx, ty), at: 0 }
+        }));
+        self.ends.push(self.slots.len());
+    }
+
+    /// Gives all values places in their frames.
+    fn place(&mut self, cx: &Context<'_, '_>, locals: usize) {
+        self.shared = cx.options.shared_restore && self.places.find(&self.slots, locals);
+        let mut start = 0;
+        for &end in &self.ends {
+            let mut next = 0;
+            for slot in &mut self.slots[start..end] {
+                slot.at = match (self.shared, self.places.slots.get(slot.local as usize)) {
+                    (true, Some(Some(placed))) => placed.at,
+                    _ => next,
+                };
+                next = slot.at + slot.kind.size();
+                self.size = self.size.max(next);
+            }
+            start = end;
+        }
+    }
+
+    /// Encodes the layouts, as `Vec<Layout>` in postcard's form.
+    fn encode(&mut self, scan: &Scan) {
+        let out = &mut self.encoded;
+        leb(out, scan.points.len() as u64);
+        for (id, point) in scan.points.iter().enumerate() {
+            let slots = &self.slots[range(&self.ends, id)];
+            let (stack, locals) = slots.split_at(point.stack.len());
+            out.push(match point.kind {
+                PointKind::Entry => Place::Entry,
+                PointKind::Loop(_) => Place::Loop,
+                PointKind::Call(_) => Place::Call,
+            } as u8);
+            leb(out, u64::from(point.offset));
+            leb(out, stack.len() as u64);
+            out.extend(stack.iter().map(|slot| slot.kind as u8));
+            leb(out, locals.len() as u64);
+            for slot in locals {
+                match slot.local {
+                    0..0x80 => out.extend_from_slice(&[slot.local as u8, slot.kind as u8]),
+                    _ => {
+                        leb(out, u64::from(slot.local));
+                        out.push(slot.kind as u8);
+                    }
+                }
+            }
+            let offsets = if self.shared { slots } else { &[] };
+            leb(out, offsets.len() as u64);
+            offsets.iter().for_each(|slot| leb(out, u64::from(slot.at)));
+            leb(out, u64::from(self.size + TRAILER));
+        }
     }
 
     /// What each region's dispatch loads, so that all values of all points are there: as far out as it can, but no
     /// value goes through a loop's header for a point inside that is not live there anyway. It would be
     /// carried along by every pass of the loop.
-    fn loads(&self, locals: &[Vec<(u32, ValType)>], all: &[Slot]) -> Vec<Vec<Slot>> {
-        let regions = &self.scan.regions;
-        let of = |point: PointId| locals[point as usize].iter().map(|(local, _)| *local);
-        // What is live at the beginning of a region: nothing is known to be at that of a `try_table`.
-        let mut live: Vec<HashSet<u32>> = vec![HashSet::new(); regions.len()];
-        let mut inner: Vec<Vec<usize>> = vec![vec![]; regions.len()];
-        for (region, found) in regions.iter().enumerate() {
-            for item in &found.items {
-                let Reached::Inner(ctl) = *item else { continue };
-                let info = &self.scan.ctls[ctl as usize];
-                inner[region].push(info.region);
-                if info.kind == CtlKind::Loop {
-                    live[info.region] = of(info.point).collect();
-                }
-            }
+    fn find_loads(&mut self, scan: &Scan, locals: usize) {
+        let words = locals.div_ceil(64);
+        // What the regions within need from outside.
+        let mut needed: Vec<Option<Vec<u64>>> = vec![];
+        needed.resize_with(scan.regions.len(), || None);
+        // The loop whose region it is: what is live at its header. Nothing is known to be at that of a `try_table`.
+        let mut loops: Vec<Option<PointId>> = vec![None; scan.regions.len()];
+        for info in scan.ctls.iter().filter(|info| info.kind == CtlKind::Loop) {
+            loops[info.region] = Some(info.point);
         }
-        let mut needed: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); regions.len()];
-        let mut loads = vec![vec![]; regions.len()];
         // Inner regions come behind outer ones.
-        for region in (0..regions.len()).rev() {
-            let mut here: BTreeSet<u32> = self.restored_in(region).into_iter().flat_map(of).collect();
-            for &within in &inner[region] {
-                here.extend(needed[within].iter().filter(|local| live[within].contains(local)));
+        for region in (0..scan.regions.len()).rev() {
+            let mut here = vec![0u64; words];
+            for point in restored_in(scan, region) {
+                self.slots(point)
+                    .iter()
+                    .for_each(|slot| here[slot.local as usize / 64] |= 1 << (slot.local % 64));
             }
-            let slot =
-                |local: &u32| all[all.binary_search_by_key(local, |slot| slot.local).expect("in the union")];
-            loads[region] = here.iter().filter(|local| !live[region].contains(local)).map(slot).collect();
-            needed[region] = here;
+            for item in &scan.regions[region].items {
+                let Reached::Inner(ctl) = *item else { continue };
+                let within = needed[scan.ctls[ctl as usize].region].take().unwrap_or_default();
+                here.iter_mut().zip(within).for_each(|(here, within)| *here |= within);
+            }
+            let mut live = vec![0u64; words];
+            if let Some(header) = loops[region] {
+                self.slots(header)
+                    .iter()
+                    .for_each(|slot| live[slot.local as usize / 64] |= 1 << (slot.local % 64));
+            }
+            for (word, (here, live)) in here.iter_mut().zip(&live).enumerate() {
+                let mut load = *here & !live;
+                while load != 0 {
+                    let local = word * 64 + load.trailing_zeros() as usize;
+                    self.loads.extend(self.places.slots[local]);
+                    load &= load - 1;
+                }
+                *here &= live;
+            }
+            self.loads_ends.push(self.loads.len());
+            needed[region] = Some(here);
         }
-        loads
     }
+}
 
-    /// What is live at a point, as locals that hold it: the operand stack of all constructs around it, then
-    /// the live locals.
-    fn live_values(&mut self, point: &Point) -> Vec<(u32, ValType)> {
-        let operands = point.stack.iter().enumerate();
-        let mut values: Vec<_> = operands.map(|(height, &ty)| (self.temp(height, ty), ty)).collect();
-        let entry = matches!(point.kind, PointKind::Entry);
-        let live = self.scan.liveness.live_at(point.block);
-        let live = live.filter(|&local| !entry || local < self.scan.params);
-        values.extend(live.map(|local| (local, self.scan.locals[local as usize])));
-        values
+fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {
+    at.checked_sub(1).map_or(0, |before| ends[before])..ends[at]
+}
+
+impl Places {
+    /// Places for all values of all points, if restoring them by few pieces of code saves code.
+    fn find(&mut self, values: &[Slot], locals: usize) -> bool {
+        self.slots.clear();
+        self.slots.resize(locals, None);
+        for value in values {
+            self.slots[value.local as usize] = Some(*value);
+        }
+        let (mut count, mut next) = (0, 0);
+        for slot in self.slots.iter_mut().flatten() {
+            if matches!(slot.kind, Kind::Func | Kind::Exn) {
+                return false;
+            }
+            slot.at = next;
+            next += slot.kind.size();
+            count += 1;
+        }
+        values.len() > SHARED_MIN * count
+    }
+}
+
+/// The points whose frames a region's dispatch restores, in order.
+pub(super) fn restored_in(scan: &Scan, region: usize) -> impl Iterator<Item = PointId> + '_ {
+    leads(scan, region).filter_map(|(lead, _)| match lead {
+        Lead::Point(point) => Some(point),
+        Lead::Into(_) => None,
+    })
+}
+
+impl Emitter<'_, '_, '_> {
+    /// Decides what the frames of all points hold, and where.
+    pub(super) fn lay_out_frames(&mut self) {
+        let (cx, scan) = (self.cx, self.scan);
+        for point in &scan.points {
+            for (height, &ty) in point.stack.iter().enumerate() {
+                let local = self.temp(height, ty);
+                self.frames.slots.push(Slot { local, ty, kind: kind(cx, ty), at: 0 });
+            }
+            self.frames.add_locals(cx, scan, point);
+        }
+        let locals = scan.locals.len() + self.temp_types.len();
+        self.frames.place(cx, locals);
+        self.frames.encode(scan);
+        if self.frames.shared {
+            self.frames.find_loads(scan, locals);
+        }
     }
 }

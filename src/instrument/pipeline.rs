@@ -1,0 +1,181 @@
+//! The functions, rewritten one at a time by all threads, and joined in their order.
+//!
+//! Threads take runs of functions, first ones first. Whoever is done with the run that is next appends it, and those behind it that
+//! wait, to what is there: nobody waits for anybody, and little is there twice. What comes out depends on
+//! neither the number of threads nor on which was first, nor does which of several refusals is told.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::OriginTable;
+use super::emit::{self, Context};
+use super::frame::FrameTable;
+use super::module::Body;
+use super::points::Origin;
+use super::refusal::Refusal;
+use super::scan;
+use super::sink::leb;
+
+/// Bytes of code that a thread takes at once, at least.
+const RUN: usize = 32 << 10;
+
+/// Bytes of rewritten code for one of given code, about as many as there ever are.
+const EXPECTED_RATIO: usize = 4;
+
+/// What functions in a row were rewritten to.
+#[derive(Default)]
+pub struct Rewritten {
+    /// Their bodies, each with its length before it.
+    pub code: Vec<u8>,
+    /// What the section of branch hints says of them, and of how many of them.
+    pub hints: Vec<u8>,
+    pub hinted: u32,
+    pub frames: FrameTable,
+    pub origins: OriginTable,
+}
+
+/// One function, rewritten.
+pub struct Function<'e> {
+    pub index: u32,
+    /// The declaration of its locals, and what follows it.
+    pub locals: &'e [u8],
+    pub code: &'e [u8],
+    /// (offset in `code`, taken), ascending.
+    pub hints: &'e [(u32, bool)],
+    /// What stands in `code` for original code, ascending.
+    pub origins: &'e [Origin],
+    /// The layouts of its points, encoded.
+    pub frames: &'e [u8],
+}
+
+impl Rewritten {
+    /// Appends a function.
+    pub fn push(&mut self, function: &Function<'_>) {
+        let shift = function.locals.len() as u32;
+        leb(&mut self.code, (function.locals.len() + function.code.len()) as u64);
+        self.code.extend_from_slice(function.locals);
+        self.code.extend_from_slice(function.code);
+        if !function.hints.is_empty() {
+            self.hinted += 1;
+            let out = &mut self.hints;
+            leb(out, u64::from(function.index));
+            leb(out, function.hints.len() as u64);
+            for &(at, taken) in function.hints {
+                leb(out, u64::from(at + shift));
+                out.extend_from_slice(&[1, u8::from(taken)]);
+            }
+        }
+        self.frames.push(function.frames);
+        self.origins.push(function.origins, shift);
+    }
+
+    /// Keeps the memory alone.
+    fn clear(&mut self) {
+        self.code.clear();
+        self.hints.clear();
+        self.hinted = 0;
+        self.frames.clear();
+        self.origins.clear();
+    }
+
+    /// Appends what comes behind.
+    fn append(&mut self, other: &Self) {
+        self.code.extend_from_slice(&other.code);
+        self.hints.extend_from_slice(&other.hints);
+        self.hinted += other.hinted;
+        self.frames.append(&other.frames);
+        self.origins.append(&other.origins);
+    }
+}
+
+/// Runs of functions that are done, and were joined as far as nothing is missing.
+struct Joined {
+    all: Rewritten,
+    next: usize,
+    waiting: BTreeMap<usize, Rewritten>,
+    /// Empty ones, for their memory.
+    spare: Vec<Rewritten>,
+    /// Of the first run that has one.
+    refusal: Option<(usize, Refusal)>,
+}
+
+impl Joined {
+    fn add(&mut self, run: usize, done: Result<Rewritten, Refusal>) {
+        match done {
+            Ok(done) => drop(self.waiting.insert(run, done)),
+            Err(refusal) => {
+                if self.refusal.as_ref().is_none_or(|(first, _)| run < *first) {
+                    self.refusal = Some((run, refusal));
+                }
+            }
+        }
+        while let Some(mut done) = self.waiting.remove(&self.next) {
+            self.all.append(&done);
+            done.clear();
+            self.spare.push(done);
+            self.next += 1;
+        }
+    }
+}
+
+/// Rewrites all functions; `all` holds what comes before them.
+pub fn rewrite(cx: &Context<'_, '_>, mut all: Rewritten) -> Result<Rewritten, Refusal> {
+    // A vector of this size takes no memory before it is filled. It is made longer if need be.
+    let code = cx.module.bodies.iter().map(|body| body.body.range().len()).sum::<usize>();
+    let _ = all.code.try_reserve(code.saturating_mul(EXPECTED_RATIO));
+    let runs: Vec<&[Body<'_>]> = runs(&cx.module.bodies);
+    let joined = Mutex::new(Joined { all, next: 0, waiting: BTreeMap::new(), spare: vec![], refusal: None });
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let (mut scratch, mut spare) = (Scratch::default(), Rewritten::default());
+        loop {
+            let run = next.fetch_add(1, Ordering::Relaxed);
+            let Some(bodies) = runs.get(run) else { return };
+            let done = rewrite_run(cx, bodies, &mut scratch, std::mem::take(&mut spare));
+            if done.is_err() {
+                next.store(runs.len(), Ordering::Relaxed); // those before it have been taken
+            }
+            let mut joined = joined.lock().unwrap_or_else(PoisonError::into_inner);
+            joined.add(run, done);
+            spare = joined.spare.pop().unwrap_or_default();
+        }
+    };
+    let threads = rayon::current_num_threads().min(runs.len());
+    rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| work())));
+    let joined = joined.into_inner().unwrap_or_else(PoisonError::into_inner);
+    joined.refusal.map_or(Ok(joined.all), |(_, refusal)| Err(refusal))
+}
+
+/// The memory that a thread uses for one function after another.
+#[derive(Default)]
+struct Scratch {
+    scan: scan::Scratch,
+    emit: emit::Scratch,
+}
+
+fn rewrite_run(
+    cx: &Context<'_, '_>,
+    bodies: &[Body<'_>],
+    scratch: &mut Scratch,
+    mut done: Rewritten,
+) -> Result<Rewritten, Refusal> {
+    for body in bodies {
+        let scan = scan::scan(cx, body, &mut scratch.scan)?;
+        emit::emit(cx, body.func, scan, &mut scratch.emit, &mut done);
+    }
+    Ok(done)
+}
+
+/// The functions in runs of about equal size.
+fn runs<'b, 'a>(bodies: &'b [Body<'a>]) -> Vec<&'b [Body<'a>]> {
+    let (mut runs, mut start, mut bytes) = (vec![], 0, 0);
+    for (at, body) in bodies.iter().enumerate() {
+        bytes += body.body.range().len();
+        if bytes >= RUN || at + 1 == bodies.len() {
+            runs.push(&bodies[start..=at]);
+            (start, bytes) = (at + 1, 0);
+        }
+    }
+    runs
+}
