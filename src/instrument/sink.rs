@@ -285,9 +285,9 @@ mod tests {
                 .i64_store(at)
                 .block(ty)
                 .if_(BlockType::Empty);
-            signed
-                .iter()
-                .for_each(|&v| drop(sink.i32_const(v).i64_const(i64::from(v) << 20).i64_const(v.into())));
+            for v in signed {
+                sink.i32_const(v).i64_const(i64::from(v) << 20).i64_const(v.into());
+            }
             let mut sink = InstructionSink::new(&mut theirs);
             sink.local_get(n)
                 .call(n)
@@ -296,9 +296,9 @@ mod tests {
                 .i64_store(at)
                 .block(ty)
                 .if_(BlockType::Empty);
-            signed
-                .iter()
-                .for_each(|&v| drop(sink.i32_const(v).i64_const(i64::from(v) << 20).i64_const(v.into())));
+            for v in signed {
+                sink.i32_const(v).i64_const(i64::from(v) << 20).i64_const(v.into());
+            }
             leb(&mut ours, n.into());
             u64::from(n).encode(&mut theirs);
             assert_eq!(ours, theirs);
