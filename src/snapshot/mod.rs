@@ -24,6 +24,6 @@ pub use error::SnapshotError;
 pub use identity::{Difference, IdentityMismatch};
 pub use state::{Blob, Call, Exn, Frame, FrameKind, Identity, Memory, Section, State, Table, Value};
 pub use tree::{
-    Dirty, Emit, FANOUT, Fetch, Kind, NODE, PAGE, ReadAlong, ReadPages, Tree, TreeError, Walk, check_chunk,
-    pages, read_range,
+    Dirty, Emit, FANOUT, Fetch, Kind, NODE, PAGE, ReadPages, Tree, TreeError, Walk, check_chunk, pages,
+    read_range,
 };
