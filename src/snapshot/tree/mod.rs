@@ -30,7 +30,6 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-pub use along::ReadAlong;
 pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
 
 use anyhow::ensure;
