@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
@@ -279,7 +280,9 @@ impl Bench {
     fn whole(&mut self, dir: &std::path::Path) {
         let gib = self.pages as f64 / 262_144.0;
         let rate = |time: Duration| gib / time.as_secs_f64();
-        let mut mixed = self.like.clone();
+        // Neither is needed any more, and at 4 GiB there is not room for all.
+        self.room = vec![];
+        let mut mixed = std::mem::take(&mut self.like);
         let mut seed = 1_u64;
         for page in mixed.chunks_mut(PAGE) {
             for word in page[..1024].chunks_mut(8) {
@@ -309,6 +312,8 @@ impl Bench {
             file.write_all(&stored).and_then(|()| file.sync_all()).unwrap();
         });
         std::fs::remove_file(path).unwrap();
+        let part = 100.0 * stored.len() as f64 / mixed.len() as f64;
+        drop((stored, mixed));
         let began = Instant::now();
         let frozen = self.instance.freeze(MemoryTrees::default(), &mut |_, _| Ok(())).unwrap();
         frozen.thaw(&mut |_, _| Ok(())).unwrap();
@@ -321,7 +326,7 @@ impl Bench {
             "{:>6} a whole snapshot: {found:.2} GiB/s to a local store, {hashed:.2} without the writing; alone on one core: blake3 {blake3:.2}, zstd -1 \
              {zstd:.2}, disk {disk:.2} (of what compresses to {:.0} %); target 70 % of the slowest, {:.2}: {}",
             self.pages / 256,
-            100.0 * stored.len() as f64 / self.like.len() as f64,
+            part,
             0.7 * bound,
             verdict(found >= 0.7 * bound),
         );
@@ -500,8 +505,79 @@ fn steady(dir: &std::path::Path, mib: usize) {
     );
 }
 
+/// CRIU, where the user has one that runs: a process of the same size, dumped and restored.
+fn criu(dir: &std::path::Path, mib: usize) {
+    let quiet = |program: &str, args: &[&str]| {
+        Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+    };
+    if !quiet("criu", &["check"]).is_ok_and(|status| status.success()) {
+        println!("{mib:>6} CRIU: skipped, there is no `criu` on PATH that `criu check` says works here");
+        return;
+    }
+    let (images, ready) = (dir.join("criu"), dir.join("ready"));
+    std::fs::create_dir_all(&images).unwrap();
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["--hold".as_ref(), ready.as_os_str(), mib.to_string().as_ref()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !ready.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (pid, images_) = (holder.id().to_string(), images.to_str().unwrap());
+    let began = Instant::now();
+    let dumped = quiet("criu", &["dump", "--shell-job", "-t", &pid, "-D", images_]);
+    let dump = began.elapsed();
+    // The dump ends it; where it failed it is to end all the same.
+    let _ = holder.kill();
+    let _ = holder.wait();
+    let began = Instant::now();
+    let restored = quiet("criu", &["restore", "--shell-job", "-d", "-D", images_]);
+    let restore = began.elapsed();
+    let good = |done: std::io::Result<std::process::ExitStatus>| done.is_ok_and(|status| status.success());
+    match good(dumped) && good(restored) {
+        true => println!(
+            "{mib:>6} CRIU: {:.0} ms to dump all of it, {:.0} ms to restore it",
+            ms(dump),
+            ms(restore)
+        ),
+        false => println!("{mib:>6} CRIU: skipped, it could not dump and restore a process"),
+    }
+    let _ = quiet("kill", &["-9", &pid]);
+    std::fs::remove_dir_all(images).unwrap();
+    std::fs::remove_file(ready).unwrap();
+}
+
+/// A process with so much memory that does nothing, for CRIU.
+fn hold(ready: &str, mib: &str) -> ! {
+    let mut seed = 1_u64;
+    let memory: Vec<u64> = (0..mib.parse::<usize>().unwrap() * MIB / 8)
+        .map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed
+        })
+        .collect();
+    File::create(ready).unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        std::hint::black_box(&memory);
+    }
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
+    if let [_, hold_, ready, mib, ..] = args.as_slice()
+        && hold_ == "--hold"
+    {
+        hold(ready, mib);
+    }
     let has = |name: &str| args.iter().any(|arg| arg == name);
     let dir = tempfile::tempdir_in(
         std::env::var_os("CARGO_TARGET_TMPDIR").map_or(".".into(), std::path::PathBuf::from),
@@ -531,6 +607,7 @@ fn main() {
             continue;
         }
         bench.fork_and_write(dir.path());
+        criu(dir.path(), mib);
         for percent in [0.1, 1.0, 10.0, 100.0] {
             bench.case(percent, SCATTER);
             bench.case(percent, 1);

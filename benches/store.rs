@@ -147,7 +147,7 @@ fn reading(bytes: &[u8], dir: &Path) {
         let local = Arc::new(Local::open(store.path()).unwrap());
         snapshot_into(bytes, local.clone(), compress);
         for threads in [1, cores()] {
-            let limit = rate(bytes.len(), || limit(bytes, &*local, compress != Compress::None, threads));
+            let limit = rate(bytes.len(), || limit(bytes, &local, compress != Compress::None, threads));
             let read = rate(bytes.len(), || {
                 let chunks = Chunks::open(local.clone());
                 let sum = AtomicUsize::new(0);

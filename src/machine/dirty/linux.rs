@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// `UFFD_USER_MODE_ONLY`: what an unprivileged process may ask for. Asynchronous write protection is resolved in
 /// the kernel, so that the kernel's own writes (`read` into a page) work and are seen all the same.
@@ -292,7 +291,7 @@ impl Standing {
         if let Some(memory) = &self.memory {
             for range in ranges {
                 let (part, behind) = rest.split_at_mut((range.end - range.start) as usize);
-                memory.read_exact_at(part, range.start)?;
+                std::os::unix::fs::FileExt::read_exact_at(memory, part, range.start)?;
                 rest = behind;
             }
             return Ok(());

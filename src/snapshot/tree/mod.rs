@@ -31,7 +31,6 @@ mod partial;
 #[cfg(test)]
 mod tests;
 
-pub use along::ReadAlong;
 pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
 pub use partial::{ChunkAt, Known, Partial};
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::along::ReadAlong;
 use super::*;
 use crate::snapshot::testing::Random;
 
