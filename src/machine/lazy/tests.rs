@@ -12,7 +12,7 @@ use super::{ChunkSource, Loading, Restoring, Run};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::dirty::tests::{Chunks, WANDERER, begin, host, id, input, keep, module, run_to, works};
 use crate::machine::{
-    Functions, Instance, MemoryTrees, Module, Slice, Source, Tracking, Until, WASI_SECTION,
+    Engine, Functions, Instance, MemoryTrees, Module, Settings, Slice, Source, Tracking, Until, WASI_SECTION,
 };
 use crate::snapshot::{Known, PAGE, Partial, State, TreeError};
 use crate::wasi::{self, Wasi};
@@ -467,4 +467,17 @@ fn a_store_that_does_not_answer_is_waited_for_and_then_told() {
         drop(guest);
         source.open.store(true, Ordering::SeqCst);
     }
+}
+
+#[test]
+fn where_a_guest_cannot_be_stopped_all_is_restored_at_once() {
+    let field = Field::new();
+    let settings = Settings { target: Some("pulley64".to_string()), ..Settings::default() };
+    let module = Engine::new(settings).unwrap().compile(&wat::parse_str(FIELD).unwrap()).unwrap();
+    let source = Slow::new(&field.chunks, 0);
+    let (mut guest, mut trees) = restore(&module, &field.state, &how(&source, Loading::Lazy)).unwrap();
+    assert_eq!(guest.loading(), Some(Loading::Eager));
+    guest.call("idle", vec![]).unwrap();
+    let state = guest.capture(&mut trees, &mut |_, _| panic!("all is known")).unwrap();
+    assert_eq!(state.memories, field.state.memories);
 }
