@@ -371,7 +371,13 @@ impl Bench {
             chunks.contains(pages[0]).unwrap();
             let opened = began.elapsed();
             let stuck = Arc::new(|error: anyhow::Error| panic!("{error:#}"));
-            let how = Restoring { source: Arc::new(chunks), loading, first: vec![], stuck };
+            let how = Restoring {
+                source: Arc::new(chunks),
+                loading,
+                patience: Duration::from_secs(60),
+                first: vec![],
+                stuck,
+            };
             let lap = Functions::new().with("host", "lap", |_, _| {
                 *FIRST.lock().unwrap() =
                     Some((Instant::now(), processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)));

@@ -87,7 +87,7 @@ fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
     let straight = tool.run(&["run", "-q", "--every", "never", "--job", "straight", "prog.wasm"]);
     assert_eq!((straight.code, straight.out.lines().count()), (0, 40), "{straight:?}");
     let out = tool.path("out");
-    let (mut kills, mut state) = (0_u64, u64::from(std::process::id()));
+    let (mut kills, mut paused, mut state) = (0_u64, 0, u64::from(std::process::id()));
     let ways: [&[&str]; 4] = [&[], &["--dirty-tracking", "compare"], &["--every", "never"], &["--eager"]];
     let began = Instant::now();
     loop {
@@ -107,13 +107,21 @@ fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
             std::thread::sleep(Duration::from_millis(1));
             status = child.0.try_wait().unwrap();
         }
+        if status.is_none() && kills % 3 == 1 {
+            // Asked instead of killed, it pauses with a snapshot.
+            child.signal("INT");
+            let code = child.0.wait().unwrap().code();
+            assert!(code == Some(75) || code == Some(0), "{code:?}");
+            status = code.filter(|code| *code == 0).map(|_| std::process::ExitStatus::default());
+            paused += usize::from(code == Some(75));
+        }
         drop(child);
         match status {
             Some(status) => break assert_eq!(status.code(), Some(0)),
             None => kills += 1,
         }
     }
-    assert!(kills > 5, "it was killed {kills} times only");
+    assert!(kills > 5 && paused > 0, "it was killed {kills} times only, and paused {paused} times");
     assert_eq!(fs::read_to_string(&out).unwrap(), straight.out, "after {kills} kills");
     let verified = tool.run(&["verify"]);
     assert_eq!(verified.code, 0, "{verified:?}");

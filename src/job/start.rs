@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -24,6 +24,9 @@ use crate::digest::ChunkId;
 use crate::machine::{Functions, Instance, MemoryTrees, Module, Restoring};
 use crate::snapshot::{Difference, IdentityMismatch, State};
 use crate::wasi::{self, Host, Preopen, Wasi};
+
+/// For how long the program waits for a part of its memory.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Job {
     /// Makes the job ready to run on from its last snapshot, or from its start. Nothing of it runs yet.
@@ -85,7 +88,7 @@ impl Job {
                 let (jobs, name, id) = (jobs.clone(), self.name().clone(), snapshot.id());
                 let source = Arc::new(jobs.chunks().clone());
                 let stuck = Arc::new(move |error| stuck(jobs.explain_damage(&name, id, error)));
-                let how = Restoring { source, loading, first: hint.read(), stuck };
+                let how = Restoring { source, loading, patience: PATIENCE, first: hint.read(), stuck };
                 let (mut instance, trees) =
                     restored(module, snapshot.state(), &functions, host, (restore, most), &how, &mut fetch)
                         .with_context(explain)?;

@@ -21,7 +21,8 @@
 //! | file | what |
 //! |---|---|
 //! | `region` | one memory: which pages are there |
-//! | `pager` | the threads: answers faults, and what host functions ask for |
+//! | `setup` | memories without pages |
+//! | `pager` `near` | the threads: answers faults, and what host functions ask for |
 //! | `prefetch` | all else |
 //! | `nodes` `eager` | reading trees; restoring all at once |
 //! | `linux` | what the system has for it |
@@ -31,6 +32,8 @@ mod absent;
 mod eager;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod near;
 mod nodes;
 #[cfg(target_os = "linux")]
 mod pager;
@@ -38,12 +41,15 @@ mod pager;
 mod prefetch;
 #[cfg(target_os = "linux")]
 mod region;
+#[cfg(target_os = "linux")]
+mod setup;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -55,7 +61,9 @@ use crate::snapshot::TreeError;
 pub(super) use absent::{Handle, Pager, Setup};
 pub(super) use eager::{clear, load};
 #[cfg(target_os = "linux")]
-pub(super) use pager::{Handle, Pager, Setup};
+pub(super) use pager::{Handle, Pager};
+#[cfg(target_os = "linux")]
+pub(super) use setup::Setup;
 
 /// How the memories of a guest are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +106,8 @@ pub struct Restoring {
     pub source: Arc<dyn ChunkSource>,
     /// [`Loading::Lazy`] where that works, or at once.
     pub loading: Loading,
+    /// For how long a page is waited for.
+    pub patience: Duration,
     /// What is likely to be needed first. It may be of another snapshot, or nonsense.
     pub first: Vec<Run>,
     /// Is called, with why, if the guest's thread waits for a page that cannot be had, where it cannot be stopped. It is to end

@@ -12,32 +12,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::linux::{self, THREAD_ID};
-use super::nodes::{find, read_level};
+use super::linux;
+use super::near::Near;
+use super::nodes::find;
 use super::prefetch;
 use super::region::Region;
 use super::{ChunkSource, Damage, RUNS_MAX, Restoring, Run};
 use crate::digest::ChunkId;
 use crate::machine::dirty::Extent;
-use crate::machine::dirty::linux::{Uffd, WP_ASYNC, page_size};
-use crate::snapshot::{Known, PAGE, Partial, Tree, TreeError};
+use crate::machine::dirty::linux::Uffd;
+use crate::snapshot::{Known, PAGE, Tree, TreeError};
 use crate::wasi::{Presence, Registration};
 
-/// Pages around one that is touched that are brought with it, aligned: a frame of a store holds about as many.
-const AROUND: u64 = 16;
-/// So many when pages are touched in order.
-const AHEAD: u64 = 256;
-/// Pages of the same node's children of this level are either all zeros or watched (16 MiB).
-const COARSE: u32 = 4;
-/// So many nodes are read before the guest runs, to find what of its memory is zeros.
-const FIRST_NODES: usize = 64;
-/// For how long a page is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// For how long the threads are waited for when the guest is gone.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Whether the engine can stop a thread that is refused access by the instruction at this address.
-type MayTrap = Box<dyn Fn(u64) -> bool + Send + Sync>;
+pub(super) type MayTrap = Box<dyn Fn(u64) -> bool + Send + Sync>;
 
 /// Brings the pages of a guest's memories. Dropping it ends its threads; the memories may go then.
 pub(in crate::machine) struct Pager {
@@ -65,11 +56,12 @@ impl Handle {
     pub fn look(&self) {
         let shared = &*self.0;
         let late = |waiting: &Waiting| {
-            !shared.regions[waiting.page.0].is_there(waiting.page.1) && waiting.since.elapsed() > PATIENCE
+            !shared.regions[waiting.page.0].is_there(waiting.page.1)
+                && waiting.since.elapsed() > shared.patience
         };
         let late: Vec<PageOf> = shared.desk().waiting.iter().filter(|w| late(w)).map(|w| w.page).collect();
         for (memory, page) in late {
-            let cause = anyhow::anyhow!("the store has not given it for {} s", PATIENCE.as_secs());
+            let cause = shared.no_answer();
             let start = page * PAGE as u64;
             let known = lock(&shared.regions[memory].tree).page(page);
             let error = match known {
@@ -85,6 +77,8 @@ impl Handle {
 pub(super) struct Shared {
     pub regions: Vec<Region>,
     pub source: Arc<dyn ChunkSource>,
+    /// For how long a page is waited for.
+    patience: Duration,
     /// Held by who puts pages there. True: the memories are gone.
     gate: RwLock<bool>,
     pub stop: AtomicBool,
@@ -133,49 +127,14 @@ struct Waiting {
     since: Instant,
 }
 
-/// Memories that are made ready, one after the other.
-pub(in crate::machine) struct Setup {
-    protect: bool,
-    regions: Vec<Region>,
-    fails: bool,
-}
-
-impl Setup {
-    /// For memories whose pages come write-protected, or not.
-    pub fn new(protect: bool) -> Self {
-        Self { protect, regions: vec![], fails: page_size() != PAGE as u64 }
-    }
-
-    /// Adds the next memory, whose bytes are thrown away, and which is to be the content named `root`.
-    ///
-    /// # Errors
-    /// The tree cannot be read.
-    pub fn add(
-        &mut self,
-        bytes: &mut [u8],
-        root: ChunkId,
-        source: &dyn ChunkSource,
-    ) -> Result<(), TreeError> {
-        if self.fails {
-            return Ok(());
-        }
-        let tree = upper_nodes(Partial::new(root, bytes.len() as u64)?, source)?;
-        match region(bytes, tree, self.protect) {
-            Ok(region) => self.regions.push(region),
-            Err(_) => self.fails = true,
-        }
-        Ok(())
-    }
-
-    /// What brings their pages; nothing if the system has not what that takes.
-    pub fn finish(self, how: &Restoring, may_trap: MayTrap) -> Option<Pager> {
-        if self.fails {
-            return None;
-        }
-        let (rest, bell) = io::pipe().ok()?;
+impl Pager {
+    /// For memories that are ready. Nothing is brought yet.
+    pub(super) fn new(regions: Vec<Region>, how: &Restoring, may_trap: MayTrap) -> io::Result<Self> {
+        let (rest, bell) = io::pipe()?;
         let shared = Shared {
-            regions: self.regions,
+            regions,
             source: how.source.clone(),
+            patience: how.patience,
             gate: RwLock::new(false),
             stop: AtomicBool::new(false),
             desk: Mutex::default(),
@@ -187,31 +146,9 @@ impl Setup {
             may_trap,
             bell,
         };
-        Some(Pager { shared: Arc::new(shared), threads: vec![], rest: Some(rest) })
+        Ok(Self { shared: Arc::new(shared), threads: vec![], rest: Some(rest) })
     }
-}
 
-/// A memory of this tree, of which no page is there.
-fn region(bytes: &mut [u8], tree: Partial, protect: bool) -> io::Result<Region> {
-    let uffd = Uffd::open(THREAD_ID | if protect { WP_ASYNC } else { 0 })?;
-    linux::map_fresh(bytes)?;
-    let zeros = zeros(&tree);
-    let region = Region::new(bytes.as_ptr() as u64, Arc::new(uffd), protect, tree);
-    let mut at = 0;
-    for zeros in zeros {
-        if at < zeros.start {
-            region.watch(at..zeros.start)?;
-        }
-        at = zeros.end;
-        region.leave(zeros)?;
-    }
-    if at < region.pages {
-        region.watch(at..region.pages)?;
-    }
-    Ok(region)
-}
-
-impl Pager {
     /// For functions of the host.
     pub fn handle(&self) -> Handle {
         Handle(self.shared.clone())
@@ -315,6 +252,10 @@ impl Drop for Pager {
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         lock(&self.desk)
+    }
+
+    fn no_answer(&self) -> anyhow::Error {
+        anyhow::anyhow!("the store has not answered for {} s", self.patience.as_secs())
     }
 
     /// Whether the guest is gone.
@@ -547,33 +488,13 @@ impl Shared {
             if there(&desk) {
                 return Ok(());
             }
-            let waited = self.changed.wait_timeout(desk, PATIENCE);
+            let waited = self.changed.wait_timeout(desk, self.patience);
             let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             if timeout.timed_out() {
-                bail!("the store has given nothing of the memories for {} s", PATIENCE.as_secs());
+                return Err(self.no_answer());
             }
             desk = now;
         }
-    }
-}
-
-/// What is brought together with a page.
-#[derive(Default)]
-struct Near {
-    /// The memory, and behind what was brought for the last fault, and how much that was.
-    last: (usize, u64, u64),
-    room: Vec<u8>,
-}
-
-impl Near {
-    /// The pages to be brought with this one: more and more, if they are touched in order.
-    fn of(&mut self, (memory, page): PageOf) -> Range<u64> {
-        let (last, behind, count) = self.last;
-        let in_order = last == memory && (behind..behind + count.max(AROUND)).contains(&page);
-        let count = if in_order { (count * 2).clamp(AROUND, AHEAD) } else { AROUND };
-        let start = if in_order { page } else { page / AROUND * AROUND };
-        self.last = (memory, start + count, count);
-        start..start + count
     }
 }
 
@@ -603,12 +524,11 @@ impl Presence for Shared {
             if self.is_over() {
                 return false;
             }
-            let waited = self.changed.wait_timeout(desk, PATIENCE);
+            let waited = self.changed.wait_timeout(desk, self.patience);
             let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             desk = now;
             if timeout.timed_out() && missing(&at) {
-                let cause = anyhow::anyhow!("the store has not given it for {} s", PATIENCE.as_secs());
-                let error = TreeError::Taker { start: at * PAGE as u64, cause };
+                let error = TreeError::Taker { start: at * PAGE as u64, cause: self.no_answer() };
                 self.touch(&mut desk, Damage::new(memory, error));
                 return false;
             }
@@ -627,39 +547,4 @@ fn instruction(thread: u32) -> Option<u64> {
     // No call of the system, then the stack and the instruction.
     (fields.next()? == "-1").then_some(())?;
     u64::from_str_radix(fields.nth(1)?.strip_prefix("0x")?, 16).ok()
-}
-
-/// Reads the nodes near the root, as far as they are few.
-fn upper_nodes(tree: Partial, source: &dyn ChunkSource) -> Result<Partial, TreeError> {
-    let (tree, mut left) = (Mutex::new(tree), FIRST_NODES);
-    let top = lock(&tree).top();
-    for level in (COARSE + 1..=top).rev() {
-        left = left.saturating_sub(lock(&tree).unread(level).take(FIRST_NODES + 1).count());
-        if left == 0 {
-            break;
-        }
-        read_level(&tree, level, (source, 1), &mut Err)?;
-    }
-    Ok(tree.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Runs of pages that are known to be zeros, each of many.
-fn zeros(tree: &Partial) -> Vec<Range<u64>> {
-    let mut found: Vec<Range<u64>> = vec![];
-    let (end, mut at) = (tree.pages(), 0);
-    while at < end {
-        let next = match tree.page(at) {
-            Known::Zero => (at + 8_u64.pow(COARSE)).min(end),
-            Known::Behind(node) | Known::Page(node) => {
-                at = node.pages().end.max(at + 1);
-                continue;
-            }
-        };
-        match found.last_mut() {
-            Some(last) if last.end == at => last.end = next,
-            _ => found.push(at..next),
-        }
-        at = next;
-    }
-    found
 }

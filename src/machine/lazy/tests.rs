@@ -12,7 +12,7 @@ use super::{ChunkSource, Loading, Restoring, Run};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::dirty::tests::{Chunks, WANDERER, begin, host, id, input, keep, module, run_to, works};
 use crate::machine::{
-    Functions, Instance, MemoryTrees, Module, Slice, Source, Tracking, Until, WASI_SECTION,
+    Engine, Functions, Instance, MemoryTrees, Module, Settings, Slice, Source, Tracking, Until, WASI_SECTION,
 };
 use crate::snapshot::{Known, PAGE, Partial, State, TreeError};
 use crate::wasi::{self, Wasi};
@@ -60,7 +60,7 @@ impl ChunkSource for Slow {
 
 fn how(source: &Arc<Slow>, loading: Loading) -> Restoring {
     let stuck = Arc::new(|error| panic!("stuck: {error:#}"));
-    Restoring { source: source.clone(), loading, first: vec![], stuck }
+    Restoring { source: source.clone(), loading, patience: Duration::from_secs(60), first: vec![], stuck }
 }
 
 fn restore(module: &Module, state: &State, how: &Restoring) -> Result<(Instance, MemoryTrees)> {
@@ -368,7 +368,7 @@ fn where_a_thread_cannot_be_stopped_the_process_is_to_end() {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
         let stuck = move |error: anyhow::Error| tell.lock().unwrap().send(format!("{error:#}")).unwrap();
-        let how = Restoring { source, loading: Loading::Lazy, first: vec![], stuck: Arc::new(stuck) };
+        let how = Restoring { stuck: Arc::new(stuck), ..how(&source, Loading::Lazy) };
         let field = field.clone();
         // This thread waits until the process ends.
         std::thread::spawn(move || {
@@ -439,4 +439,45 @@ fn what_was_needed_first_is_brought_first() {
     if trees.dirtied().unwrap().source == Source::WriteProtection {
         assert!(trees.written().contains(&run(0, 900, 901)), "{:?}", trees.written());
     }
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_waited_for_and_then_told() {
+    let field = Field::new();
+    for (function, args) in [("read", &[9000][..]), ("print", &[9000, 5000])] {
+        let source = Slow::new(&field.chunks, 5);
+        let patience = Duration::from_secs(2);
+        let how = Restoring { patience, ..how(&source, Loading::Lazy) };
+        // It answers again in time.
+        let (mut guest, _) = restore(&field.module, &field.state, &how).unwrap();
+        source.open.store(false, Ordering::SeqCst);
+        let open = source.clone();
+        let opener = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            open.open.store(true, Ordering::SeqCst);
+        });
+        finished(call(&mut guest, function, args));
+        opener.join().unwrap();
+        drop(guest);
+        // And never.
+        let (mut guest, _) = restore(&field.module, &field.state, &how).unwrap();
+        source.open.store(false, Ordering::SeqCst);
+        let error = call(&mut guest, function, args).unwrap_err();
+        assert!(format!("{error:#}").contains("has not answered for 2 s"), "{function}: {error:#}");
+        drop(guest);
+        source.open.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn where_a_guest_cannot_be_stopped_all_is_restored_at_once() {
+    let field = Field::new();
+    let settings = Settings { target: Some("pulley64".to_string()), ..Settings::default() };
+    let module = Engine::new(settings).unwrap().compile(&wat::parse_str(FIELD).unwrap()).unwrap();
+    let source = Slow::new(&field.chunks, 0);
+    let (mut guest, mut trees) = restore(&module, &field.state, &how(&source, Loading::Lazy)).unwrap();
+    assert_eq!(guest.loading(), Some(Loading::Eager));
+    guest.call("idle", vec![]).unwrap();
+    let state = guest.capture(&mut trees, &mut |_, _| panic!("all is known")).unwrap();
+    assert_eq!(state.memories, field.state.memories);
 }
