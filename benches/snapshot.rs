@@ -395,11 +395,14 @@ impl Bench {
         let eager = best(Loading::Eager, 1);
         let lazy = [("in order", best(Loading::Lazy, 1)), ("at random", best(Loading::Lazy, SCATTER))];
         let first = lazy.iter().map(|(_, r)| r.first).max().unwrap();
+        let first_cpu = lazy.iter().map(|(_, r)| r.first_cpu).max().unwrap();
         println!(
-            "{:>6} going on: store opened in {:.1} ms; first instruction after {:.2} ms; target 20 ms: {}",
+            "{:>6} going on: store opened in {:.1} ms; first instruction after {:.2} ms ({:.2} ms of processors); target \
+             20 ms: {}",
             self.pages / 256,
             ms(eager.opened),
             ms(first),
+            ms(first_cpu),
             verdict(first <= Duration::from_millis(20)),
         );
         println!(

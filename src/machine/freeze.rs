@@ -37,6 +37,12 @@ pub struct MemoryTrees {
 }
 
 impl MemoryTrees {
+    /// Trees that are still being read, of memories of this moment.
+    #[cfg(target_os = "linux")]
+    pub(super) fn pending(at: Mark) -> Self {
+        Self { pending: true, at: Some(at), ..Self::default() }
+    }
+
     /// What the last capture had to do; nothing before the first.
     pub fn dirtied(&self) -> Option<Dirtied> {
         self.dirtied
@@ -201,11 +207,6 @@ impl Instance {
         let extents = self.extents()?;
         let mark = self.tracker.take(None, &extents).mark;
         Ok(MemoryTrees { trees, at: Some(mark), ..MemoryTrees::default() })
-    }
-
-    /// As [`Instance::trees_are_current`], with trees that are still being read.
-    pub(super) fn trees_are_pending(&mut self) -> Result<MemoryTrees> {
-        Ok(MemoryTrees { pending: true, ..self.trees_are_current(vec![])? })
     }
 
     /// The dirty pages, one after the other.

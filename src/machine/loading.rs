@@ -64,14 +64,18 @@ impl Instance {
         Ok(setup.finish(how, traps::of(&self.module)))
     }
 
+    #[cfg(target_os = "linux")]
     fn load_lazily(&mut self, mut pager: Pager, first: Vec<Run>) -> Result<MemoryTrees> {
-        #[cfg(target_os = "linux")]
-        self.tracker.adopt(&pager.watched());
-        let trees = self.trees_are_pending()?;
+        let trees = MemoryTrees::pending(self.tracker.adopt(&pager.watched()));
         pager.start(first).context("cannot start a thread")?;
         self.store.data_mut().lazy = Some(pager.handle());
         (self.lazy, self.loading) = (Some(pager), Some(Loading::Lazy));
         Ok(trees)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn load_lazily(&mut self, pager: Pager, _: Vec<Run>) -> Result<MemoryTrees> {
+        match pager {}
     }
 
     /// How the guest's memories were restored; nothing if they were not.

@@ -156,12 +156,17 @@ impl Tracker {
         }
     }
 
-    /// The memories are registered with these descriptors already, for write protection if that is the source.
+    /// Begins to look for what is written to from now on, of memories no page of which is there, and which are registered
+    /// with these descriptors already, for write protection if that is the source. Their pages come protected, so there is
+    /// nothing to look at yet.
     #[cfg(target_os = "linux")]
-    pub fn adopt(&mut self, memories: &[(std::sync::Arc<linux::Uffd>, Extent)]) {
+    pub fn adopt(&mut self, memories: &[(std::sync::Arc<linux::Uffd>, Extent)]) -> Mark {
         if let Means::Protect(protection) = &mut self.means {
             protection.adopt(memories);
+            return *self.last.insert(Mark::new());
         }
+        let extents: Vec<Extent> = memories.iter().map(|(_, extent)| *extent).collect();
+        self.take(None, &extents).mark
     }
 
     /// Whether this is the moment when it looked last.

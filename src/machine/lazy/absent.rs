@@ -1,7 +1,5 @@
 //! Where the system cannot bring pages.
 
-use std::io;
-
 use anyhow::Result;
 
 use super::{ChunkSource, Restoring, Run};
@@ -47,15 +45,7 @@ impl Handle {
 }
 
 impl Pager {
-    pub fn handle(&self) -> Handle {
-        match *self {}
-    }
-
     pub fn order(&self) -> Vec<Run> {
-        match *self {}
-    }
-
-    pub fn start(&mut self, _: Vec<Run>) -> io::Result<()> {
         match *self {}
     }
 
