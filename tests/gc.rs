@@ -159,7 +159,7 @@ fn damage_last_pack(tool: &Tool) {
 fn of_a_damaged_snapshot_the_chunk_is_named_and_the_one_before_offered() {
     let tool = Tool::new();
     // So few that their packs are not merged.
-    paused_every(&tool, "250000fuel", &[]);
+    paused_every(&tool, "500000fuel", &[]);
     let all = snapshots(&tool);
     damage_last_pack(&tool);
     let refused = tool.command(&["resume", "x"]).output().unwrap();
