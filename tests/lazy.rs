@@ -79,13 +79,13 @@ fn paused(rest: &str, options: &[&str]) -> Tool {
 const ROUNDS: &str = "(loop $r
     (call $sum (i32.const 12288))
     (call $spin)
-    (br_if $r (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 40))))";
+    (br_if $r (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 150))))";
 
 #[test]
 fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
     let tool = paused(ROUNDS, &[]);
     let straight = tool.run(&["run", "-q", "--every", "never", "--job", "straight", "prog.wasm"]);
-    assert_eq!((straight.code, straight.out.lines().count()), (0, 40), "{straight:?}");
+    assert_eq!((straight.code, straight.out.lines().count()), (0, 150), "{straight:?}");
     let out = tool.path("out");
     let (mut kills, mut paused, mut state) = (0_u64, 0, u64::from(std::process::id()));
     let ways: [&[&str]; 4] = [&[], &["--dirty-tracking", "compare"], &["--every", "never"], &["--eager"]];
