@@ -152,22 +152,21 @@ impl<'c> Sink<'c> {
 
     #[inline]
     pub fn i32_const(&mut self, value: i32) -> &mut Self {
-        match value {
-            -0x40..0x40 => self.code.extend_from_slice(&[0x41, value as u8 & 0x7f]),
-            _ => {
-                self.code.push(0x41);
-                value.encode(self.code);
-            }
-        }
-        self
+        // Signed LEB128 has the same bytes for a number of either width.
+        self.constant(0x41, value.into())
     }
 
     #[inline]
     pub fn i64_const(&mut self, value: i64) -> &mut Self {
+        self.constant(0x42, value)
+    }
+
+    #[inline]
+    fn constant(&mut self, opcode: u8, value: i64) -> &mut Self {
         match value {
-            -0x40..0x40 => self.code.extend_from_slice(&[0x42, value as u8 & 0x7f]),
+            -0x40..0x40 => self.code.extend_from_slice(&[opcode, value as u8 & 0x7f]),
             _ => {
-                self.code.push(0x42);
+                self.code.push(opcode);
                 value.encode(self.code);
             }
         }
