@@ -6,28 +6,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::pack::PACK_CHUNKS;
+use super::testing::like_memory as page;
 use super::*;
 use crate::digest::ChunkId;
-
-/// A page that looks like memory: some zeros, some text, some that is only its own.
-fn page(n: u32) -> Vec<u8> {
-    let mut page = vec![0; 4096];
-    page[100..400].copy_from_slice(&b"name: value, ".repeat(24)[..300]);
-    page[1000..1004].copy_from_slice(&n.to_le_bytes());
-    page[2000..2032].copy_from_slice(blake3::hash(&n.to_le_bytes()).as_bytes());
-    page
-}
 
 fn id(n: u32) -> ChunkId {
     ChunkId::of(&page(n))
 }
 
 fn write(chunks: &Chunks, pages: impl IntoIterator<Item = u32>) -> Written {
-    let mut writer = chunks.writer().unwrap();
-    for n in pages {
-        writer.add(id(n), &page(n)).unwrap();
-    }
-    writer.finish().unwrap().0
+    testing::write(chunks, page, pages)
 }
 
 fn memory() -> (Memory, Chunks) {

@@ -47,6 +47,8 @@ mod sweep;
 mod tables;
 #[cfg(test)]
 mod tables_tests;
+#[cfg(test)]
+mod testing;
 mod upkeep;
 #[cfg(test)]
 mod upkeep_tests;

@@ -9,9 +9,7 @@ use crate::digest::ChunkId;
 
 /// A page half of which does not compress.
 fn page(n: u32) -> Vec<u8> {
-    let mut page = vec![0; 4096];
-    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut page[..2048]);
-    page
+    testing::noisy(n, 2048)
 }
 
 fn id(n: u32) -> ChunkId {
@@ -19,11 +17,7 @@ fn id(n: u32) -> ChunkId {
 }
 
 fn write(chunks: &Chunks, pages: impl IntoIterator<Item = u32>) -> Written {
-    let mut writer = chunks.writer().unwrap();
-    for n in pages {
-        writer.add(id(n), &page(n)).unwrap();
-    }
-    writer.finish().unwrap().0
+    testing::write(chunks, page, pages)
 }
 
 /// Reads these pages, and checks that each comes once for each time that it is asked for.

@@ -6,21 +6,14 @@ use std::sync::Arc;
 use super::pack::{Footer, Frame, Index, Method};
 use super::pack_index::{Pack, read_index};
 use super::tables::{Encoded, Root};
+// The pages of the fixture.
+use super::testing::like_memory as page;
 use super::*;
 use crate::digest::{ChunkId, PackId};
 
 /// Made by the build that wrote format 1. Never made anew.
 const FORMAT_1: &[u8] = include_bytes!("fixtures/format-1.pack");
 const FORMAT_1_ID: &str = "a4d6ae42c71c93de9954f946af5aba92358160843c2f0a816e30476134de0f47";
-
-/// The pages of the fixture.
-fn page(n: u32) -> Vec<u8> {
-    let mut page = vec![0; 4096];
-    page[100..400].copy_from_slice(&b"name: value, ".repeat(24)[..300]);
-    page[1000..1004].copy_from_slice(&n.to_le_bytes());
-    page[2000..2032].copy_from_slice(blake3::hash(&n.to_le_bytes()).as_bytes());
-    page
-}
 
 /// What else is in it.
 fn noise() -> [Vec<u8>; 2] {
