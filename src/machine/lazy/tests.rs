@@ -10,7 +10,9 @@ use anyhow::{Result, ensure};
 
 use super::{ChunkSource, Loading, Restoring, Run};
 use crate::digest::{ChunkId, SnapshotId};
-use crate::machine::dirty::tests::{Chunks, WANDERER, begin, host, id, input, keep, module, run_to, works};
+use crate::machine::dirty::tests::{
+    Chunks, WANDERER, begin, host, id, input, keep, module, run_to, skipped, without_knowledge, works,
+};
 use crate::machine::{
     Engine, Functions, Instance, MemoryTrees, Module, Settings, Slice, Source, Tracking, Until, WASI_SECTION,
 };
@@ -112,16 +114,10 @@ fn chain(tracking: Tracking, dir: &Path, loading: Loading, pause_us: u64) -> Vec
 #[test]
 fn lazy_and_eager_give_the_same_snapshots_with_every_source() {
     let dir = input();
-    let plain = module(WANDERER, Tracking::Only(Source::Compare));
-    let mut guest = begin(&plain, dir.path());
-    let mut expected = vec![];
-    for n in 1..=PAUSES {
-        assert!(!run_to(&mut guest, n * STEP));
-        expected.push(id(&guest.capture(&mut MemoryTrees::default(), &mut |_, _| Ok(())).unwrap()));
-    }
+    let expected = without_knowledge(dir.path(), PAUSES, STEP);
     for source in [Source::WriteProtection, Source::SoftDirty, Source::Compare] {
         if !works(source) {
-            println!("skipped: {source} does not work here");
+            skipped(source);
             continue;
         }
         let tracking = Tracking::Only(source);
