@@ -11,14 +11,17 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use wasm_ckpt::digest::PackId;
 use wasm_ckpt::job::{Commit, Lineage, Notice};
-use wasm_ckpt::machine::{Aside, ChunkSource, Instance, Loading, MemoryTrees, Restoring, Slice, Until};
+use wasm_ckpt::machine::{Aside, Instance, Loading, MemoryTrees, Restoring, Slice, Until};
 use wasm_ckpt::store::{Chunks, Local};
 use wasm_ckpt::{Engine, Every, Functions, Jobs, Module, Options, Outcome, Settings, Spec, Value, snapshot};
 
@@ -202,6 +205,20 @@ impl Bench {
         }
     }
 
+    /// A snapshot that the guest waits for, until it is durable.
+    fn standing(&mut self) -> Duration {
+        let began = Instant::now();
+        let mut writer = self.chunks.writer().unwrap();
+        let mut emit = |id, bytes: &[u8]| {
+            writer.add(id, bytes)?;
+            Ok(())
+        };
+        let state = self.instance.capture(&mut self.trees, &mut emit).unwrap();
+        snapshot::encode(&state).unwrap();
+        let _guard = writer.finish().unwrap();
+        began.elapsed()
+    }
+
     /// The same pages, copied to where there was something before.
     fn plain_copy(&mut self, first: i32, count: usize, factor: i32) -> Duration {
         self.room.resize(count * PAGE, 1);
@@ -290,10 +307,14 @@ impl Bench {
                 word.copy_from_slice(&seed.to_le_bytes());
             }
         }
+        // The best of some, here as everywhere.
         let timed = |work: &mut dyn FnMut()| {
-            let began = Instant::now();
-            work();
-            rate(began.elapsed())
+            let once = |_| {
+                let began = Instant::now();
+                work();
+                rate(began.elapsed())
+            };
+            (0..3).map(once).fold(0.0, f64::max)
         };
         let blake3 = timed(&mut || {
             mixed.chunks(PAGE).for_each(|page| {
@@ -302,6 +323,7 @@ impl Bench {
         });
         let mut stored = vec![];
         let zstd = timed(&mut || {
+            stored.clear();
             for frame in mixed.chunks(256 * PAGE) {
                 stored.extend(zstd::bulk::compress(frame, 1).unwrap());
             }
@@ -320,13 +342,21 @@ impl Bench {
         let hashed = rate(began.elapsed());
         self.trees = MemoryTrees::default();
         call(&mut self.instance, "fill", &[]);
-        let taken = self.snapshot();
-        let (found, bound) = (rate(taken.durable), blake3.min(zstd).min(disk));
+        let (mut aside, mut found) = (0.0_f64, 0.0_f64);
+        for _ in 0..3 {
+            aside = aside.max(rate(self.snapshot().durable));
+            self.trees = MemoryTrees::default();
+            call(&mut self.instance, "fill", &[]);
+            found = found.max(rate(self.standing()));
+            self.trees = MemoryTrees::default();
+            call(&mut self.instance, "fill", &[]);
+        }
+        let bound = blake3.min(zstd).min(disk);
         println!(
-            "{:>6} a whole snapshot: {found:.2} GiB/s to a local store, {hashed:.2} without the writing; alone on one core: blake3 {blake3:.2}, zstd -1 \
-             {zstd:.2}, disk {disk:.2} (of what compresses to {:.0} %); target 70 % of the slowest, {:.2}: {}",
+            "{:>6} a whole snapshot: {found:.2} GiB/s to a local store while the guest stands, {aside:.2} put aside first ({hashed:.2} \
+             without the writing); alone on one core: blake3 {blake3:.2}, zstd -1 {zstd:.2}, disk {disk:.2} (of what compresses to \
+             {part:.0} %); target 70 % of the slowest, {:.2}: {}",
             self.pages / 256,
-            part,
             0.7 * bound,
             verdict(found >= 0.7 * bound),
         );
@@ -349,22 +379,17 @@ impl Bench {
                 Ok(())
             })
             .unwrap();
-        drop(writer.finish().unwrap());
-        let open = || Chunks::open(Arc::new(Local::open(dir.join(format!("{}", self.pages / 256))).unwrap()));
-        let cpu = || processor_time(libc::CLOCK_PROCESS_CPUTIME_ID);
-        // What it takes to read and hash it, with both processors.
-        let limit = || {
-            let chunks = open();
-            chunks.contains(pages[0]).unwrap();
-            let (began, cpu_before) = (Instant::now(), cpu());
-            let take = |_: usize, bytes: &[u8]| {
-                std::hint::black_box(bytes);
-                Ok(())
-            };
-            ChunkSource::read_many(&chunks, &pages, 2, &take).unwrap();
-            [began.elapsed(), cpu() - cpu_before]
+        let written = writer.finish().unwrap().0;
+        let store = dir.join(format!("{}", self.pages / 256));
+        let pack = |id: &PackId| {
+            let name = id.to_string();
+            store.join("objects/packs").join(format!("+{}", &name[..2])).join(name)
         };
-        let [limit, limit_cpu] = (0..3).map(|_| limit()).min().unwrap();
+        let packs: Vec<PathBuf> = written.packs.iter().map(pack).collect();
+        let open = || Chunks::open(Arc::new(Local::open(&store).unwrap()));
+        let cpu = || processor_time(libc::CLOCK_PROCESS_CPUTIME_ID);
+        let limit = |fresh| (0..5).map(|_| read_and_hash(&packs, pages.len(), fresh)).min().unwrap();
+        let [bare, fresh] = [false, true].map(limit);
         let restore = |loading, factor: i32| {
             let chunks = open();
             let began = Instant::now();
@@ -391,7 +416,7 @@ impl Bench {
             let (first, first_cpu) = FIRST.lock().unwrap().take().unwrap();
             Restored { all, all_cpu, first: first - began, first_cpu: first_cpu - cpu_before, opened }
         };
-        let best = |loading, factor| (0..3).map(|_| restore(loading, factor)).min_by_key(|r| r.all).unwrap();
+        let best = |loading, factor| (0..5).map(|_| restore(loading, factor)).min_by_key(|r| r.all).unwrap();
         let eager = best(Loading::Eager, 1);
         let lazy = [("in order", best(Loading::Lazy, 1)), ("at random", best(Loading::Lazy, SCATTER))];
         let first = lazy.iter().map(|(_, r)| r.first).max().unwrap();
@@ -406,14 +431,14 @@ impl Bench {
             verdict(first <= Duration::from_millis(20)),
         );
         println!(
-            "       at once {:.0} ms ({:.0} ms of processors); reading and hashing alone {:.0} ms ({:.0} ms): {:.0} % of \
-             that speed, target 70 %: {}",
+            "       at once {:.0} ms ({:.0} ms of processors); on as many cores, reading the packs and blake3 of each page alone {:.0} \
+             ms: {:.0} % of that speed, target 70 %: {}; the same into fresh memory {:.0} ms",
             ms(eager.first),
             ms(eager.first_cpu),
-            ms(limit),
-            ms(limit_cpu),
-            100.0 * limit.as_secs_f64() / eager.first.as_secs_f64(),
-            verdict(eager.first.as_secs_f64() <= limit.as_secs_f64() / 0.7),
+            ms(bare),
+            100.0 * bare.as_secs_f64() / eager.first.as_secs_f64(),
+            verdict(eager.first.as_secs_f64() <= bare.as_secs_f64() / 0.7),
+            ms(fresh),
         );
         for (how, lazy) in lazy {
             let ratio = lazy.all.as_secs_f64() / eager.all.as_secs_f64();
@@ -428,6 +453,44 @@ impl Bench {
             );
         }
     }
+}
+
+/// What nobody who restores from these files can do without: to read them, and to hash so many pages one by one; with
+/// `fresh`, from where they are to memory that the system has not given yet.
+fn read_and_hash(packs: &[PathBuf], pages: usize, fresh: bool) -> Duration {
+    const THREADS: usize = 2;
+    // More than caches hold.
+    let memory = vec![7; 64 * MIB];
+    let mut parts = vec![];
+    for pack in packs {
+        let len = std::fs::metadata(pack).unwrap().len();
+        parts.extend((0..len).step_by(MIB).map(|at| (pack, at)));
+    }
+    let (memory, parts) = (&memory, &parts);
+    let began = Instant::now();
+    let mut new = vec![0; if fresh { pages * PAGE } else { 0 }];
+    let half = new.len() / THREADS;
+    let (first, second) = new.split_at_mut(half);
+    std::thread::scope(|scope| {
+        for (thread, mine) in [first, second].into_iter().enumerate() {
+            scope.spawn(move || {
+                let mut room = vec![0; MIB];
+                for (pack, at) in parts.iter().skip(thread).step_by(THREADS) {
+                    std::hint::black_box(File::open(pack).unwrap().read_at(&mut room, *at).unwrap());
+                }
+                let mut places = mine.chunks_mut(PAGE);
+                for page in memory.chunks(PAGE).cycle().take(pages / THREADS) {
+                    if let Some(place) = places.next() {
+                        place.copy_from_slice(page);
+                    }
+                    std::hint::black_box(blake3::hash(page));
+                }
+            });
+        }
+    });
+    let taken = began.elapsed();
+    std::hint::black_box(new);
+    taken
 }
 
 /// What a restore took, in time and in processor time.
@@ -615,6 +678,21 @@ fn main() {
             bench.restores(dir.path());
             continue;
         }
+        if has("--stand") {
+            for _ in 0..6 {
+                call(&mut bench.instance, "fill", &[]);
+                bench.trees = MemoryTrees::default();
+                let cpu = || processor_time(libc::CLOCK_PROCESS_CPUTIME_ID);
+                let c = cpu();
+                let t = bench.standing();
+                println!("standing {:.0} cpu {:.0}", ms(t), ms(cpu() - c));
+            }
+            continue;
+        }
+        if has("--whole") {
+            bench.whole(dir.path());
+            continue;
+        }
         bench.fork_and_write(dir.path());
         criu(dir.path(), mib);
         for percent in [0.1, 1.0, 10.0, 100.0] {
@@ -624,7 +702,7 @@ fn main() {
         bench.whole(dir.path());
         bench.restores(dir.path());
     }
-    if !has("--no-steady") && !has("--restore") {
+    if !has("--no-steady") && !has("--restore") && !has("--whole") {
         steady(dir.path(), if has("--small") { 64 } else { 1024 });
     }
 }

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -151,7 +152,7 @@ fn reading(bytes: &[u8], dir: &Path) {
             let read = rate(bytes.len(), || {
                 let chunks = Chunks::open(local.clone());
                 let sum = AtomicUsize::new(0);
-                let take = |_: usize, page: &[u8]| {
+                let take = |_: Range<usize>, page: &[u8]| {
                     sum.fetch_add(page.len(), Ordering::Relaxed);
                     Ok(())
                 };

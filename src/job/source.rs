@@ -1,24 +1,20 @@
 //! Where a guest that is restored has its memory from: the chunks of the store.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
 use crate::digest::ChunkId;
-use crate::machine::ChunkSource;
+use crate::machine::{ChunkSource, TakeChunks};
 use crate::store::{Chunks, StoreError};
 
 impl ChunkSource for Chunks {
-    fn read_many(
-        &self,
-        ids: &[ChunkId],
-        threads: usize,
-        each: &(dyn Fn(usize, &[u8]) -> Result<()> + Sync),
-    ) -> Result<()> {
+    fn read_many(&self, ids: &[ChunkId], threads: usize, each: &TakeChunks<'_>) -> Result<()> {
         // The error of who takes them is not the store's.
         let failed = Mutex::new(None);
-        let take = |nth: usize, bytes: &[u8]| {
-            each(nth, bytes).map_err(|error| {
+        let take = |range: Range<usize>, bytes: &[u8]| {
+            each(range, bytes).map_err(|error| {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 StoreError::NotFound { what: "room for a chunk".to_string() }
             })

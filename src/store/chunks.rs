@@ -26,6 +26,7 @@ use super::leases::lock;
 use super::near::Near;
 use super::pack::{FORMAT_1, HEADER, Index};
 use super::pack_index::{Buckets, Pack, read_index};
+use super::read_many::Room;
 use super::sweep::Sweep;
 use super::tables::Encoded;
 use super::upkeep::Upkeep;
@@ -64,6 +65,8 @@ struct Shared {
     /// Number of the pack in the list that had the last chunk: a hint.
     recent: AtomicUsize,
     frames: Mutex<Frames>,
+    /// For who reads next.
+    rooms: Mutex<Vec<Room>>,
 }
 
 /// Decompressed frames that were read last: the pack, and the frame's place in its object in bytes.
@@ -93,6 +96,7 @@ impl Chunks {
             buckets: Mutex::new(Cache::new(BUCKETS_BYTES)),
             recent: AtomicUsize::default(),
             frames: Mutex::new(Cache::new(FRAMES_BYTES)),
+            rooms: Mutex::default(),
         };
         Self { shared: Arc::new(shared), compress: Compress::default() }
     }
@@ -241,6 +245,10 @@ impl Chunks {
     /// Decompressed frames that were read last.
     pub(super) fn frames(&self) -> &Mutex<Frames> {
         &self.shared.frames
+    }
+
+    pub(super) fn rooms(&self) -> &Mutex<Vec<Room>> {
+        &self.shared.rooms
     }
 
     /// These packs are gone.

@@ -45,12 +45,21 @@ impl Found {
 
     /// The chunk's bytes, out of those of its frame, if they are what its id says.
     pub fn take<'a>(&self, id: ChunkId, frame: &'a [u8]) -> Result<&'a [u8], StoreError> {
-        // Within the frame: the index was checked, and the frame's length.
-        let bytes = &frame[self.offset as usize..][..self.len as usize];
+        let bytes = self.of_frame(frame);
         match ChunkId::of(bytes) {
             found if found == id => Ok(bytes),
-            found => Err(StoreError::corrupt(self.pack.key(), format!("its chunk {id} hashes to {found}"))),
+            found => Err(self.hashes_to(id, found)),
         }
+    }
+
+    /// What lies where the chunk should be. Within the frame: the index was checked, and the frame's length.
+    pub fn of_frame<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        &frame[self.offset as usize..][..self.len as usize]
+    }
+
+    /// The chunk is not what its id says.
+    pub fn hashes_to(&self, id: ChunkId, found: ChunkId) -> StoreError {
+        StoreError::corrupt(self.pack.key(), format!("its chunk {id} hashes to {found}"))
     }
 }
 

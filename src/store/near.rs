@@ -23,29 +23,40 @@ pub(super) struct Near {
 
 #[derive(Default)]
 struct Generation {
-    chunks: HashMap<ChunkId, Spot, ById>,
+    /// By the first bytes of the id. If two have the same, one is found by another look at the pack.
+    chunks: HashMap<u64, Spot, ById>,
     blocks: Vec<Block>,
+    /// Behind the chunk that was found last, which is the one that is most likely to be wanted next.
+    next: Spot,
 }
 
 #[derive(Clone)]
 struct Block {
     pack: Arc<Pack>,
     frames: Arc<[(u64, super::pack::Frame)]>,
+    chunks: Arc<[Chunk]>,
 }
 
-/// Where in a block a chunk is.
+/// A chunk, and where in its frame it is.
 #[derive(Clone, Copy)]
-struct Spot {
-    block: u32,
+struct Chunk {
+    id: ChunkId,
     frame: u32,
     offset: u32,
     len: u32,
 }
 
+/// Number of a block, and of a chunk in it. Both fit into a u32.
+#[derive(Clone, Copy, Default)]
+struct Spot {
+    block: u32,
+    nth: u32,
+}
+
 impl Near {
     /// Where the chunk is, if that is known and the pack will do.
-    pub fn get(&self, id: ChunkId, will_do: &dyn Fn(&Pack) -> bool) -> Option<Found> {
-        [&self.young, &self.old].into_iter().find_map(|generation| generation.get(id, will_do))
+    pub fn get(&mut self, id: ChunkId, will_do: &dyn Fn(&Pack) -> bool) -> Option<Found> {
+        [&mut self.young, &mut self.old].into_iter().find_map(|generation| generation.get(id, will_do))
     }
 
     /// Adds a block, and says where in it the chunk is.
@@ -53,24 +64,19 @@ impl Near {
         let Content { frames, chunks } = content;
         if self.young.chunks.len() + chunks.len() > CHUNKS_MAX {
             self.old = std::mem::take(&mut self.young);
+            self.young.chunks.reserve(CHUNKS_MAX);
         }
-        let (mut rest, block) = (chunks.iter(), self.young.blocks.len() as u32);
-        let mut found = None;
+        let mut rest = chunks.iter();
+        let mut placed = Vec::with_capacity(chunks.len());
         for (nth, (_, frame)) in frames.iter().enumerate() {
             let mut offset = 0;
             for (id, len) in rest.by_ref().take(frame.chunks as usize) {
-                // Frames and chunks of a block are fewer than fit into a u32.
-                let spot = Spot { block, frame: nth as u32, offset, len: *len };
+                placed.push(Chunk { id: *id, frame: nth as u32, offset, len: *len });
                 offset += len;
-                self.young.chunks.insert(*id, spot);
-                if *id == wanted {
-                    found = Some(spot);
-                }
             }
         }
-        let block = Block { pack: pack.clone(), frames: frames.into() };
-        self.young.blocks.push(block.clone());
-        Some(block.at(found?))
+        let block = Block { pack: pack.clone(), frames: frames.into(), chunks: placed.into() };
+        self.young.add(block, wanted)
     }
 
     /// Forgets all.
@@ -80,18 +86,41 @@ impl Near {
 }
 
 impl Generation {
-    fn get(&self, id: ChunkId, will_do: &dyn Fn(&Pack) -> bool) -> Option<Found> {
-        let spot = self.chunks.get(&id)?;
-        let block = self.blocks.get(spot.block as usize).filter(|block| will_do(&block.pack))?;
-        Some(block.at(*spot))
+    fn get(&mut self, id: ChunkId, will_do: &dyn Fn(&Pack) -> bool) -> Option<Found> {
+        let at = |spot: Spot| {
+            let block = self.blocks.get(spot.block as usize)?;
+            let chunk = block.chunks.get(spot.nth as usize).filter(|chunk| chunk.id == id)?;
+            Some((spot, block, chunk))
+        };
+        let known = || at(*self.chunks.get(&prefix(id))?);
+        let (spot, block, chunk) = at(self.next).or_else(known)?;
+        let found = will_do(&block.pack).then(|| block.found(chunk));
+        self.next = Spot { nth: spot.nth + 1, ..spot };
+        found
+    }
+
+    fn add(&mut self, block: Block, wanted: ChunkId) -> Option<Found> {
+        let number = self.blocks.len() as u32;
+        let spots = (0..).map(|nth| Spot { block: number, nth });
+        self.chunks.extend(block.chunks.iter().map(|chunk| prefix(chunk.id)).zip(spots));
+        let nth = block.chunks.iter().position(|chunk| chunk.id == wanted);
+        let found = nth.map(|nth| block.found(&block.chunks[nth]));
+        self.next = Spot { block: number, nth: nth.map_or(0, |nth| nth as u32 + 1) };
+        self.blocks.push(block);
+        found
     }
 }
 
 impl Block {
-    fn at(&self, spot: Spot) -> Found {
-        let Spot { frame: nth, offset, len, .. } = spot;
+    fn found(&self, chunk: &Chunk) -> Found {
+        let Chunk { frame: nth, offset, len, .. } = *chunk;
         Found { pack: self.pack.id, frames: self.frames.clone(), nth, offset, len }
     }
+}
+
+fn prefix(id: ChunkId) -> u64 {
+    let [first, ..] = id.as_bytes().as_chunks().0 else { return 0 };
+    u64::from_le_bytes(*first)
 }
 
 /// Hashes ids, which are hashes themselves, by a part of them: a million chunks are to be found in no time. Keyed, so

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::digest::ChunkId;
+use crate::digest::{ChunkId, chunk_ids};
 
 use super::StoreError;
 use super::chunks::{Chunks, TRIES};
@@ -23,8 +23,12 @@ const READ_MAX: u64 = 512 << 10;
 /// Frames that are so near are read together though there is something else between them.
 const GAP_MAX: u64 = 16 << 10;
 
-/// Takes the bytes of the chunk with this number in the list that was asked for.
-pub type Take<'a> = dyn Fn(usize, &[u8]) -> Result<(), StoreError> + Sync + 'a;
+/// Rooms that are kept for the next who read: less than a MiB each.
+const ROOMS: usize = 8;
+
+/// Takes the bytes of the chunks with these numbers in the list that was asked for, one behind the other: either one
+/// chunk, or several of the same length.
+pub type Take<'a> = dyn Fn(Range<usize>, &[u8]) -> Result<(), StoreError> + Sync + 'a;
 
 /// A chunk that is wanted, and where it is.
 struct Wanted {
@@ -34,8 +38,8 @@ struct Wanted {
 }
 
 impl Chunks {
-    /// Gives the bytes of all these chunks to `each`, checked against their ids, with the number of the id in the list.
-    /// The order is free, and the calls come from up to `threads` threads at a time; an id that is in the list twice is
+    /// Gives the bytes of all these chunks to `each`, checked against their ids, with the numbers of the ids in the list:
+    /// those that follow each other both there and in the store at once. The order is free, and the calls come from up to `threads` threads at a time; an id that is in the list twice is
     /// given twice.
     ///
     /// # Errors
@@ -89,9 +93,9 @@ struct Reading<'a> {
     missed: Mutex<Vec<usize>>,
 }
 
-/// What a thread reads into.
+/// What a thread reads into. It is used again and again: to make it takes as long as to read some frames.
 #[derive(Default)]
-struct Room {
+pub(super) struct Room {
     stored: Vec<u8>,
     opener: Opener,
 }
@@ -101,12 +105,16 @@ impl Reading<'_> {
         let reads = self.reads();
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
-            let mut room = Room::default();
+            let mut room = lock(self.chunks.rooms()).pop().unwrap_or_default();
             while !stop.load(Ordering::Relaxed)
                 && let Some(read) = reads.get(next.fetch_add(1, Ordering::Relaxed))
             {
                 let done = self.read(&self.wanted[read.clone()], &mut room);
                 done.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+            }
+            let mut rooms = lock(self.chunks.rooms());
+            if rooms.len() < ROOMS {
+                rooms.push(room);
             }
             Ok(())
         };
@@ -189,14 +197,36 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// Checks the chunks of a frame that are wanted, and gives them.
     fn give(&self, wanted: &[Wanted], frame: &[u8]) -> Result<(), StoreError> {
         // Equal chunks are one after the other, and are checked once.
-        for same in
-            wanted.chunk_by(|a, b| a.found.offset == b.found.offset && self.ids[a.index] == self.ids[b.index])
-        {
-            let bytes = same[0].found.take(self.ids[same[0].index], frame)?;
-            same.iter().try_for_each(|one| (self.each)(one.index, bytes))?;
+        let alike = |a: &Wanted, b: &Wanted| {
+            a.found.offset == b.found.offset && self.ids[a.index] == self.ids[b.index]
+        };
+        let mut bad = None;
+        let mut first = 0;
+        let inputs = wanted.chunk_by(alike).map(|same| {
+            let nth = first;
+            first += same.len();
+            (nth, same[0].found.of_frame(frame))
+        });
+        chunk_ids(inputs, |nth, id| {
+            if id != self.ids[wanted[nth].index] {
+                bad = Some((nth, id));
+            }
+        });
+        if let Some((nth, id)) = bad {
+            return Err(wanted[nth].found.hashes_to(self.ids[wanted[nth].index], id));
         }
-        Ok(())
+        let follows = |a: &Wanted, b: &Wanted| {
+            b.index == a.index + 1
+                && b.found.len == a.found.len
+                && b.found.offset == a.found.offset + a.found.len
+        };
+        wanted.chunk_by(follows).try_for_each(|run| {
+            let (first, last) = (&run[0], &run[run.len() - 1]);
+            let bytes = &frame[first.found.offset as usize..(last.found.offset + last.found.len) as usize];
+            (self.each)(first.index..last.index + 1, bytes)
+        })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::digest::ChunkId;
+use crate::snapshot::PAGE;
 
 /// A page half of which does not compress.
 fn page(n: u32) -> Vec<u8> {
@@ -24,9 +25,12 @@ fn write(chunks: &Chunks, pages: impl IntoIterator<Item = u32>) -> Written {
 fn read(chunks: &Chunks, pages: &[u32], threads: usize) -> Result<(), StoreError> {
     let ids: Vec<_> = pages.iter().map(|n| id(*n)).collect();
     let came = Mutex::new(vec![0; pages.len()]);
-    chunks.read_many(&ids, threads, &|index, bytes| {
-        assert!(bytes == page(pages[index]), "page {}", pages[index]);
-        came.lock().unwrap()[index] += 1;
+    chunks.read_many(&ids, threads, &|range, bytes| {
+        assert_eq!(bytes.len(), range.len() * PAGE);
+        for (index, bytes) in range.zip(bytes.chunks(PAGE)) {
+            assert!(bytes == page(pages[index]), "page {}", pages[index]);
+            came.lock().unwrap()[index] += 1;
+        }
         Ok(())
     })?;
     assert!(came.into_inner().unwrap().iter().all(|times| *times == 1));
@@ -122,9 +126,9 @@ fn what_is_wrong_is_told() {
         let all: Vec<u32> = (0..500).collect();
         let ids: Vec<_> = all.iter().map(|n| id(*n)).collect();
         assert!(matches!(read(&chunks, &[1, 2, 500], 2), Err(StoreError::NotFound { .. })));
-        let refuse = |index: usize, _: &[u8]| match index {
-            77 => Err(StoreError::corrupt("the taker", "is full")),
-            _ => Ok(()),
+        let refuse = |range: Range<usize>, _: &[u8]| match range.contains(&77) {
+            true => Err(StoreError::corrupt("the taker", "is full")),
+            false => Ok(()),
         };
         let error = chunks.read_many(&ids, 2, &refuse).unwrap_err();
         assert!(error.to_string().contains("the taker"), "{error}");

@@ -1,8 +1,9 @@
 //! Restoring a memory at once, with all processors.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::ChunkSource;
 use super::nodes::{read_level, read_one};
@@ -58,14 +59,17 @@ pub(in crate::machine) fn load(
         let place = |page: &ChunkAt| rest.find(|(_, index)| *index == page.pages().start);
         let places: Vec<_> = pages.iter().map_while(place).map(|(bytes, _)| Mutex::new(bytes)).collect();
         let ids: Vec<ChunkId> = pages.iter().map(ChunkAt::id).collect();
-        let put = |nth: usize, bytes: &[u8]| {
-            let (page, place) =
-                pages.get(nth).zip(places.get(nth)).context("a chunk that was not asked for")?;
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            // The last page of a content may be longer than it.
-            let content = bytes.get(..place.len()).context("a page is too short")?;
-            page.check_page(bytes)?;
-            place.copy_from_slice(content);
+        let put = |range: Range<usize>, bytes: &[u8]| {
+            let wanted = pages.get(range.clone()).zip(places.get(range));
+            let (pages, places) = wanted.context("chunks that were not asked for")?;
+            ensure!(bytes.len() == pages.len() * PAGE, "they are no pages");
+            for ((page, place), bytes) in pages.iter().zip(places).zip(bytes.chunks(PAGE)) {
+                page.check_page(bytes)?;
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                // The last page of a content may be longer than it.
+                let content = bytes.get(..place.len()).context("a page is too short")?;
+                place.copy_from_slice(content);
+            }
             Ok(())
         };
         if let Err(error) = source.read_many(&ids, threads, &put) {

@@ -84,20 +84,19 @@ impl fmt::Display for Loading {
     }
 }
 
+/// Takes the bytes of chunks, with their places in the list that was asked for.
+pub type TakeChunks<'a> = dyn Fn(Range<usize>, &[u8]) -> Result<()> + Sync + 'a;
+
 /// Where the chunks of a snapshot come from: a store. Several threads ask at a time, as long as the guest lives.
 pub trait ChunkSource: Send + Sync {
-    /// Gives `each` the bytes of every one of these chunks, checked against its id, with its place in `ids`; in any
-    /// order, and from as many threads at a time as may be used.
+    /// Gives `each` the bytes of every one of these chunks, checked against its id, with its place in `ids`: those of one
+    /// chunk, or of several of the same length that follow each other. In any order, and from as many threads at a time
+    /// as may be used.
     ///
     /// # Errors
     /// A chunk is missing or damaged, or `each` failed; some may have been given before. A store that is away for a
     /// while is waited for, as long as the source thinks right.
-    fn read_many(
-        &self,
-        ids: &[ChunkId],
-        threads: usize,
-        each: &(dyn Fn(usize, &[u8]) -> Result<()> + Sync),
-    ) -> Result<()>;
+    fn read_many(&self, ids: &[ChunkId], threads: usize, each: &TakeChunks<'_>) -> Result<()>;
 }
 
 /// How a guest is restored.

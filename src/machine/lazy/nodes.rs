@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::ChunkSource;
 use crate::digest::ChunkId;
@@ -53,10 +53,12 @@ pub(super) fn read_level(
     for nodes in nodes.chunks(BATCH * threads) {
         let ids: Vec<ChunkId> = nodes.iter().map(ChunkAt::id).collect();
         let found: Vec<Mutex<[u8; NODE]>> = ids.iter().map(|_| Mutex::new([0; NODE])).collect();
-        let read = source.read_many(&ids, threads, &|nth, bytes| {
-            let node = bytes.try_into().context("it is not a node")?;
-            let place = found.get(nth).context("a chunk that was not asked for")?;
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = node;
+        let read = source.read_many(&ids, threads, &|range, bytes| {
+            let places = found.get(range).context("chunks that were not asked for")?;
+            ensure!(bytes.len() == places.len() * NODE, "they are no nodes");
+            for (place, node) in places.iter().zip(bytes.as_chunks().0) {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = *node;
+            }
             Ok(())
         });
         for (node, bytes) in nodes.iter().zip(found) {

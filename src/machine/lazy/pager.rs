@@ -5,11 +5,11 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::linux;
@@ -88,6 +88,8 @@ pub(super) struct Shared {
     pub busy: AtomicUsize,
     /// Faults so far.
     pub faults: AtomicUsize,
+    /// Is woken by each.
+    pub helper: OnceLock<Thread>,
     /// A damaged page was needed.
     struck: AtomicBool,
     stuck: Arc<dyn Fn(anyhow::Error) + Send + Sync>,
@@ -142,6 +144,7 @@ impl Pager {
             struck: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
             faults: AtomicUsize::new(0),
+            helper: OnceLock::new(),
             stuck: how.stuck.clone(),
             may_trap,
             bell,
@@ -301,6 +304,9 @@ impl Shared {
     /// A thread waits for a page.
     fn fault(&self, page: PageOf, thread: u32, near: &mut Near) {
         self.faults.fetch_add(1, Ordering::Relaxed);
+        if let Some(helper) = self.helper.get() {
+            helper.unpark();
+        }
         {
             let mut desk = self.desk();
             if let Some(damage) = desk.damaged.get(&page).cloned() {
@@ -347,69 +353,65 @@ impl Shared {
                     }
                 }
             }
-            self.bring(memory, &pages, &mut near.room);
+            self.bring(memory, &pages);
         }
         self.busy.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Brings pages of a memory, which are claimed. `room` is used again and again.
-    pub fn bring(&self, memory: usize, pages: &[(u64, Known)], room: &mut Vec<u8>) {
-        if self.try_bring(memory, pages, room).is_ok() {
+    /// Brings pages of a memory, which are claimed.
+    pub fn bring(&self, memory: usize, pages: &[(u64, Known)]) {
+        if self.try_bring(memory, pages).is_ok() {
             return;
         }
         // One of them cannot be had: the others can.
         for page in pages.iter().filter(|(page, _)| !self.regions[memory].is_there(*page)) {
-            if let Err(error) = self.try_bring(memory, std::slice::from_ref(page), room) {
+            if let Err(error) = self.try_bring(memory, std::slice::from_ref(page)) {
                 self.damaged((memory, page.0), error);
             }
         }
     }
 
-    fn try_bring(&self, memory: usize, pages: &[(u64, Known)], room: &mut Vec<u8>) -> Result<(), TreeError> {
-        let start = pages.first().map_or(0, |(page, _)| page * PAGE as u64);
-        let chunks = || {
-            pages.iter().enumerate().filter_map(|(nth, (_, known))| match known {
-                Known::Page(at) => Some((nth, *at)),
-                Known::Zero | Known::Behind(_) => None,
-            })
-        };
-        let ids: Vec<ChunkId> = chunks().map(|(_, at)| at.id()).collect();
-        let at: Vec<_> = chunks().collect();
-        // Every page of it is filled before it is used.
-        room.resize(pages.len() * PAGE, 0);
-        for ((_, known), page) in pages.iter().zip(room.chunks_exact_mut(PAGE)) {
-            if !matches!(known, Known::Page(_)) {
-                page.fill(0);
+    fn try_bring(&self, memory: usize, pages: &[(u64, Known)]) -> Result<(), TreeError> {
+        let (mut chunks, mut zeros) = (vec![], vec![]);
+        for (page, known) in pages {
+            match known {
+                Known::Page(at) => chunks.push((*page, *at)),
+                Known::Zero | Known::Behind(_) => zeros.push(*page),
             }
         }
-        let bytes = Mutex::new(room.as_mut_slice());
-        let take = |nth: usize, page: &[u8]| {
-            let Some((place, at)) = at.get(nth) else { bail!("a chunk that was not asked for") };
-            at.check_page(page)?;
-            lock(&bytes)[place * PAGE..][..PAGE].copy_from_slice(page);
-            Ok(())
+        if !zeros.is_empty() {
+            self.install(memory, &zeros, &vec![0; zeros.len() * PAGE])?;
+        }
+        let ids: Vec<ChunkId> = chunks.iter().map(|(_, at)| at.id()).collect();
+        let take = |range: Range<usize>, bytes: &[u8]| {
+            let these = chunks.get(range).context("chunks that were not asked for")?;
+            ensure!(bytes.len() == these.len() * PAGE, "they are no pages");
+            these.iter().zip(bytes.chunks(PAGE)).try_for_each(|((_, at), bytes)| at.check_page(bytes))?;
+            let pages: Vec<u64> = these.iter().map(|(page, _)| *page).collect();
+            Ok(self.install(memory, &pages, bytes)?)
         };
         if let Err(error) = self.source.read_many(&ids, 1, &take) {
-            return Err(match (error.downcast::<TreeError>(), at.first()) {
+            return Err(match (error.downcast::<TreeError>(), chunks.first()) {
                 (Ok(error), _) => error,
                 (Err(error), Some((_, at))) => at.missing(error),
-                (Err(cause), None) => TreeError::Taker { start, cause },
+                (Err(cause), None) => TreeError::Taker { start: 0, cause },
             });
-        }
-        let pages: Vec<u64> = pages.iter().map(|(page, _)| *page).collect();
-        let bytes = bytes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        {
-            let over = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-            if *over {
-                return Ok(());
-            }
-            let put = self.regions[memory].install(&pages, bytes);
-            put.map_err(|error| TreeError::Taker { start, cause: error.into() })?;
         }
         // In this order: who waits has looked before, or is told.
         drop(self.desk());
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Puts pages there, with the bytes of one after the other; none if the guest is gone.
+    fn install(&self, memory: usize, pages: &[u64], bytes: &[u8]) -> Result<(), TreeError> {
+        let over = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if *over {
+            return Ok(());
+        }
+        let start = pages.first().map_or(0, |page| page * PAGE as u64);
+        let put = self.regions[memory].install(pages, bytes);
+        put.map_err(|error| TreeError::Taker { start, cause: error.into() })
     }
 
     /// A run of pages is zeros, and comes by itself from now on.

@@ -47,8 +47,7 @@ pub(super) fn run(shared: &Shared, first: Vec<Run>) {
         // Without it, it takes longer.
         let helper = thread::Builder::new().name("prefetch-2".to_string());
         let helper = helper.spawn_scoped(scope, || help(shared, &rest));
-        let mut room = vec![];
-        while bring_next(shared, &rest, &mut room) {}
+        while bring_next(shared, &rest) {}
         if let Ok(helper) = helper {
             helper.thread().unpark();
         }
@@ -61,17 +60,17 @@ pub(super) fn run(shared: &Shared, first: Vec<Run>) {
 
 /// Brings more as long as the guest has to wait for pages, so that one processor would be idle.
 fn help(shared: &Shared, rest: &Mutex<Rest>) {
-    let mut room = vec![];
+    let _ = shared.helper.set(thread::current());
     let mut seen = shared.faults.load(Ordering::Relaxed);
     while !shared.is_over() && !lock(rest).runs.is_empty() {
         let faults = shared.faults.load(Ordering::Relaxed);
         if faults == seen {
-            thread::park_timeout(Duration::from_millis(1));
+            thread::park_timeout(Duration::from_millis(10));
             continue;
         }
         seen = faults;
         for _ in 0..HELP {
-            bring_next(shared, rest, &mut room);
+            bring_next(shared, rest);
         }
     }
 }
@@ -130,7 +129,7 @@ fn release_zeros(shared: &Shared, memory: usize) {
 }
 
 /// Brings the next pages; false if there are none.
-fn bring_next(shared: &Shared, rest: &Mutex<Rest>, room: &mut Vec<u8>) -> bool {
+fn bring_next(shared: &Shared, rest: &Mutex<Rest>) -> bool {
     if shared.is_over() {
         return false;
     }
@@ -140,7 +139,7 @@ fn bring_next(shared: &Shared, rest: &Mutex<Rest>, room: &mut Vec<u8>) -> bool {
     if let Some((memory, pages)) = next
         && !pages.is_empty()
     {
-        shared.bring(memory, &pages, room);
+        shared.bring(memory, &pages);
     }
     shared.busy.fetch_sub(1, Ordering::SeqCst);
     more

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{ChunkSource, Loading, Restoring, Run};
+use super::{ChunkSource, Loading, Restoring, Run, TakeChunks};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::dirty::tests::{
     Chunks, WANDERER, begin, host, id, input, keep, module, run_to, skipped, without_knowledge, works,
@@ -38,12 +38,7 @@ impl Slow {
 }
 
 impl ChunkSource for Slow {
-    fn read_many(
-        &self,
-        ids: &[ChunkId],
-        _: usize,
-        each: &(dyn Fn(usize, &[u8]) -> Result<()> + Sync),
-    ) -> Result<()> {
+    fn read_many(&self, ids: &[ChunkId], _: usize, each: &TakeChunks<'_>) -> Result<()> {
         for (nth, id) in ids.iter().enumerate() {
             if !self.pause.is_zero() {
                 std::thread::sleep(self.pause);
@@ -54,7 +49,10 @@ impl ChunkSource for Slow {
             ensure!(!self.bad.lock().unwrap().contains(id), "chunk {id} is damaged");
             self.read.fetch_add(1, Ordering::SeqCst);
             self.log.lock().unwrap().push(*id);
-            each(nth, self.chunks.get(id).unwrap_or_else(|| panic!("chunk {id} was never emitted")))?;
+            each(
+                nth..nth + 1,
+                self.chunks.get(id).unwrap_or_else(|| panic!("chunk {id} was never emitted")),
+            )?;
         }
         Ok(())
     }

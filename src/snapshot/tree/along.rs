@@ -3,11 +3,8 @@
 use anyhow::ensure;
 use rayon::prelude::*;
 
-use super::{BATCH, Emit, PAGE, Tree, page_id};
+use super::{AT_ONCE, BATCH, Emit, PAGE, Tree, page_ids};
 use crate::digest::ChunkId;
-
-/// Pages that a thread reads and then hashes (256 KiB): they are in its cache then.
-const AT_ONCE: usize = 64;
 
 /// Reads pages of a content, from several threads at a time: see [`Tree::update_along`]. Its first argument is the
 /// number in the whole list of the first page that its second argument names.
@@ -93,7 +90,7 @@ impl Batch {
         let parts = parts.zip(self.ids.par_chunks_mut(AT_ONCE)).enumerate();
         self.read = parts.try_for_each(|(nth, ((indexes, bytes), ids))| {
             read(first + nth * AT_ONCE, indexes, bytes)?;
-            ids.iter_mut().zip(bytes.chunks(PAGE)).for_each(|(id, page)| *id = page_id(page));
+            page_ids(bytes.chunks(PAGE), ids);
             Ok(())
         });
     }

@@ -37,7 +37,7 @@ pub use partial::{ChunkAt, Known, Partial};
 use anyhow::ensure;
 use rayon::prelude::*;
 
-use crate::digest::ChunkId;
+use crate::digest::{ChunkId, chunk_ids};
 use levels::Level;
 
 /// Size of a page, in bytes.
@@ -53,6 +53,8 @@ pub const LEN_MAX: u64 = 1 << 40;
 /// Pages that are hashed together (4 MiB): enough to share among threads, little enough to stay in the
 /// cache until the pages are emitted.
 const BATCH: usize = 1024;
+/// Pages that one thread reads and hashes at once.
+const AT_ONCE: usize = 64;
 
 static ZERO_PAGE: [u8; PAGE] = [0; PAGE];
 
@@ -206,7 +208,7 @@ impl Tree {
         let mut changed = Vec::new();
         let mut at = first;
         for part in bytes.chunks(BATCH * PAGE) {
-            let ids: Vec<ChunkId> = part.par_chunks(PAGE).map(page_id).collect();
+            let ids = ids_of(part.chunks(PAGE).collect());
             for (page, id) in part.chunks(PAGE).zip(ids) {
                 if self.set_page(at, id, page, emit)? {
                     changed.push(at);
@@ -230,7 +232,7 @@ impl Tree {
         for batch in indexes.chunks(BATCH) {
             let bytes = &mut bytes[..batch.len() * PAGE];
             read(batch, bytes)?;
-            let ids: Vec<ChunkId> = bytes.par_chunks(PAGE).map(page_id).collect();
+            let ids = ids_of(bytes.chunks(PAGE).collect());
             for ((index, page), id) in batch.iter().zip(bytes.chunks(PAGE)).zip(ids) {
                 if self.set_page(*index, id, page, emit)? {
                     changed.push(*index);
@@ -259,7 +261,7 @@ impl Tree {
         };
         let mut changed = Vec::new();
         for batch in indexes.chunks(BATCH) {
-            let ids: Vec<ChunkId> = batch.par_iter().map(|i| page_id(page(i))).collect();
+            let ids = ids_of(batch.iter().map(page).collect());
             for (index, id) in batch.iter().zip(ids) {
                 if self.set_page(*index, id, page(index), emit)? {
                     changed.push(*index);
@@ -334,14 +336,28 @@ fn depth(len: u64) -> u32 {
     depth
 }
 
-/// The id of a page; one shorter than [`PAGE`] stands for itself filled up with zeros.
-fn page_id(page: &[u8]) -> ChunkId {
-    if *page == ZERO_PAGE[..page.len()] {
-        ChunkId::ZERO
-    } else if page.len() == PAGE {
-        ChunkId::of(page)
-    } else {
-        ChunkId::of(&filled_up(page))
+/// The ids of pages, hashed by all threads of the pool.
+fn ids_of(pages: Vec<&[u8]>) -> Vec<ChunkId> {
+    let mut ids = vec![ChunkId::ZERO; pages.len()];
+    let parts = pages.par_chunks(AT_ONCE).zip(ids.par_chunks_mut(AT_ONCE));
+    parts.for_each(|(pages, ids)| page_ids(pages.iter().copied(), ids));
+    ids
+}
+
+/// Sets the ids of pages; one shorter than [`PAGE`] stands for itself filled up with zeros.
+fn page_ids<'a>(pages: impl Iterator<Item = &'a [u8]>, ids: &mut [ChunkId]) {
+    ids.fill(ChunkId::ZERO);
+    let mut last = None;
+    let whole = pages.enumerate().filter(|(nth, page)| {
+        let zeros = **page == ZERO_PAGE[..page.len()];
+        if !zeros && page.len() < PAGE {
+            last = Some((*nth, ChunkId::of(&filled_up(page))));
+        }
+        !zeros && page.len() == PAGE
+    });
+    chunk_ids(whole, |nth, id| ids[nth] = id);
+    if let Some((nth, id)) = last {
+        ids[nth] = id;
     }
 }
 

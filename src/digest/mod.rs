@@ -3,9 +3,13 @@
 //! Every id is 32 bytes of blake3 over the bytes that it names; the types keep a module from being
 //! taken for a snapshot. Text form: 64 lower-case hex digits.
 
+mod pages;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use pages::chunk_ids;
 
 /// The text is not 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
