@@ -15,9 +15,8 @@ use crate::snapshot::{Emit, Memory, PAGE, State, Tree};
 /// Up to so many dirty pages are copied whatever else there is (16 MiB): copying them takes no longer than a copy of
 /// a small process.
 const COPIED_ALWAYS: u64 = 4096;
-/// No more are ever copied where there is another way (128 MiB): the copies take up memory.
-const COPIED_MOST: u64 = 32_768;
-/// Copying a page takes so many times longer than copying a page's entry in the page tables, measured.
+/// Copying a page takes so many times longer than copying its entry in the page tables, measured. So the copies are no
+/// more than an eighth of what is in memory.
 const COPY_TO_FORK: u64 = 8;
 
 /// The page trees of a guest's memories, kept from one capture to the next, so that only what is new is looked at
@@ -120,7 +119,7 @@ impl Instance {
         for (index, (extent, dirty)) in standing.dirty.iter().enumerate() {
             let memory = self.memory(index as u32)?;
             let bytes = memory.data(&self.store);
-            let read = |_: usize, pages: &[u64], out: &mut [u8]| copy_pages(bytes, pages, out);
+            let read = |_: usize, pages: &[u64], out: &mut [u8]| pages_of(bytes, pages, out);
             let root = before.trees[index].update_along(extent.len, dirty, &read, emit)?;
             standing.state.memories.push(Memory { len: extent.len, root });
         }
@@ -275,13 +274,13 @@ impl Frozen {
             let read = |first: usize, indexes: &[u64], out: &mut [u8]| match &pages {
                 Pages::Copied(_) => {
                     let bytes = mine.get(first * PAGE..first * PAGE + out.len());
-                    out.copy_from_slice(bytes.context("a copied page is missing")?);
-                    Ok(())
+                    bytes.context("a copied page is missing").map(Some)
                 }
                 Pages::Forked(copy) => {
                     let place = |page: u64| extent.addr + page * PAGE as u64;
                     let ranges: Vec<_> = runs(indexes).map(|r| place(r.start)..place(r.end)).collect();
-                    copy.read(&ranges, out).context("the memory that was put aside cannot be read")
+                    copy.read(&ranges, out).context("the memory that was put aside cannot be read")?;
+                    Ok(None)
                 }
             };
             let root = tree.update_along(extent.len, dirty, &read, emit)?;
@@ -296,7 +295,7 @@ impl Frozen {
 
 /// Whether a copy of the process takes less time than copying so many pages, or less memory.
 fn should_fork(pages: u64) -> bool {
-    pages > COPIED_ALWAYS && (pages > COPIED_MOST || pages > resident_pages() / COPY_TO_FORK)
+    pages > COPIED_ALWAYS && pages > resident_pages() / COPY_TO_FORK
 }
 
 /// Pages of this process that are in memory, by which the time of a fork goes.
@@ -305,17 +304,20 @@ fn resident_pages() -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(u64::MAX)
 }
 
-/// Copies pages of `bytes` that do not lie outside.
-fn copy_pages(bytes: &[u8], pages: &[u64], out: &mut [u8]) -> Result<()> {
+/// Pages of `bytes` where they are, if they are one run, or copied to `out`. None lies outside.
+fn pages_of<'m>(bytes: &'m [u8], pages: &[u64], out: &mut [u8]) -> Result<Option<&'m [u8]>> {
     let mut rest = out;
     for run in runs(pages) {
         let from = bytes.get(run.start as usize * PAGE..run.end as usize * PAGE);
         let from = from.context("a dirty page lies outside of its memory")?;
+        if from.len() == pages.len() * PAGE {
+            return Ok(Some(from));
+        }
         let (part, behind) = rest.split_at_mut_checked(from.len()).context("too many pages")?;
         part.copy_from_slice(from);
         rest = behind;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Neighbours at once.

@@ -17,6 +17,8 @@ const FRESH: Duration = Duration::from_secs(60);
 const FRESH_WITHOUT_LOCKS: Duration = Duration::from_secs(24 * 3600);
 /// What is read of a lock file at most: it holds two short lines.
 const HOLDER_MAX: u64 = 512;
+/// Small writes are gathered up to so many bytes.
+const GATHERED: usize = 1 << 20;
 
 /// What [`FileOps::lock`] found.
 pub enum Locked {
@@ -98,7 +100,7 @@ impl FileOps for RealFiles {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         // Tells a cleaner that the writer lives. Without locks the file's age protects it.
         let _ = file.try_lock();
-        Ok(Box::new(file))
+        Ok(Box::new(Buffered { file, bytes: vec![] }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -191,13 +193,35 @@ impl FileOps for RealFiles {
     }
 }
 
-impl NewFile for File {
+/// Small writes are gathered: file systems have less to do for the same bytes in few large ones.
+struct Buffered {
+    file: File,
+    bytes: Vec<u8>,
+}
+
+impl Buffered {
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+impl NewFile for Buffered {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+        if self.bytes.len() + bytes.len() > GATHERED {
+            self.flush()?;
+        }
+        if bytes.len() >= GATHERED {
+            return self.file.write_all(bytes);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.flush()?;
+        self.file.sync_data()
     }
 }
 

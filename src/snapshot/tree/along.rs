@@ -7,8 +7,9 @@ use super::{AT_ONCE, BATCH, Emit, PAGE, Tree, page_ids};
 use crate::digest::ChunkId;
 
 /// Reads pages of a content, from several threads at a time: see [`Tree::update_along`]. Its first argument is the
-/// number in the whole list of the first page that its second argument names.
-pub type ReadAlong<'a> = dyn Fn(usize, &[u64], &mut [u8]) -> anyhow::Result<()> + Sync + 'a;
+/// number in the whole list of the first page that its second argument names. Fills the third one with them; or gives
+/// them, one after the other, where they are.
+pub type ReadAlong<'a, 'm> = dyn Fn(usize, &[u64], &mut [u8]) -> anyhow::Result<Option<&'m [u8]>> + Sync + 'a;
 
 impl Tree {
     /// As [`Tree::update_pages`] for a content that several threads can read: some pages are read and hashed while
@@ -20,7 +21,7 @@ impl Tree {
         &mut self,
         len: u64,
         dirty: &[u64],
-        read: &ReadAlong<'_>,
+        read: &ReadAlong<'_, '_>,
         emit: &mut Emit<'_>,
     ) -> anyhow::Result<ChunkId> {
         self.or_forget(|tree| {
@@ -33,7 +34,7 @@ impl Tree {
     fn set_along(
         &mut self,
         indexes: &[u64],
-        read: &ReadAlong<'_>,
+        read: &ReadAlong<'_, '_>,
         emit: &mut Emit<'_>,
     ) -> anyhow::Result<Vec<u64>> {
         self.check_indexes(indexes)?;
@@ -50,7 +51,7 @@ impl Tree {
                     scope.spawn(move |_| next.fill(nth * BATCH, indexes, read));
                 }
                 std::mem::replace(&mut now.read, Ok(()))?;
-                for ((index, page), id) in now.indexes.iter().zip(now.bytes.chunks(PAGE)).zip(&now.ids) {
+                for ((index, page), id) in now.indexes.iter().zip(now.pages()).zip(&now.ids) {
                     if self.set_page(*index, *id, page, emit)? {
                         changed.push(*index);
                     }
@@ -66,32 +67,45 @@ impl Tree {
 }
 
 /// Pages that were read and hashed.
-struct Batch {
+struct Batch<'m> {
     indexes: Vec<u64>,
-    bytes: Vec<u8>,
     ids: Vec<ChunkId>,
+    /// Those of each part where they are,
+    parts: Vec<Option<&'m [u8]>>,
+    /// or as they were read.
+    bytes: Vec<u8>,
     /// Whether they could be read.
     read: anyhow::Result<()>,
 }
 
-impl Default for Batch {
+impl Default for Batch<'_> {
     fn default() -> Self {
-        Self { indexes: vec![], bytes: vec![], ids: vec![], read: Ok(()) }
+        Self { indexes: vec![], ids: vec![], parts: vec![], bytes: vec![], read: Ok(()) }
     }
 }
 
-impl Batch {
+impl<'m> Batch<'m> {
     /// Reads these pages, the first of which has the number `first` in the list of all, and hashes them.
-    fn fill(&mut self, first: usize, indexes: &[u64], read: &ReadAlong<'_>) {
+    fn fill(&mut self, first: usize, indexes: &[u64], read: &ReadAlong<'_, 'm>) {
         self.indexes = indexes.to_vec();
         self.bytes.resize(indexes.len() * PAGE, 0);
         self.ids.resize(indexes.len(), ChunkId::ZERO);
+        self.parts.clear();
+        self.parts.resize(indexes.len().div_ceil(AT_ONCE), None);
         let parts = indexes.par_chunks(AT_ONCE).zip(self.bytes.par_chunks_mut(AT_ONCE * PAGE));
-        let parts = parts.zip(self.ids.par_chunks_mut(AT_ONCE)).enumerate();
-        self.read = parts.try_for_each(|(nth, ((indexes, bytes), ids))| {
-            read(first + nth * AT_ONCE, indexes, bytes)?;
+        let parts = parts.zip(self.ids.par_chunks_mut(AT_ONCE)).zip(&mut self.parts).enumerate();
+        self.read = parts.try_for_each(|(nth, (((indexes, bytes), ids), part))| {
+            *part = read(first + nth * AT_ONCE, indexes, bytes)?;
+            let bytes = part.unwrap_or(bytes);
+            ensure!(bytes.len() == indexes.len() * PAGE, "some pages are missing");
             page_ids(bytes.chunks(PAGE), ids);
             Ok(())
         });
+    }
+
+    /// The pages.
+    fn pages(&self) -> impl Iterator<Item = &[u8]> {
+        let read = self.bytes.chunks(AT_ONCE * PAGE);
+        self.parts.iter().zip(read).flat_map(|(part, read)| part.unwrap_or(read).chunks(PAGE))
     }
 }
