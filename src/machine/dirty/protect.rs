@@ -8,14 +8,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 
 use super::linux::{self, Look, MODE_WP, Pages, Uffd, WP_ASYNC};
 use super::{Extent, add, all};
-
-/// Memories of so many bytes (1 GiB) are worth a second thread: to look at them takes half a millisecond, a thread a
-/// tenth of that.
-const HALVED_FROM: u64 = 1 << 30;
 
 /// The memories that are watched.
 pub(super) struct Protection {
@@ -90,42 +85,21 @@ impl Protection {
             watched.uffd.register(memory.addr + watched.len..end, MODE_WP)?;
             watched.len = memory.len;
         }
+        let (mut found, mut ignored) = (vec![], |_| {});
         if known {
-            return written(pagemap, memory, self.page);
+            let mut add = |run| add(&mut found, memory, run);
+            // A second thread for a half of it is no help: each page that is protected concerns all processors that run
+            // the process, 0.87 ms for 1 GiB against 0.50 ms.
+            linux::scan(pagemap, memory.addr..end, Look::Protect, &mut add)?;
+            return Ok(found);
         }
-        let mut ignored = |_| {};
         // What it was made with may come from a file, and be other than zeros without having been touched.
         let made = memory.made.min(memory.len).next_multiple_of(self.page).min(memory.len);
-        let mut found = all(&Extent { len: made, ..*memory });
+        found = all(&Extent { len: made, ..*memory });
         linux::scan(pagemap, memory.addr + made..end, Look::There, &mut |run| add(&mut found, memory, run))?;
         linux::scan(pagemap, memory.addr..end, Look::Protect, &mut ignored)?;
         Ok(found)
     }
-}
-
-/// The pages of a memory that were written to, which it protects again. Of a large memory two threads look at a half
-/// each: the guest stands meanwhile.
-fn written(pagemap: &File, memory: &Extent, page: u64) -> io::Result<Vec<u64>> {
-    let look = |range| {
-        let mut found = vec![];
-        linux::scan(pagemap, range, Look::Protect, &mut |run| add(&mut found, memory, run))?;
-        io::Result::Ok(found)
-    };
-    let (start, end) = (memory.addr, memory.addr + memory.len);
-    if memory.len < HALVED_FROM {
-        return look(start..end);
-    }
-    let middle = start + (memory.len / 2).next_multiple_of(page);
-    thread::scope(|scope| {
-        let second = thread::Builder::new().spawn_scoped(scope, || look(middle..end));
-        let mut found = look(start..middle)?;
-        found.extend(match second {
-            Ok(second) => second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-            // No more threads are to be had.
-            Err(_) => look(middle..end)?,
-        });
-        Ok(found)
-    })
 }
 
 /// Tries it: whether a write by the program and one by the kernel are seen, and no other page that is there; and
