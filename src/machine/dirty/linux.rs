@@ -10,6 +10,9 @@ use std::io::{self, PipeWriter};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::Extent;
+use crate::snapshot::PAGE;
+
 /// `UFFD_USER_MODE_ONLY`: what an unprivileged process may ask for. Asynchronous write protection is resolved in
 /// the kernel, so that the kernel's own writes (`read` into a page) work and are seen all the same.
 const USER_MODE_ONLY: i32 = 1;
@@ -189,6 +192,14 @@ pub(super) fn scan(
         at = scan.walk_end;
     }
     Ok(())
+}
+
+/// Adds the pages that a run of addresses touches, which lies behind all before.
+pub(super) fn add(found: &mut Vec<u64>, memory: &Extent, run: Range<u64>) {
+    let end = run.end.saturating_sub(memory.addr).min(memory.len).div_ceil(PAGE as u64);
+    let start = run.start.saturating_sub(memory.addr) / PAGE as u64;
+    let start = start.max(found.last().map_or(0, |last| last + 1));
+    found.extend(start..end.max(start));
 }
 
 /// Memory of our own to try things on: whole pages of zeros.

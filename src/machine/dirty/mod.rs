@@ -22,14 +22,13 @@ mod standing;
 pub(super) mod tests;
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{PAGE, pages};
+use crate::snapshot::pages;
 pub(super) use standing::StandingCopy;
 
 /// How the pages are found that have changed.
@@ -230,12 +229,4 @@ impl Means {
 /// All pages.
 fn all(memory: &Extent) -> Vec<u64> {
     (0..pages(memory.len)).collect()
-}
-
-/// Adds the pages that a run of addresses touches, which lies behind all before.
-fn add(found: &mut Vec<u64>, memory: &Extent, run: Range<u64>) {
-    let end = run.end.saturating_sub(memory.addr).min(memory.len).div_ceil(PAGE as u64);
-    let start = run.start.saturating_sub(memory.addr) / PAGE as u64;
-    let start = start.max(found.last().map_or(0, |last| last + 1));
-    found.extend(start..end.max(start));
 }

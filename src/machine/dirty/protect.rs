@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
-use super::linux::{self, Look, MODE_WP, Pages, Uffd, WP_ASYNC};
-use super::{Extent, add, all};
+use super::linux::{self, Look, MODE_WP, Pages, Uffd, WP_ASYNC, add};
+use super::{Extent, all};
 
 /// The memories that are watched.
 pub(super) struct Protection {

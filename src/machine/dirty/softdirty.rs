@@ -11,7 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Extent, add, all, linux};
+use super::linux::add;
+use super::{Extent, all, linux};
 
 /// Bits 63 and 62 of an entry: there is a page. Bit 55: it was written to.
 const DIRTY: u64 = 1 << 55;

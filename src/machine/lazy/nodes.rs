@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::ChunkSource;
 use crate::digest::ChunkId;
-use crate::snapshot::{ChunkAt, Known, NODE, Partial, TreeError};
+use crate::snapshot::{ChunkAt, NODE, Partial, TreeError};
 
 /// Nodes that are read at once (64 KiB).
 const BATCH: usize = 256;
@@ -28,7 +28,14 @@ fn read_node(tree: &Mutex<Partial>, node: ChunkAt, source: &dyn ChunkSource) -> 
 }
 
 /// What a page is; reads the nodes above it that have not been read.
-pub(super) fn find(tree: &Mutex<Partial>, page: u64, source: &dyn ChunkSource) -> Result<Known, TreeError> {
+#[cfg(target_os = "linux")]
+pub(super) fn find(
+    tree: &Mutex<Partial>,
+    page: u64,
+    source: &dyn ChunkSource,
+) -> Result<crate::snapshot::Known, TreeError> {
+    use crate::snapshot::Known;
+
     loop {
         let known = tree.lock().unwrap_or_else(PoisonError::into_inner).page(page);
         match known {
