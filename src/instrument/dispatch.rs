@@ -233,6 +233,12 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn enter_function(&mut self) {
         let exit = self.block(BlockType::Empty);
         debug_assert_eq!(exit, 1, "the shared exit is the outermost block");
+        if self.scan.ctls.iter().any(|ctl| ctl.kind == CtlKind::Loop) {
+            // Where each use of the guest's zero is reached from here, Cranelift makes it anew at each; else it keeps some
+            // in registers through loops (DESIGN.md, What Cranelift does). The global's value is of no meaning here.
+            let point = self.cx.hidden.point;
+            self.sink().i32_const(0).global_set(point);
+        }
         self.open_region(0, None);
     }
 }
