@@ -1,10 +1,12 @@
-//! What snapshots cost: `cargo bench --bench snapshot [-- --large]` (`-- --restore`: going on from them alone).
+//! What snapshots cost: `cargo bench --bench snapshot [-- --large]` (`-- --whole`, `-- --restore`: one part
+//! alone).
 //!
 //! For memories of 64 MiB and 1 GiB (`--large`: and 4 GiB), all of them touched, with 0.1, 1, 10 and 100 % of the
 //! pages dirtied, at random and in one run: the pause, beside a plain copy of the same pages into memory that is
 //! there already, and beside the pause of a `fork`, as Redis does it; what is stored for it; and the time until it is
-//! durable. Then a whole snapshot beside what bounds it; going on from it, lazily and at once, beside reading and hashing it; and a program that is snapshotted every second beside itself
-//! undisturbed. Targets stand beside the figures.
+//! durable. Then a whole snapshot beside what bounds it; going on from it, lazily and at once, beside reading and
+//! hashing it; and a program that is snapshotted every second beside itself undisturbed. Targets stand beside the
+//! figures.
 
 // For `fork`, to compare with.
 #![allow(unsafe_code)]
