@@ -26,6 +26,8 @@ struct Generation {
     /// By the first bytes of the id. If two have the same, one is found by another look at the pack.
     chunks: HashMap<u64, Spot, ById>,
     blocks: Vec<Block>,
+    /// Chunks in the blocks, of which some may be in several.
+    held: usize,
     /// Behind the chunk that was found last, which is the one that is most likely to be wanted next.
     next: Spot,
 }
@@ -62,7 +64,7 @@ impl Near {
     /// Adds a block, and says where in it the chunk is.
     pub fn insert(&mut self, pack: &Arc<Pack>, content: Content, wanted: ChunkId) -> Option<Found> {
         let Content { frames, chunks } = content;
-        if self.young.chunks.len() + chunks.len() > CHUNKS_MAX {
+        if self.young.held + chunks.len() > CHUNKS_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young.chunks.reserve(CHUNKS_MAX);
         }
@@ -106,6 +108,7 @@ impl Generation {
         let nth = block.chunks.iter().position(|chunk| chunk.id == wanted);
         let found = nth.map(|nth| block.found(&block.chunks[nth]));
         self.next = Spot { block: number, nth: nth.map_or(0, |nth| nth as u32 + 1) };
+        self.held += block.chunks.len();
         self.blocks.push(block);
         found
     }
@@ -161,5 +164,30 @@ impl Hasher for IdHasher {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{like_memory, write};
+    use super::super::{Chunks, Memory};
+    use super::*;
+
+    #[test]
+    fn a_block_that_is_read_again_and_again_takes_no_more_room() {
+        let chunks = Chunks::open(Arc::new(Memory::new()));
+        write(&chunks, like_memory, 0..1000);
+        let (pack, id) = (chunks.known().packs()[0].clone(), ChunkId::of(&like_memory(7)));
+        let mut near = Near::default();
+        for _ in 0..3000 {
+            let block = pack.block_of(id, &**chunks.store(), chunks.buckets()).unwrap().unwrap();
+            assert!(near.insert(&pack, block, id).is_some());
+            for generation in [&near.young, &near.old] {
+                let held: usize = generation.blocks.iter().map(|block| block.chunks.len()).sum();
+                assert!(held <= CHUNKS_MAX, "{held} chunks");
+            }
+        }
+        assert!(near.get(id, &|_| true).is_some());
+        assert!(!near.old.blocks.is_empty(), "it was often enough");
     }
 }
