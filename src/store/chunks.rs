@@ -247,6 +247,7 @@ impl Chunks {
         &self.shared.frames
     }
 
+    /// What threads read into, for who reads next.
     pub(super) fn rooms(&self) -> &Mutex<Vec<Room>> {
         &self.shared.rooms
     }

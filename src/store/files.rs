@@ -1,7 +1,7 @@
 //! The file operations under a local store: the real ones, and the seam at which tests break them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const FRESH: Duration = Duration::from_secs(60);
 const FRESH_WITHOUT_LOCKS: Duration = Duration::from_secs(24 * 3600);
 /// What is read of a lock file at most: it holds two short lines.
 const HOLDER_MAX: u64 = 512;
-/// Small writes are gathered up to so many bytes.
+/// Small writes are gathered up to so many bytes: file systems have less to do for the same bytes in few large ones.
 const GATHERED: usize = 1 << 20;
 
 /// What [`FileOps::lock`] found.
@@ -100,7 +100,7 @@ impl FileOps for RealFiles {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         // Tells a cleaner that the writer lives. Without locks the file's age protects it.
         let _ = file.try_lock();
-        Ok(Box::new(Buffered { file, bytes: vec![] }))
+        Ok(Box::new(BufWriter::with_capacity(GATHERED, file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -193,35 +193,14 @@ impl FileOps for RealFiles {
     }
 }
 
-/// Small writes are gathered: file systems have less to do for the same bytes in few large ones.
-struct Buffered {
-    file: File,
-    bytes: Vec<u8>,
-}
-
-impl Buffered {
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.bytes)?;
-        self.bytes.clear();
-        Ok(())
-    }
-}
-
-impl NewFile for Buffered {
+impl NewFile for BufWriter<File> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.bytes.len() + bytes.len() > GATHERED {
-            self.flush()?;
-        }
-        if bytes.len() >= GATHERED {
-            return self.file.write_all(bytes);
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
+        self.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.file.sync_data()
+        self.get_ref().sync_data()
     }
 }
 

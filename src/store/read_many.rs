@@ -39,8 +39,8 @@ struct Wanted {
 
 impl Chunks {
     /// Gives the bytes of all these chunks to `each`, checked against their ids, with the numbers of the ids in the list:
-    /// those that follow each other both there and in the store at once. The order is free, and the calls come from up to `threads` threads at a time; an id that is in the list twice is
-    /// given twice.
+    /// those that follow each other both there and in the store at once. The order is free, and the calls come from up
+    /// to `threads` threads at a time; an id that is in the list twice is given twice.
     ///
     /// # Errors
     /// The first error of any of them, as of [`Chunks::read`], or of `each`. Some have been given by then.
@@ -204,12 +204,8 @@ impl Reading<'_> {
             a.found.offset == b.found.offset && self.ids[a.index] == self.ids[b.index]
         };
         let mut bad = None;
-        let mut first = 0;
-        let inputs = wanted.chunk_by(alike).map(|same| {
-            let nth = first;
-            first += same.len();
-            (nth, same[0].found.of_frame(frame))
-        });
+        let firsts = (0..wanted.len()).filter(|&n| n == 0 || !alike(&wanted[n - 1], &wanted[n]));
+        let inputs = firsts.map(|n| (n, wanted[n].found.of_frame(frame)));
         chunk_ids(inputs, |nth, id| {
             if id != self.ids[wanted[nth].index] {
                 bad = Some((nth, id));

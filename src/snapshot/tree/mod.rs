@@ -347,17 +347,18 @@ fn ids_of(pages: Vec<&[u8]>) -> Vec<ChunkId> {
 /// Sets the ids of pages; one shorter than [`PAGE`] stands for itself filled up with zeros.
 fn page_ids<'a>(pages: impl Iterator<Item = &'a [u8]>, ids: &mut [ChunkId]) {
     ids.fill(ChunkId::ZERO);
-    let mut last = None;
-    let whole = pages.enumerate().filter(|(nth, page)| {
-        let zeros = **page == ZERO_PAGE[..page.len()];
-        if !zeros && page.len() < PAGE {
-            last = Some((*nth, ChunkId::of(&filled_up(page))));
+    let mut short = None;
+    let not_zero = pages.enumerate().filter(|(_, page)| **page != ZERO_PAGE[..page.len()]);
+    let whole = not_zero.filter(|page| {
+        if page.1.len() < PAGE {
+            // The last one of its content.
+            short = Some(*page);
         }
-        !zeros && page.len() == PAGE
+        page.1.len() == PAGE
     });
     chunk_ids(whole, |nth, id| ids[nth] = id);
-    if let Some((nth, id)) = last {
-        ids[nth] = id;
+    if let Some((nth, page)) = short {
+        ids[nth] = ChunkId::of(&filled_up(page));
     }
 }
 
