@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 and 2.
+//! The fuel cost model, versions 1 to 3.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -7,18 +7,18 @@
 //! every call, is near the number of operators executed, and is a function of the program alone. The
 //! arithmetic is IEEE 754 addition, multiplication and division, which is the same everywhere.
 //!
-//! In version 2 a short innermost loop (no calls that can suspend, no blocks, branches out of it or back at its end only)
-//! does not charge at its header but at the end of every [`passes`] passes, for all of them; passes of which there are fewer before the loop is left are free, and
+//! From version 2 on a short innermost loop (no calls that can suspend, branches out of it or back at its end only; in version 2 no
+//! blocks; from version 3 on also one that goes on by a `br_table`, with any branches) does not charge at its header but at the end of every [`passes`] passes, for all of them; passes of which there are fewer before the loop is left are free, and
 //! what is around the loop is charged for half as many, once each time that the loop is entered. Only there is such
 //! a loop's suspension point. So the check and the charge cost little, and a loop that is left soon has none.
 //!
-//! In version 2 `memory.fill`, `memory.copy` and `memory.init` cost their length besides, a unit for 64 bytes, once they are done.
+//! From version 2 on `memory.fill`, `memory.copy` and `memory.init` cost their length besides, a unit for 64 bytes, once they are done.
 //!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 2;
+pub const COST_MODEL: u32 = 3;
 /// Oldest version that jobs can go on with.
 pub const OLDEST_COST_MODEL: u32 = 1;
 
@@ -28,6 +28,8 @@ pub const BYTES_SHIFT: i64 = 6;
 /// Operators that a repeated loop body has in all, at most, and how often it is repeated, at most.
 const REPEATED_MAX: u64 = 128;
 const PASSES_MAX: u64 = 8;
+/// Operators in all of a loop that goes on by a table: each copy has an indirect branch of its own, which the processor foresees better.
+const TABLE_REPEATED_MAX: u64 = 1024;
 /// A body of more operators stands there once: a compiler has unrolled it before, and twice of it has no room in registers.
 const BODY_MAX: u64 = 48;
 
@@ -37,8 +39,17 @@ pub fn passes(operators: u64) -> u32 {
     if operators > BODY_MAX {
         return 1;
     }
-    let passes = (REPEATED_MAX / operators.max(1)).clamp(1, PASSES_MAX);
-    1 << passes.ilog2()
+    fitting(REPEATED_MAX, operators)
+}
+
+/// The same for a loop that goes on by a table, of any length.
+pub fn passes_with_table(operators: u64) -> u32 {
+    fitting(TABLE_REPEATED_MAX, operators)
+}
+
+/// A power of two of bodies of so many operators that have room in `max`; at least one.
+fn fitting(max: u64, operators: u64) -> u32 {
+    1 << (max / operators.max(1)).clamp(1, PASSES_MAX).ilog2()
 }
 
 /// No charge is higher, so that a hostile body cannot overflow the clock.

@@ -1,7 +1,7 @@
 //! Loops: one whose header is a suspension point, and one whose body stands there several times.
 //!
 //! ```text
-//! block $done                 an innermost loop of cost model 2, twice under one check
+//! block $done                 a short innermost loop, twice under one check
 //!   loop $header
 //!     block $second
 //!       body                    a branch to the loop: br $second
