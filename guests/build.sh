@@ -32,6 +32,7 @@ iobench     src/iobench.c    -O2
 streams     src/streams.c    -O2
 poly        src/poly.c       -O2
 mixed       src/mixed.c      -O2
+assorted    src/assorted.c   -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST

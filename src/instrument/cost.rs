@@ -7,10 +7,11 @@
 //! every call, is near the number of operators executed, and is a function of the program alone. The
 //! arithmetic is IEEE 754 addition, multiplication and division, which is the same everywhere.
 //!
-//! From version 2 on a short innermost loop (no calls that can suspend, branches out of it or back at its end only; in version 2 no
-//! blocks; from version 3 on also one that goes on by a `br_table`, with any branches) does not charge at its header but at the end of every [`passes`] passes, for all of them; passes of which there are fewer before the loop is left are free, and
-//! what is around the loop is charged for half as many, once each time that the loop is entered. Only there is such
-//! a loop's suspension point. So the check and the charge cost little, and a loop that is left soon has none.
+//! From version 2 on a short innermost loop (no calls that can suspend) does not charge at its header but at the end of every
+//! [`passes`] passes, for all of them; passes of which there are fewer before the loop is left are free, and what is around the loop
+//! is charged for half as many, once each time that the loop is entered. Only there is such a loop's suspension point. So the check
+//! and the charge cost little, and a loop that is left soon has none. In version 2 such a loop has no blocks, and branches out of it
+//! or back at its end only; in version 3 it may have both, and be longer if it goes on by a `br_table`.
 //!
 //! From version 2 on `memory.fill`, `memory.copy` and `memory.init` cost their length besides, a unit for 64 bytes, once they are done.
 //!

@@ -1,54 +1,24 @@
 //! Which loops are short: charged for behind several passes, whose bodies then stand several times in the code.
 
 use super::cost;
-use super::points::{Ctl, CtlKind, OpKind};
+use super::points::{Ctl, CtlKind, Op, OpKind};
 use super::scan::Scanner;
 
 impl Scanner<'_, '_> {
-    /// Whether nothing but the last operator of the loop's body goes back to the header, so that its copies can stand one
-    /// behind the other. In cost model 2 it must besides have no way around a part of it, that is, no blocks.
+    /// Whether the loop's body has no blocks, and nothing but its last operator goes back to the header.
     fn is_straight(&self, ctl: Ctl) -> bool {
-        let with_blocks = self.cost_model >= 3;
-        let body = &self.out.ops[self.out.ctls[ctl as usize].start + 1..];
-        // Of blocks in the loop; a branch of this depth goes to the header.
-        let mut inside = 0;
-        for (at, op) in body.iter().enumerate() {
-            let back = match &op.kind {
-                OpKind::Try(..) | OpKind::Bulk { .. } => return false,
-                OpKind::Block(_) | OpKind::If(_) if !with_blocks => return false,
-                OpKind::Block(_) | OpKind::If(_) => {
-                    inside += 1;
-                    false
-                }
-                OpKind::End(Some(_)) => {
-                    inside -= 1;
-                    false
-                }
-                OpKind::Br(depth) | OpKind::BrIf(depth, _) => *depth == inside,
-                // Model 2 takes no notice of these.
-                _ if !with_blocks => false,
-                OpKind::BrOnNull(depth) | OpKind::BrOnNonNull(depth) | OpKind::BrOnCast { depth, .. } => {
-                    *depth == inside
-                }
-                OpKind::BrTable(targets, default) => {
-                    targets.iter().chain([default]).any(|&depth| depth == inside)
-                }
-                _ => false,
-            };
-            let last = at + 1 == body.len() && inside == 0;
-            if back && !last {
-                return false;
-            }
-        }
-        true
+        let body = self.body(ctl);
+        let (last, before) = body.split_last().map_or((None, body), |(last, before)| (Some(last), before));
+        let plain = |op: &Op| {
+            !matches!(op.kind, OpKind::Block(_) | OpKind::If(_) | OpKind::Try(..) | OpKind::Bulk { .. })
+        };
+        let leaves = |op: &Op| plain(op) && !matches!(op.kind, OpKind::Br(0) | OpKind::BrIf(0, _));
+        before.iter().all(leaves) && last.is_none_or(plain)
     }
 
-    /// Whether the loop goes on by a table, as an interpreter or a state machine does. All its ways meet at the header anyway,
-    /// so it does not matter how many they are.
-    fn has_table(&self, ctl: Ctl) -> bool {
-        let body = &self.out.ops[self.out.ctls[ctl as usize].start + 1..];
-        let table = body.iter().any(|op| matches!(op.kind, OpKind::BrTable(..)));
-        table && !body.iter().any(|op| matches!(op.kind, OpKind::Try(..) | OpKind::Bulk { .. }))
+    /// What is noted of the body of the innermost loop, which is at its end.
+    fn body(&self, ctl: Ctl) -> &[Op] {
+        &self.out.ops[self.out.ctls[ctl as usize].start + 1..]
     }
 
     /// For a loop that charges behind its passes: for how many at once.
@@ -56,13 +26,25 @@ impl Scanner<'_, '_> {
         let info = &self.out.ctls[ctl as usize];
         let innermost = info.kind == CtlKind::Loop && info.point as usize + 1 == self.out.points.len();
         let repeats = self.cost_model >= 2 && innermost && info.params.is_empty();
-        let operators = self.costs.operators();
-        let passes = match () {
-            () if !repeats => 1,
-            () if self.cost_model >= 3 && self.has_table(ctl) => cost::passes_with_table(operators),
-            () if self.is_straight(ctl) => cost::passes(operators),
-            () => 1,
-        };
+        let passes = if repeats { self.copies(ctl) } else { 1 };
         (passes > 1).then_some(passes)
+    }
+
+    /// How often the body of a loop stands there that has no points inside. Where blocks end, or ways back to the header meet,
+    /// values are moved between registers, in each copy as in the only one.
+    fn copies(&self, ctl: Ctl) -> u32 {
+        let operators = self.costs.operators();
+        if self.cost_model == 2 {
+            return if self.is_straight(ctl) { cost::passes(operators) } else { 1 };
+        }
+        let is = |kind: fn(&OpKind) -> bool| self.body(ctl).iter().any(|op| kind(&op.kind));
+        if is(|kind| matches!(kind, OpKind::Try(..) | OpKind::Bulk { .. })) {
+            return 1;
+        }
+        // An interpreter or a state machine.
+        if is(|kind| matches!(kind, OpKind::BrTable(..))) {
+            return cost::passes_with_table(operators);
+        }
+        cost::passes(operators)
     }
 }
