@@ -235,8 +235,8 @@ fn differing(a: &State, b: &State) -> String {
     lines.take(20).map(|(n, (a, b))| format!("\nline {n}: {} | {}", a.trim(), b.trim())).collect()
 }
 
-/// Whether both come to the same `unreachable`, and plain code names the loop around it: where nothing that lies between them is left in
-/// the code, both have the same address, and the engine takes either.
+/// Whether both come to the same `unreachable`, and plain code names the loop around it: where nothing that lies between
+/// them is left in the code, both have the same address, and the engine takes either.
 fn loop_in_place_of_unreachable(wasm: &[u8], plain: &Outcome, ours: &Outcome) -> bool {
     const LOOP: u8 = 0x03;
     const UNREACHABLE: u8 = 0x00;
