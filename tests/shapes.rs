@@ -110,6 +110,37 @@ fn deep_recursion() {
     assert_eq!(moved(&module, 7, fuel), values);
 }
 
+/// A slice takes the same however deep the stack is: at its end the innermost frames alone are rebuilt.
+#[test]
+fn slices_of_a_deep_stack_are_cheap() {
+    let spin = "(loop $l (br_if $l (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))";
+    let called = format!("(func $spin (local $k i32) (local.set $k (global.get $passes)) {spin})");
+    let shapes = [
+        ("in the innermost frame", "call $down", format!("(local.set $k (global.get $passes)) {spin}"), ""),
+        ("in a function called there", "call $down", "(call $spin)".to_string(), called.as_str()),
+        ("through a reference", "call_indirect (param i32)", "(call $spin)".to_string(), called.as_str()),
+    ];
+    for (name, call, work, spin) in shapes {
+        let index = if call == "call $down" { "" } else { "(i32.const 0)" };
+        let took = [10, 200_000].map(|depth| {
+            let module = compile(&format!(
+                "(module (table funcref (elem $down)) (global $passes i32 (i32.const 3000000)) {spin}
+                   (func $down (param $n i32) (local $k i32)
+                     (if (local.get $n)
+                       (then ({call} (i32.sub (local.get $n) (i32.const 1)) {index}))
+                       (else {work})))
+                   (func (export \"run\") (call $down (i32.const {depth}))))",
+            ));
+            let began = std::time::Instant::now();
+            let end = begin(&module).run(&Until { slice: Some(1000), ..Until::default() }).unwrap();
+            assert!(matches!(end, Slice::Finished(_)), "{name}: {end:?}");
+            began.elapsed().as_secs_f64()
+        });
+        // Rebuilding all of the stack would take some hundred times as long.
+        assert!(took[1] < took[0] * 10.0 + 1.0, "{name}: {took:?} s");
+    }
+}
+
 /// A recursion without end traps, and the host lives.
 #[test]
 fn endless_recursion_traps() {

@@ -10,7 +10,7 @@ use super::emit::Context;
 use super::frame::{Kind, Layout, Place, TRAILER};
 use super::hidden::Hidden;
 use super::sink::Sink;
-use super::types::TypeTable;
+use super::types::{self, TypeTable};
 
 /// A global that snapshots hold.
 pub type SavedGlobal = (u32, Kind);
@@ -62,6 +62,7 @@ impl Additions {
             let ty = types.func_type(&[], results);
             funcs.push((ty, again(hidden, ty)));
         }
+        funcs.push((types.func_type(&[], &[wasmparser::ValType::I32]), turn(cx, types)));
         if hidden.has_exns {
             let p = wasmparser::ValType::EXNREF;
             funcs
@@ -135,6 +136,32 @@ fn again(hidden: &Hidden, ty: u32) -> Function {
     })
 }
 
+/// Asks the host for more fuel: 1 if it gives some, and frames are to be rebuilt from the topmost one on. If not it is
+/// not asked again on the way out.
+fn turn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
+    let hidden = cx.hidden;
+    body(|sink| {
+        sink.global_get(hidden.grant).i64_const(0).i64_ge_s().if_(BlockType::Empty);
+        for global in [hidden.sp, hidden.fuel, hidden.owed] {
+            sink.global_get(global);
+        }
+        sink.i32_const(cx.module.funcs.len() as i32);
+        sink.call_indirect(hidden.thunks, types.func_type(types::ASK.0, types::ASK.1));
+        sink.global_set(hidden.grant);
+        sink.global_get(hidden.grant).i64_const(0).i64_ge_s().if_(BlockType::Empty);
+        rewinding(sink, hidden);
+        sink.i32_const(1).return_().end().end().i32_const(0);
+    })
+}
+
+/// From here on frames are rebuilt.
+fn rewinding(sink: &mut Sink<'_>, hidden: &Hidden) {
+    sink.i32_const(1).global_set(hidden.rewinding);
+    // So far below zero that the charges of frames being rebuilt do not matter.
+    sink.i64_const(i64::MIN / 2).global_set(hidden.fuel);
+    sink.i64_const(0).global_set(hidden.owed);
+}
+
 fn push(table: u32, len: u32, ty: RefType) -> Function {
     body(|sink| {
         sink.global_get(len).table_size(table).i32_ge_u().if_(BlockType::Empty);
@@ -177,7 +204,9 @@ fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Funct
         for global in [hidden.rewinding, hidden.sp, hidden.funcs_len, hidden.exns_len] {
             sink.i32_const(0).global_set(global);
         }
-        sink.i64_const(0).global_set(hidden.owed);
+        for global in [hidden.owed, hidden.grant] {
+            sink.i64_const(0).global_set(global);
+        }
     });
     funcs.push((types.func_type(&[I64], &[]), begin));
     let rewind = body(|sink| {
@@ -185,10 +214,7 @@ fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Funct
         sink.local_get(1).global_set(hidden.sp);
         sink.local_get(2).global_set(hidden.funcs_len);
         sink.local_get(3).global_set(hidden.exns_len);
-        sink.i32_const(1).global_set(hidden.rewinding);
-        // So far below zero that the charges of frames being rebuilt do not matter.
-        sink.i64_const(i64::MIN / 2).global_set(hidden.fuel);
-        sink.i64_const(0).global_set(hidden.owed);
+        rewinding(sink, hidden);
     });
     funcs.push((types.func_type(&[I64, I32, I32, I32], &[]), rewind));
     let status = body(|sink| {

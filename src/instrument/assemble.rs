@@ -125,7 +125,7 @@ fn tables(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<TableSe
         maximum: fixed.then_some(minimum as u64),
         shared: false,
     };
-    section.table(table(RefType::FUNCREF, cx.module.funcs.len(), true));
+    section.table(table(RefType::FUNCREF, cx.module.funcs.len() + 1, true));
     section.table(table(RefType::FUNCREF, 0, false));
     section.table(table(RefType::FUNCREF, cx.module.referenced.len(), true));
     if cx.hidden.has_exns {

@@ -6,6 +6,7 @@
 
 use wasmparser::{FrameKind, Operator};
 
+use super::cycles::{Calls, on_cycles};
 use super::module::Module;
 use super::opcodes::{self, Make};
 use super::refusal::Refusal;
@@ -23,6 +24,8 @@ pub struct CallGraph {
     pub tail_calls: Vec<bool>,
     /// Functions that some tail call or reference can reach, by index.
     pub by_reference: Vec<bool>,
+    /// One function of each cycle of calls, by index.
+    pub on_cycle: Vec<bool>,
     /// Element and data segments that some instruction drops, ascending.
     pub dropped_data: Vec<u32>,
     pub dropped_elems: Vec<u32>,
@@ -38,6 +41,7 @@ struct Outline {
     operators: u64,
     calls: Vec<u32>,
     tail_calls: Vec<u32>,
+    indirect_call: bool,
     indirect_tail_call: bool,
     references: Vec<u32>,
 }
@@ -55,6 +59,7 @@ impl CallGraph {
             cost: vec![0; count],
             tail_calls: vec![false; count],
             by_reference: vec![false; count],
+            on_cycle: vec![],
             dropped_data: vec![],
             dropped_elems: vec![],
             changed_tables: vec![false; module.tables.len()],
@@ -79,6 +84,7 @@ impl CallGraph {
         }
         graph.settle(imported, &outlines);
         graph.note_tail_calls(imported, &outlines, &module.referenced);
+        graph.note_cycles(imported, &outlines, &module.referenced);
         Ok(graph)
     }
 
@@ -160,6 +166,16 @@ impl CallGraph {
             self.tail_calls[imported + at] = tail_calls;
         }
     }
+
+    fn note_cycles(&mut self, imported: usize, outlines: &[Outline], referenced: &[u32]) {
+        let calls = |func: u32| {
+            let outline = &outlines[func as usize - imported];
+            let indirect = outline.indirect_call || outline.indirect_tail_call;
+            Calls { direct: [&outline.calls, &outline.tail_calls], indirect }
+        };
+        let count = (imported + outlines.len()) as u32;
+        self.on_cycle = on_cycles(imported as u32, count, referenced, calls);
+    }
 }
 
 #[derive(Default)]
@@ -215,7 +231,10 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
             Operator::End | Operator::Delegate { .. } => drop(frames.pop()),
             Operator::Call { function_index } => outline.calls.push(func(function_index)?),
             Operator::ReturnCall { function_index } => outline.tail_calls.push(func(function_index)?),
-            Operator::CallIndirect { .. } | Operator::CallRef { .. } => outline.suspends = true,
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
+                outline.suspends = true;
+                outline.indirect_call = true;
+            }
             Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
                 outline.suspends = true;
                 outline.indirect_tail_call = true;

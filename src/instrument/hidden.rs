@@ -35,7 +35,7 @@ pub struct Hidden {
     pub dropped: u32,
     /// Memory of the frames.
     pub frames: u32,
-    /// Table by function index: calls the function again with zeros.
+    /// Table by function index: calls the function again with zeros. Behind them the host's function that is asked for fuel.
     pub thunks: u32,
     /// Side table of function references in frames, that of exceptions, and all functions that can
     /// become a reference.
@@ -59,6 +59,8 @@ pub struct Hidden {
     /// First of the functions that call the function of the topmost frame again: one for each that is in
     /// [`TypeTable::results`].
     pub first_again: u32,
+    /// Asks the host for fuel: 1 if it gives some, and frames are to be rebuilt.
+    pub turn: u32,
     /// A tag of our own, for `dummy_exn`.
     pub tag: u32,
     /// The module handles exceptions.
@@ -78,7 +80,8 @@ impl Hidden {
         let first_dummy = first_thunk + thunk_of.len() as u32;
         let helpers = first_dummy + module.types.iter().flatten().count() as u32;
         let first_again = helpers + 2 + CONTROLS;
-        let first_exn = first_again + types.results().len() as u32;
+        let turn = first_again + types.results().len() as u32;
+        let first_exn = turn + 1;
         Hidden {
             fuel: globals,
             rewinding: globals + 1,
@@ -102,6 +105,7 @@ impl Hidden {
             pop_func: helpers + 1,
             controls: helpers + 2,
             first_again,
+            turn,
             push_exn: first_exn,
             pop_exn: first_exn + 1,
             dummy_exn: first_exn + 2,
@@ -117,8 +121,7 @@ impl Hidden {
 
     /// The function without parameters that calls the function of the topmost frame again, and gives this.
     pub fn again(&self, types: &TypeTable, results: &[wasmparser::ValType]) -> u32 {
-        let at = types.results().iter().position(|found| found == results);
-        self.first_again + at.expect("the results of a function type") as u32
+        self.first_again + types.position(results)
     }
 
     /// The function of this type that is never called.

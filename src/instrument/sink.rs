@@ -229,7 +229,7 @@ impl<'c> Sink<'c> {
 
     single! {
         unreachable 0x00 else_ 0x05 end 0x0b return_ 0x0f drop 0x1a ref_is_null 0xd1 ref_as_non_null 0xd4
-        i32_eqz 0x45 i32_eq 0x46 i32_lt_u 0x49 i32_ge_u 0x4f i64_lt_s 0x53 i32_add 0x6a i32_sub 0x6b i64_add 0x7c i64_sub 0x7d
+        i32_eqz 0x45 i32_eq 0x46 i32_lt_u 0x49 i32_ge_u 0x4f i64_lt_s 0x53 i64_ge_s 0x59 i32_add 0x6a i32_sub 0x6b i64_add 0x7c i64_sub 0x7d
         i64_shr_u 0x88 i32_wrap_i64 0xa7 i64_extend_i32_u 0xad f32_reinterpret_i32 0xbe f64_reinterpret_i64 0xbf
     }
 
@@ -252,6 +252,7 @@ impl<'c> Sink<'c> {
         i32x4_splat()
         try_table(ty: BlockType, catches: Vec<Catch>)
         throw(tag: u32)
+        call_indirect(table: u32, ty: u32)
         return_call_indirect(table: u32, ty: u32)
         table_size(table: u32)
         table_grow(table: u32)
@@ -333,6 +334,7 @@ mod tests {
             .i32_lt_u()
             .i32_ge_u()
             .i64_lt_s()
+            .i64_ge_s()
             .i32_add()
             .i32_sub()
             .i64_add()
@@ -341,7 +343,16 @@ mod tests {
         Sink::new(&mut ours).i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         let mut sink = InstructionSink::new(&mut theirs);
         sink.unreachable().else_().end().return_().drop().ref_is_null().ref_as_non_null().i32_eqz();
-        sink.i32_eq().i32_lt_u().i32_ge_u().i64_lt_s().i32_add().i32_sub().i64_add().i64_sub().i64_shr_u();
+        sink.i32_eq()
+            .i32_lt_u()
+            .i32_ge_u()
+            .i64_lt_s()
+            .i64_ge_s()
+            .i32_add()
+            .i32_sub()
+            .i64_add()
+            .i64_sub()
+            .i64_shr_u();
         sink.i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         assert_eq!(ours, theirs);
     }

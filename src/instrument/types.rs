@@ -11,6 +11,9 @@ use wasmparser::{FuncType, ValType};
 
 use super::hidden::encoded;
 
+/// The type of the host's function that is asked for fuel: size of the frames that were saved, fuel, what is owed.
+pub const ASK: (&[ValType], &[ValType]) = (&[ValType::I32, ValType::I64, ValType::I64], &[ValType::I64]);
+
 type Signature = (Vec<ValType>, Vec<ValType>);
 
 /// Types by signature; the indexes follow those of the module.
@@ -32,7 +35,7 @@ impl TypeTable {
             Self { first: types.len() as u32, by_signature: HashMap::new(), all: vec![], results: vec![] };
         let exn = ValType::Ref(wasmparser::RefType::EXN);
         // The helpers' and those of the functions that the host calls.
-        let own: [(&[ValType], &[ValType]); 11] = [
+        let own: [(&[ValType], &[ValType]); 13] = [
             (&[], &[]),
             (&[FUNCREF], &[]),
             (&[], &[FUNCREF]),
@@ -44,6 +47,8 @@ impl TypeTable {
             (&[I64, I32, I32, I32], &[]),
             (&[], &[I32, I32, I32]),
             (&[I32], &[]),
+            ASK,
+            (&[], &[I32]),
         ];
         for (params, results) in own {
             table.add(params.to_vec(), results.to_vec());
@@ -80,6 +85,12 @@ impl TypeTable {
     /// All that functions of the module give, each once.
     pub fn results(&self) -> &[Vec<ValType>] {
         &self.results
+    }
+
+    /// Where these are among [`TypeTable::results`].
+    pub fn position(&self, results: &[ValType]) -> u32 {
+        let at = self.results.iter().position(|found| found == results);
+        at.expect("the results of a function type") as u32
     }
 
     /// The type of a block.

@@ -136,6 +136,7 @@ impl Run {
             fuel: self.schedule.fuel().into_iter().chain(self.pause_after).min(),
             request: Some(self.pause.flag.clone()),
             deadline: self.schedule.time(),
+            slice: None,
         }
     }
 

@@ -54,7 +54,7 @@ impl Instance {
         let section = |(version, bytes)| Section { name: WASI_SECTION.to_string(), version, bytes };
         Ok(State {
             identity: module.identity(),
-            fuel: self.consumed,
+            fuel: self.fuel(),
             call: self.call.clone(),
             frames,
             memories: vec![],

@@ -7,6 +7,7 @@ use wasmtime::{Caller, ExternType, Linker, Memory, TypedFunc};
 
 use super::lazy::Handle;
 use super::module::Module;
+use super::pace::Pace;
 use super::values;
 use crate::snapshot::Value;
 use crate::wasi::{self, Stop, Wasi, wasi_functions};
@@ -77,8 +78,7 @@ pub(super) struct Host {
     pub(super) swap_fuel: Option<TypedFunc<i64, (i64, i64)>>,
     /// What was left when a host function suspended the guest.
     pub(super) held_fuel: Option<i64>,
-    /// Fuel that the guest will have consumed when what it was given is spent.
-    pub(super) fuel_end: u64,
+    pub(super) pace: Pace,
     /// No guest may become what no snapshot may hold.
     pub(super) limits: wasmtime::StoreLimits,
     /// Brings pages of the memories, if some are missing.
@@ -86,6 +86,12 @@ pub(super) struct Host {
 }
 
 impl Host {
+    /// More fuel for a guest that is on its way out, if nothing wants it to stop.
+    pub(super) fn ask(&mut self, left: i64, owed: i64, frames: u32) -> Option<i64> {
+        let goes_on = self.held_fuel.is_none() && self.lazy.as_ref().and_then(Handle::struck).is_none();
+        goes_on.then(|| self.pace.ask(left, owed, frames)).flatten()
+    }
+
     /// An error if the guest must not go on, since a page that it needs is damaged.
     fn check_memory(&self) -> wasmtime::Result<()> {
         match self.lazy.as_ref().and_then(Handle::struck) {
@@ -121,7 +127,7 @@ fn tell_fuel(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
     let (left, owed) = swap.call(&mut *caller, 0)?;
     swap.call(&mut *caller, left)?;
     let host = caller.data_mut();
-    let consumed = host.fuel_end.saturating_add_signed(owed.saturating_sub(left));
+    let consumed = host.pace.consumed_with(left, owed);
     host.wasi.as_mut().expect("linked only with WASI").set_fuel(consumed);
     Ok(())
 }

@@ -1,50 +1,27 @@
 //! A running guest: fuel slices, suspending, going on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use wasmtime::{Func, Memory, Store, Table, TypedFunc, Val};
+use wasmtime::{Caller, Func, Memory, Ref, Store, Table, TypedFunc, Val};
 
 use super::dirty::Tracker;
 use super::engine::WASM_STACK;
 use super::host::{Exit, Functions, Host, linker};
 use super::lazy::{Handle, Loading, Pager};
 use super::module::Module;
+use super::pace::{Pace, Until};
 use super::trap::Trap;
 use super::values::{self, Ours};
 use crate::instrument::{PREFIX, TRAILER};
 use crate::snapshot::{Call, Value, limits};
 use crate::wasi::Wasi;
 
-/// A slice lasts about this long: a pause request is seen at its end.
-const SLICE: Duration = Duration::from_millis(5);
-/// The first slice, in fuel; later ones follow the clock. Where slices end does not change any state.
-const FIRST_SLICE: u64 = 1 << 20;
-const SLICE_MAX: u64 = 1 << 50;
 /// Native stack beside the guest's own, for the host's functions.
 const HOST_STACK: usize = 2 << 20;
-/// Saving and rebuilding a frame costs about this much a byte, so deep stacks get longer slices.
-const NANOS_PER_FRAME_BYTE: u64 = 1;
-/// Slices are at least so many times longer than rebuilding the stack takes.
-const SLICE_TO_REBUILD: u64 = 25;
-
 /// How often it is looked at whether a guest waits for a page that does not come.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Until when a guest runs. Whatever comes first.
-#[derive(Debug, Clone, Default)]
-pub struct Until {
-    /// Pause at the first suspension point at which more fuel than this has been consumed since the
-    /// program began.
-    pub fuel: Option<u64>,
-    /// Pause when this is set; it stays set.
-    pub request: Option<Arc<AtomicBool>>,
-    /// Pause at this time.
-    pub deadline: Option<Instant>,
-}
 
 /// What a guest's run ended with.
 #[derive(Debug)]
@@ -69,9 +46,7 @@ pub struct Instance {
     pub(super) inner: wasmtime::Instance,
     pub(super) controls: Controls,
     pub(super) call: Call,
-    pub(super) consumed: u64,
     pub(super) stage: Stage,
-    slice: u64,
     pub(super) tracker: Tracker,
     /// Bytes that each memory was made with.
     pub(super) made: Vec<u64>,
@@ -128,6 +103,16 @@ impl Controls {
             exn_stack: if has_exns { Some(table(store, "exn_stack")?) } else { None },
         })
     }
+
+    /// The guest asks for fuel on its way out, where a deep stack would have to be saved for nothing.
+    fn answer(&self, store: &mut Store<Host>) -> Result<()> {
+        let ask = |mut caller: Caller<'_, Host>, frames: u32, left: i64, owed: i64| {
+            caller.data_mut().ask(left, owed, frames).unwrap_or(-1)
+        };
+        let ask = Func::wrap(&mut *store, ask);
+        let last = self.thunks.size(&*store) - 1;
+        Ok(self.thunks.set(store, last, Ref::Func(Some(ask)))?)
+    }
 }
 
 impl Instance {
@@ -161,7 +146,7 @@ impl Instance {
             memory: None,
             swap_fuel: None,
             held_fuel: None,
-            fuel_end: 0,
+            pace: Pace::new(),
             limits: limits(),
             lazy: None,
         };
@@ -171,6 +156,7 @@ impl Instance {
             linker.instantiate(&mut store, &module.inner).ours().context("the guest cannot be set up")?;
         let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
         store.data_mut().swap_fuel = Some(controls.swap_fuel.clone());
+        controls.answer(&mut store)?;
         if module.meta.memories > 0 {
             store.data_mut().memory = inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
         }
@@ -182,9 +168,7 @@ impl Instance {
             inner,
             controls,
             call,
-            consumed: 0,
             stage: Stage::Before,
-            slice: FIRST_SLICE,
             tracker: Tracker::new(module.engine.settings.tracking)?,
             made: vec![],
         };
@@ -212,7 +196,7 @@ impl Instance {
 
     /// Fuel consumed since the program began.
     pub fn fuel(&self) -> u64 {
-        self.consumed
+        self.store.data().pace.consumed()
     }
 
     /// The module that runs.
@@ -255,19 +239,10 @@ impl Instance {
         if let Some(wasi) = &self.store.data().wasi {
             wasi.interrupt().set_deadline(until.deadline);
         }
+        self.store.data_mut().pace.set_until(until);
         loop {
-            let asked = until.request.as_ref().is_some_and(|r| r.load(Ordering::SeqCst))
-                || until.deadline.is_some_and(|d| Instant::now() >= d);
-            let left = until.fuel.map_or(SLICE_MAX, |limit| limit.saturating_sub(self.consumed));
-            // A limit that has been passed pauses here; at the very start nothing has been.
-            let passed = until.fuel.is_some_and(|limit| self.consumed > limit);
-            if asked || passed {
-                return Ok(Slice::Paused);
-            }
-            let grant = self.slice.min(left);
-            let began = Instant::now();
+            let Some(grant) = self.store.data_mut().pace.grant() else { return Ok(Slice::Paused) };
             let outcome = self.enter(grant)?;
-            self.adapt(began.elapsed(), grant)?;
             match outcome {
                 Entered::Suspended { by_host: true } => return Ok(Slice::Paused),
                 Entered::Suspended { by_host: false } => {}
@@ -292,25 +267,8 @@ impl Instance {
         }
     }
 
-    /// Chooses the next slice's fuel by how long the last one took and how deep the stack is.
-    fn adapt(&mut self, took: Duration, grant: u64) -> Result<()> {
-        let (sp, ..) = self.controls.status.call(&mut self.store, ())?;
-        let rebuild = u64::from(sp as u32) * NANOS_PER_FRAME_BYTE;
-        let target = SLICE.as_nanos() as u64 + rebuild.saturating_mul(SLICE_TO_REBUILD);
-        let took = (took.as_nanos() as u64).max(1);
-        if grant == self.slice {
-            let scaled = u128::from(grant) * u128::from(target) / u128::from(took);
-            let scaled = u64::try_from(scaled).unwrap_or(SLICE_MAX);
-            // Programs change their pace: up slowly, down at once.
-            self.slice = scaled.clamp(1 << 10, grant.saturating_mul(2).min(SLICE_MAX));
-        }
-        Ok(())
-    }
-
     /// Gives the guest so much fuel and lets it run until that is spent, or it ends.
-    fn enter(&mut self, grant: u64) -> Result<Entered> {
-        let granted = i64::try_from(grant).context("fuel")?;
-        self.store.data_mut().fuel_end = self.consumed + grant;
+    fn enter(&mut self, granted: i64) -> Result<Entered> {
         let (func, args) = match self.stage {
             Stage::Before => {
                 self.controls.begin.call(&mut self.store, granted)?;
@@ -328,8 +286,8 @@ impl Instance {
         let (fuel, owed) = self.controls.swap_fuel.call(&mut self.store, 0)?;
         let held = self.store.data_mut().held_fuel.take();
         let left = held.unwrap_or(fuel);
-        // All are below 2^62: the largest charge is 2^20, and no memory has 2^68 bytes.
-        self.consumed += (granted - left + owed) as u64;
+        let (sp, ..) = self.controls.status.call(&mut self.store, ())?;
+        self.store.data_mut().pace.spent(left, owed, sp as u32);
         if let Some(struck) = self.store.data().lazy.as_ref().and_then(Handle::struck) {
             // Whatever came of it is not the guest's doing.
             self.stage = Stage::Over;

@@ -78,7 +78,7 @@ impl Instance {
         instance.load_tables(state)?;
         instance.load_dropped(state)?;
         instance.load_stack(state)?;
-        instance.consumed = state.fuel;
+        instance.store.data_mut().pace.resume(state.fuel);
         ensure!(state.fuel < 1 << 62, "the state has consumed more fuel than there is");
         Ok((instance, trees))
     }

@@ -57,6 +57,11 @@ enum Pausing<'r> {
     Often(&'r mut Rng),
 }
 
+/// Short slices: at the end of each the innermost frames are rebuilt, up to a call that closes a cycle.
+fn slice(rng: &mut Rng) -> Option<u64> {
+    rng.one_in(2).then(|| 1 << rng.below(10))
+}
+
 struct Guest<'s> {
     subject: &'s Subject,
     instance: Instance,
@@ -122,7 +127,8 @@ impl Guest<'_> {
                 }
             };
             let until = until.min(most);
-            match self.instance.run(&Until { fuel: Some(until), ..Until::default() })? {
+            let slice = if let Pausing::Often(rng) = pausing { slice(rng) } else { None };
+            match self.instance.run(&Until { fuel: Some(until), slice, ..Until::default() })? {
                 Slice::Finished(values) => return Ok(Outcome::Returned(values)),
                 Slice::Exited(code) => bail!("exited with {code}"),
                 Slice::Trapped(trap) if trap.code == Some(wasmtime::Trap::StackOverflow) => {
