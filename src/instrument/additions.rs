@@ -121,7 +121,7 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
 fn thunk(cx: &Context<'_, '_>, func: u32) -> Function {
     let mut code = vec![];
     zeros(&mut code, cx, cx.module.func_type(func).params());
-    Sink::new(&mut code).return_call(cx.hidden.func(cx.module, func)).end();
+    Sink::new(&mut code).return_call(cx.hidden.rebuilding(cx.module, func)).end();
     let mut function = Function::new([]);
     function.raw(code);
     function

@@ -47,7 +47,7 @@ pub fn assemble(cx: &Context<'_, '_>, rewritten: Rewritten) -> Result<Vec<u8>, E
     head.section(&branch_hints(hinted, &hints));
     let mut head = head.finish();
     let mut count = vec![];
-    (cx.module.bodies.len() + additions.funcs.len()).encode(&mut count);
+    (cx.module.bodies.len() + cx.hidden.copied.len() + additions.funcs.len()).encode(&mut count);
     head.push(SectionId::Code as u8);
     (count.len() + code.len()).encode(&mut head);
     head.extend_from_slice(&count);
@@ -76,6 +76,9 @@ fn sections_before_code(cx: &Context<'_, '_>, additions: &Additions) -> Result<w
     let mut functions = FunctionSection::new();
     for &ty in &module.funcs[module.imported_funcs as usize..] {
         functions.function(ty);
+    }
+    for &func in &cx.hidden.copied {
+        functions.function(module.funcs[func as usize]);
     }
     for (ty, _) in &additions.funcs {
         functions.function(*ty);

@@ -6,10 +6,12 @@
 
 use wasmparser::{FrameKind, Operator};
 
+use super::cost::SHRINKS;
 use super::cycles::{Calls, on_cycles};
-use super::module::Module;
+use super::module::{Body, Module};
 use super::opcodes::{self, Make};
 use super::refusal::Refusal;
+use super::shrink::{Shrunk, shrink};
 
 /// A function that costs more than this suspends, so that calls of calls of calls stay bounded.
 const FREE_COST_MAX: u64 = 1000;
@@ -26,6 +28,8 @@ pub struct CallGraph {
     pub by_reference: Vec<bool>,
     /// One function of each cycle of calls, by index.
     pub on_cycle: Vec<bool>,
+    /// Functions that can suspend and do not check at their entry, by index.
+    pub shrunk: Vec<Option<Shrunk>>,
     /// Element and data segments that some instruction drops, ascending.
     pub dropped_data: Vec<u32>,
     pub dropped_elems: Vec<u32>,
@@ -48,7 +52,7 @@ struct Outline {
 
 impl CallGraph {
     /// Reads all bodies once. Functions named by `ref.func` in code are added to `module.referenced`.
-    pub fn build(module: &mut Module<'_>) -> Result<Self, Refusal> {
+    pub fn build(module: &mut Module<'_>, cost_model: u32) -> Result<Self, Refusal> {
         use rayon::prelude::*;
         let imported = module.imported_funcs as usize;
         let count = module.funcs.len();
@@ -60,6 +64,7 @@ impl CallGraph {
             tail_calls: vec![false; count],
             by_reference: vec![false; count],
             on_cycle: vec![],
+            shrunk: vec![],
             dropped_data: vec![],
             dropped_elems: vec![],
             changed_tables: vec![false; module.tables.len()],
@@ -85,6 +90,7 @@ impl CallGraph {
         graph.settle(imported, &outlines);
         graph.note_tail_calls(imported, &outlines, &module.referenced);
         graph.note_cycles(imported, &outlines, &module.referenced);
+        graph.shrink(module, cost_model);
         Ok(graph)
     }
 
@@ -175,6 +181,21 @@ impl CallGraph {
         };
         let count = (imported + outlines.len()) as u32;
         self.on_cycle = on_cycles(imported as u32, count, referenced, calls);
+    }
+
+    fn shrink(&mut self, module: &Module<'_>, cost_model: u32) {
+        use rayon::prelude::*;
+        self.shrunk.resize_with(module.imported_funcs as usize, || None);
+        if cost_model < SHRINKS {
+            return self.shrunk.resize_with(module.funcs.len(), || None);
+        }
+        let suspends = |func: u32| self.can_suspend.get(func as usize) == Some(&true);
+        let of = |body: &Body<'_>| {
+            let params = module.func_type(body.func).params().len() as u32;
+            suspends(body.func).then(|| shrink(&body.body, params, suspends)).flatten()
+        };
+        let found: Vec<_> = module.bodies.par_iter().map(of).collect();
+        self.shrunk.extend(found);
     }
 }
 

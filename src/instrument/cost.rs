@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 to 3.
+//! The fuel cost model, versions 1 to 4.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -15,11 +15,16 @@
 //!
 //! From version 2 on `memory.fill`, `memory.copy` and `memory.init` cost their length besides, a unit for 64 bytes, once they are done.
 //!
+//! From version 4 on a small function that can return before it calls anything does not charge at its entry, but behind such ways out
+//! (`shrink.rs`), what it would have charged at its entry; its callers are charged for what lies before that or beside it.
+//!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 3;
+pub const COST_MODEL: u32 = 4;
+/// First version in which a function's check may stand behind its entry.
+pub const SHRINKS: u32 = 4;
 /// Oldest version that jobs can go on with.
 pub const OLDEST_COST_MODEL: u32 = 1;
 

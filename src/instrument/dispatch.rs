@@ -4,7 +4,7 @@ use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::code::{anything, load_values, pop_trailer, zeros};
-use super::emit::Emitter;
+use super::emit::{Emitter, Role};
 use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached, Scan};
 
 /// Where a dispatch leads to.
@@ -44,6 +44,17 @@ impl Emitter<'_, '_, '_> {
             self.closers.insert(closer, level);
         }
         let info = ctl.map(|c| &self.scan.ctls[c as usize]);
+        match (self.role, info.map(|i| i.kind)) {
+            // It has its own checks; and nothing is rebuilt.
+            (Role::Hot, None | Some(CtlKind::Try)) => return,
+            // It is called for that alone.
+            (Role::Rebuilding, None) => {
+                let go = self.block(BlockType::Empty);
+                self.find_point(region, go);
+                return self.end_block();
+            }
+            _ => {}
+        }
         self.charge_and_check(ctl);
         // An `if`, and not a branch over the cold code: Cranelift is to reach the rest of the loop before the
         // way out of it, or it hoists nothing out of the loop (DESIGN.md, Measured).
@@ -61,7 +72,7 @@ impl Emitter<'_, '_, '_> {
         let items = &self.scan.regions[region].items;
         match inner {
             Some((CtlKind::Loop, point)) => {
-                if items.is_empty() {
+                if items.is_empty() || self.role == Role::Hot {
                     return self.save(point);
                 }
                 self.sink().global_get(hidden.rewinding).i32_eqz();
@@ -72,14 +83,22 @@ impl Emitter<'_, '_, '_> {
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(0);
                 self.begin_cold();
-                let scratch = self.scratch();
-                pop_trailer(&mut self.code, self.cx, scratch);
-                self.sink().global_set(hidden.point);
+                self.find_point(region, go);
+                return self.end_cold();
             }
             Some(_) => self.begin_cold(),
         }
-        self.dispatch(region, inner.is_none(), go);
+        self.dispatch(region, false, go);
         self.end_cold();
+    }
+
+    /// The function is being rebuilt: takes its frame off, and goes to the point that it stands at.
+    fn find_point(&mut self, region: usize, go: u32) {
+        let scratch = self.scratch();
+        pop_trailer(&mut self.code, self.cx, scratch);
+        let point = self.cx.hidden.point;
+        self.sink().global_set(point);
+        self.dispatch(region, true, go);
     }
 
     /// Puts what follows up to [`Emitter::end_cold`] out of line. Only a hint at a condition says so to the compiler;
@@ -164,7 +183,10 @@ impl Emitter<'_, '_, '_> {
         match self.scan.points[id as usize].kind {
             PointKind::Entry => {
                 self.zero_locals();
-                self.refuel(0);
+                // A check behind the entry is going to charge, which was done before.
+                let checks =
+                    self.cx.graph.shrunk[self.func as usize].as_ref().map(|shrunk| !shrunk.checks.is_empty());
+                self.refuel(if checks == Some(true) { self.scan.entry_charge } else { 0 });
                 let depth = self.depth(go);
                 self.sink().br(depth);
             }
@@ -222,7 +244,7 @@ impl Emitter<'_, '_, '_> {
         {
             let (module, any) = (self.cx.module, self.scratch() + 1);
             anything(&mut self.code, self.cx, module.func_type(func).params(), any);
-            self.sink().call(hidden.func(module, func));
+            self.sink().call(hidden.rebuilding(module, func));
             return;
         }
         let again = hidden.again(self.cx.types, self.results(callee));
@@ -233,7 +255,7 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn enter_function(&mut self) {
         let exit = self.block(BlockType::Empty);
         debug_assert_eq!(exit, 1, "the shared exit is the outermost block");
-        if self.scan.ctls.iter().any(|ctl| ctl.kind == CtlKind::Loop) {
+        if self.role != Role::Hot && self.scan.ctls.iter().any(|ctl| ctl.kind == CtlKind::Loop) {
             // Where each use of the guest's zero is reached from here, Cranelift makes it anew at each; else it keeps some
             // in registers through loops (DESIGN.md, What Cranelift does). The global's value is of no meaning here.
             let point = self.cx.hidden.point;

@@ -33,6 +33,17 @@ pub struct Context<'m, 'a> {
     pub options: &'m Options,
 }
 
+/// What an emitted function is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To run, and to rebuild its frames.
+    Whole,
+    /// To run alone: frames are saved, and rebuilt by the copy.
+    Hot,
+    /// The copy: it is called to rebuild a frame, and goes on with it.
+    Rebuilding,
+}
+
 struct Label {
     /// The level of the emitted block that a branch to it leaves or repeats.
     level: u32,
@@ -43,7 +54,8 @@ struct Label {
 pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) cx: &'c Context<'m, 'a>,
     pub(super) scan: &'c Scan,
-    func: u32,
+    pub(super) func: u32,
+    pub(super) role: Role,
     pub(super) code: Vec<u8>,
     hints: Vec<(u32, bool)>,
     origins: Vec<Origin>,
@@ -67,7 +79,14 @@ pub(super) struct Emitter<'c, 'm, 'a> {
 }
 
 /// Rewrites a function that can suspend; another one is only adapted to the new indexes. It is appended to `done`.
-pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan, scratch: &mut Scratch, done: &mut Rewritten) {
+pub fn emit(
+    cx: &Context<'_, '_>,
+    func: u32,
+    role: Role,
+    scan: &Scan,
+    scratch: &mut Scratch,
+    done: &mut Rewritten,
+) {
     let suspends = cx.graph.can_suspend[func as usize];
     scratch.clear();
     let Scratch { code, hints, origins, mut labels, mut closers, spilled, temps, temp_types, frames, locals } =
@@ -78,6 +97,7 @@ pub fn emit(cx: &Context<'_, '_>, func: u32, scan: &Scan, scratch: &mut Scratch,
         cx,
         scan,
         func,
+        role,
         code,
         hints,
         origins,
@@ -296,6 +316,7 @@ impl Emitter<'_, '_, '_> {
                 self.drop_segment(op, &self.cx.graph.dropped_elems, self.cx.graph.dropped_data.len(), *index);
             }
             OpKind::Bulk { wide } => self.bulk(*wide, op),
+            OpKind::Check => self.check(),
             OpKind::Stop => self.copy(op.start, op.end),
         }
     }
@@ -503,8 +524,8 @@ impl Emitter<'_, '_, '_> {
                 self.hint(false);
                 self.sink().if_(BlockType::Empty);
                 zeros(&mut self.code, self.cx, ty.params());
-                let func = self.func;
-                self.sink().return_call(func).end();
+                let again = self.cx.hidden.rebuilding(self.cx.module, self.func);
+                self.sink().return_call(again).end();
             }
             zeros(&mut self.code, self.cx, ty.results());
             self.sink().return_();
@@ -519,7 +540,10 @@ impl Emitter<'_, '_, '_> {
         let types = self.scan.locals[params..].iter().chain(&self.temp_types);
         declare_locals(types.map(|&ty| nullable(ty)), &mut locals);
         done.push(&Function {
-            index: self.func,
+            index: match self.role {
+                Role::Rebuilding => self.cx.hidden.rebuilding(self.cx.module, self.func),
+                Role::Whole | Role::Hot => self.func,
+            },
             locals: &locals,
             code: &self.code,
             hints: &self.hints,

@@ -42,6 +42,8 @@ pub struct Hidden {
     pub func_stack: u32,
     pub exn_stack: u32,
     pub referenced: u32,
+    /// Functions of which there is a copy to rebuild their frames with, ascending; the copies follow the module's functions.
+    pub copied: Vec<u32>,
     /// Wrapper of import 0; the others follow.
     pub wrappers: u32,
     /// First thunk; `thunk_of[i]` is the function of the i-th.
@@ -74,7 +76,9 @@ impl Hidden {
         let globals = module.globals.len() as u32;
         let tables = module.tables.len() as u32;
         let funcs = module.funcs.len() as u32;
-        let first_thunk = funcs + module.imported_funcs;
+        let copied: Vec<u32> = (0..funcs).filter(|&f| graph.shrunk[f as usize].is_some()).collect();
+        let wrappers = funcs + copied.len() as u32;
+        let first_thunk = wrappers + module.imported_funcs;
         let thunk_of: Vec<u32> =
             (0..funcs).filter(|&f| by_reference[f as usize] && can_suspend[f as usize]).collect();
         let first_dummy = first_thunk + thunk_of.len() as u32;
@@ -97,7 +101,8 @@ impl Hidden {
             func_stack: tables + 1,
             referenced: tables + 2,
             exn_stack: tables + 3,
-            wrappers: funcs,
+            copied,
+            wrappers,
             first_thunk,
             thunk_of,
             first_dummy,
@@ -117,6 +122,14 @@ impl Hidden {
     /// The emitted function for a function of the module: an import's is its wrapper.
     pub fn func(&self, module: &Module<'_>, func: u32) -> u32 {
         if func < module.imported_funcs { self.wrappers + func } else { func }
+    }
+
+    /// The emitted function that rebuilds a frame of this function.
+    pub fn rebuilding(&self, module: &Module<'_>, func: u32) -> u32 {
+        match self.copied.binary_search(&func) {
+            Ok(nth) => module.funcs.len() as u32 + nth as u32,
+            Err(_) => self.func(module, func),
+        }
     }
 
     /// The function without parameters that calls the function of the topmost frame again, and gives this.

@@ -16,6 +16,12 @@ impl Emitter<'_, '_, '_> {
         self.charge(if charges { charge } else { 0 });
     }
 
+    /// The check of a function that has none at its entry. Nothing has happened since: what is saved is the state there.
+    pub(super) fn check(&mut self) {
+        self.charge(self.scan.entry_charge);
+        self.save_if(0);
+    }
+
     /// The same behind the passes of a loop that charges there.
     pub(super) fn charge_passes(&mut self, ctl: Ctl) {
         let info = &self.scan.ctls[ctl as usize];

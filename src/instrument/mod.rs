@@ -27,6 +27,7 @@ mod points;
 mod refusal;
 mod scan;
 mod short;
+mod shrink;
 mod sink;
 mod slots;
 mod types;
@@ -72,8 +73,12 @@ pub struct Instrumented {
 pub struct Meta {
     /// Layouts of suspended frames.
     pub frames: FrameTable,
-    /// Original offsets of what was emitted.
+    /// Original offsets of what was emitted, of the functions and then of the copies.
     pub origins: OriginTable,
+    /// Functions of which there is a copy, ascending.
+    pub copied: Vec<u32>,
+    /// Number of functions, imported ones included.
+    pub funcs: u32,
     /// The mutable globals, ascending, in the order in which they are saved.
     pub globals: Vec<(u32, Kind)>,
     /// Data segments that can be dropped; each has a flag behind the globals.
@@ -94,6 +99,16 @@ pub struct Meta {
     pub has_exns: bool,
     /// The module has a start function.
     pub has_start: bool,
+}
+
+impl Meta {
+    /// The original function that an emitted one stands for; none if it is one of the rewriter's own.
+    pub fn function(&self, emitted: u32) -> Option<u32> {
+        match emitted.checked_sub(self.funcs) {
+            None => Some(emitted),
+            Some(nth) => self.copied.get(nth as usize).copied(),
+        }
+    }
 }
 
 /// Maps offsets in emitted function bodies to offsets in the original module.
@@ -139,11 +154,6 @@ impl OriginTable {
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
-    /// Whether the emitted body with this number is one of the module's own.
-    pub fn contains(&self, body: u32) -> bool {
-        (body as usize) < self.ends.len()
-    }
-
     /// The original byte offset for an offset in the emitted body number `body` (imports not counted). None in
     /// code of the rewriter's own, to which the optimizer can move a trap.
     pub fn original(&self, body: u32, offset: u32) -> Option<u32> {
@@ -177,7 +187,7 @@ pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
 /// As [`instrument`].
 pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, Refusal> {
     let mut module = module::Module::parse(wasm)?;
-    let graph = callgraph::CallGraph::build(&mut module)?;
+    let graph = callgraph::CallGraph::build(&mut module, options.cost_model)?;
     let types = types::TypeTable::new(&module.types);
     let hidden = hidden::Hidden::new(&module, &types, &graph);
     let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types, options };
@@ -204,6 +214,8 @@ fn meta(cx: &emit::Context<'_, '_>, rewritten: &mut pipeline::Rewritten) -> Meta
     Meta {
         frames: std::mem::take(&mut rewritten.frames),
         origins: std::mem::take(&mut rewritten.origins),
+        copied: cx.hidden.copied.clone(),
+        funcs: module.funcs.len() as u32,
         globals: additions::saved_globals(cx),
         dropped_data: graph.dropped_data.clone(),
         dropped_elems: graph.dropped_elems.clone(),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::OriginTable;
-use super::emit::{self, Context};
+use super::emit::{self, Context, Role};
 use super::frame::FrameTable;
 use super::module::Body;
 use super::points::Origin;
@@ -79,29 +79,41 @@ impl Rewritten {
         self.origins.clear();
     }
 
+    /// Appends copies of functions, whose frames are those of the functions.
+    fn append_copies(&mut self, copies: &Self) {
+        self.code.extend_from_slice(&copies.code);
+        self.hints.extend_from_slice(&copies.hints);
+        self.hinted += copies.hinted;
+        self.origins.append(&copies.origins);
+    }
+
     /// Appends what comes behind.
     fn append(&mut self, other: &Self) {
-        self.code.extend_from_slice(&other.code);
-        self.hints.extend_from_slice(&other.hints);
-        self.hinted += other.hinted;
+        self.append_copies(other);
         self.frames.append(&other.frames);
-        self.origins.append(&other.origins);
     }
+}
+
+/// The functions of a run, and the copies that frames are rebuilt with.
+#[derive(Default)]
+struct Run {
+    functions: Rewritten,
+    copies: Rewritten,
 }
 
 /// Runs of functions that are done, and were joined as far as nothing is missing.
 struct Joined {
-    all: Rewritten,
+    all: Run,
     next: usize,
-    waiting: BTreeMap<usize, Rewritten>,
+    waiting: BTreeMap<usize, Run>,
     /// Empty ones, for their memory.
-    spare: Vec<Rewritten>,
+    spare: Vec<Run>,
     /// Of the first run that has one.
     refusal: Option<(usize, Refusal)>,
 }
 
 impl Joined {
-    fn add(&mut self, run: usize, done: Result<Rewritten, Refusal>) {
+    fn add(&mut self, run: usize, done: Result<Run, Refusal>) {
         match done {
             Ok(done) => drop(self.waiting.insert(run, done)),
             Err(refusal) => {
@@ -111,8 +123,10 @@ impl Joined {
             }
         }
         while let Some(mut done) = self.waiting.remove(&self.next) {
-            self.all.append(&done);
-            done.clear();
+            self.all.functions.append(&done.functions);
+            self.all.copies.append_copies(&done.copies);
+            done.functions.clear();
+            done.copies.clear();
             self.spare.push(done);
             self.next += 1;
         }
@@ -125,10 +139,11 @@ pub fn rewrite(cx: &Context<'_, '_>, mut all: Rewritten) -> Result<Rewritten, Re
     let code = cx.module.bodies.iter().map(|body| body.body.range().len()).sum::<usize>();
     let _ = all.code.try_reserve(code.saturating_mul(EXPECTED_RATIO));
     let runs: Vec<&[Body<'_>]> = runs(&cx.module.bodies);
+    let all = Run { functions: all, copies: Rewritten::default() };
     let joined = Mutex::new(Joined { all, next: 0, waiting: BTreeMap::new(), spare: vec![], refusal: None });
     let next = AtomicUsize::new(0);
     let work = || {
-        let (mut scratch, mut spare) = (Scratch::default(), Rewritten::default());
+        let (mut scratch, mut spare) = (Scratch::default(), Run::default());
         loop {
             let run = next.fetch_add(1, Ordering::Relaxed);
             let Some(bodies) = runs.get(run) else { return };
@@ -144,7 +159,12 @@ pub fn rewrite(cx: &Context<'_, '_>, mut all: Rewritten) -> Result<Rewritten, Re
     let threads = rayon::current_num_threads().min(runs.len());
     rayon::scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| work())));
     let joined = joined.into_inner().unwrap_or_else(PoisonError::into_inner);
-    joined.refusal.map_or(Ok(joined.all), |(_, refusal)| Err(refusal))
+    if let Some((_, refusal)) = joined.refusal {
+        return Err(refusal);
+    }
+    let Run { mut functions, copies } = joined.all;
+    functions.append_copies(&copies);
+    Ok(functions)
 }
 
 /// The memory that a thread uses for one function after another.
@@ -158,11 +178,16 @@ fn rewrite_run(
     cx: &Context<'_, '_>,
     bodies: &[Body<'_>],
     scratch: &mut Scratch,
-    mut done: Rewritten,
-) -> Result<Rewritten, Refusal> {
+    mut done: Run,
+) -> Result<Run, Refusal> {
     for body in bodies {
         let scan = scan::scan(cx, body, &mut scratch.scan)?;
-        emit::emit(cx, body.func, scan, &mut scratch.emit, &mut done);
+        if cx.graph.shrunk[body.func as usize].is_some() {
+            emit::emit(cx, body.func, Role::Hot, scan, &mut scratch.emit, &mut done.functions);
+            emit::emit(cx, body.func, Role::Rebuilding, scan, &mut scratch.emit, &mut done.copies);
+        } else {
+            emit::emit(cx, body.func, Role::Whole, scan, &mut scratch.emit, &mut done.functions);
+        }
     }
     Ok(done)
 }

@@ -54,6 +54,8 @@ pub enum OpKind {
     Bulk {
         wide: bool,
     },
+    /// Nothing of the module: the function checks here.
+    Check,
     /// Control does not go on from here; the operator is copied.
     Stop,
 }

@@ -133,8 +133,16 @@ pub fn scan<'s>(
 impl<'m, 'a> Scanner<'m, 'a> {
     fn run(&mut self, reader: &mut BinaryReader<'a>) -> Result<(), Refusal> {
         let wasm = self.module.wasm;
+        let shrunk = self.graph.shrunk[self.func as usize].as_ref();
+        let mut checks = shrunk.map_or(&[][..], |shrunk| &shrunk.checks);
         while !self.frames.is_empty() {
             let start = reader.original_position();
+            if let [next, rest @ ..] = checks
+                && *next == start as u32
+            {
+                self.note(OpKind::Check, start as u32, start as u32);
+                checks = rest;
+            }
             let mut class = opcodes::class(wasm, start);
             if class == Class::Call && self.suspends(opcodes::index(wasm, start)) {
                 class = Class::Special;
@@ -195,6 +203,12 @@ impl<'m, 'a> Scanner<'m, 'a> {
     /// Whether a call of this function is a suspension point.
     fn suspends(&self, func: u32) -> bool {
         self.graph.can_suspend.get(func as usize) == Some(&true)
+    }
+
+    /// What a function does before it checks.
+    fn unchecked(&self, callee: Callee) -> u64 {
+        let Callee::Direct(func) = callee else { return 0 };
+        self.graph.shrunk[func as usize].as_ref().map_or(0, |shrunk| shrunk.unchecked)
     }
 
     /// What the function costs that is called here and cannot suspend.
@@ -294,7 +308,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             }
             _ => return self.costs.charge(1),
         };
-        self.costs.charge(1);
+        self.costs.charge(1 + self.unchecked(callee));
         let (args, extra) = match callee {
             Callee::Direct(f) => (self.module.func_type(f).params().len(), 0),
             Callee::Indirect { ty, .. } | Callee::Ref { ty } => match self.module.types.get(ty as usize) {

@@ -74,9 +74,9 @@ impl Pace {
 
     /// Fuel consumed since the program began, when so much is left of the grant and so much is owed beside it.
     ///
-    /// All are below 2^62: the largest charge is 2^20, and no memory has 2^68 bytes.
+    /// All are below 2^62: the largest charge is 2^20, and no memory has 2^68 bytes. (A forged snapshot may give back a charge.)
     pub(super) fn consumed_with(&self, left: i64, owed: i64) -> u64 {
-        self.consumed + (self.granted as i64 - left + owed) as u64
+        self.consumed.saturating_add_signed(self.granted as i64 - left + owed)
     }
 
     /// The guest has stopped with this fuel, having saved so many bytes of frames.

@@ -45,8 +45,7 @@ fn frames(backtrace: &wasmtime::WasmBacktrace, module: &Module) -> Vec<(u32, Opt
         .filter_map(|frame| {
             let body = frame.func_index().checked_sub(meta.imported_funcs)?;
             let offset = frame.func_offset().and_then(|at| meta.origins.original(body, at as u32));
-            // Helpers of the rewriter lie behind the module's own functions.
-            meta.origins.contains(body).then_some((frame.func_index(), offset.map(u64::from)))
+            Some((meta.function(frame.func_index())?, offset.map(u64::from)))
         })
         .collect()
 }
