@@ -5,7 +5,7 @@ use wasmparser::ValType;
 
 use super::code::{anything, load_values, pop_trailer, zeros};
 use super::emit::{Emitter, Role};
-use super::points::{Callee, Closer, Ctl, CtlKind, PointId, PointKind, Reached, Scan};
+use super::points::{Callee, Closer, Ctl, CtlInfo, CtlKind, PointId, PointKind, Reached, Scan};
 
 /// Where a dispatch leads to.
 #[derive(Clone, Copy)]
@@ -47,6 +47,7 @@ impl Emitter<'_, '_, '_> {
         match (self.role, info.map(|i| i.kind)) {
             // It has its own checks; and nothing is rebuilt.
             (Role::Hot, None | Some(CtlKind::Try)) => return,
+            (Role::Hot, _) if info.is_some_and(|i| i.sunk) => return,
             // It is called for that alone.
             (Role::Rebuilding, None) => {
                 let go = self.block(BlockType::Empty);
@@ -62,7 +63,9 @@ impl Emitter<'_, '_, '_> {
         self.sink().if_(BlockType::Empty);
         self.open += 1;
         let go = self.open - 1;
-        self.cold(region, info.map(|i| (i.kind, i.point)), go);
+        // Behind a header that does not check, nothing but a frame that is being rebuilt comes here.
+        let kind = |i: &CtlInfo| if i.sunk { CtlKind::Try } else { i.kind };
+        self.cold(region, info.map(|i| (kind(i), i.point)), go);
         self.end_block();
     }
 
@@ -184,9 +187,9 @@ impl Emitter<'_, '_, '_> {
             PointKind::Entry => {
                 self.zero_locals();
                 // A check behind the entry is going to charge, which was done before.
-                let checks =
-                    self.cx.graph.shrunk[self.func as usize].as_ref().map(|shrunk| !shrunk.checks.is_empty());
-                self.refuel(if checks == Some(true) { self.scan.entry_charge } else { 0 });
+                let shrunk = self.cx.graph.shrunk[self.func as usize].as_ref();
+                let charges = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header.is_none()));
+                self.refuel(if charges { self.scan.entry_charge } else { 0 });
                 let depth = self.depth(go);
                 self.sink().br(depth);
             }

@@ -316,7 +316,7 @@ impl Emitter<'_, '_, '_> {
                 self.drop_segment(op, &self.cx.graph.dropped_elems, self.cx.graph.dropped_data.len(), *index);
             }
             OpKind::Bulk { wide } => self.bulk(*wide, op),
-            OpKind::Check => self.check(),
+            OpKind::Check(point) => self.check(*point),
             OpKind::Stop => self.copy(op.start, op.end),
         }
     }

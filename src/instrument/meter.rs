@@ -4,22 +4,26 @@ use super::emit::Emitter;
 use wasm_encoder::BlockType;
 
 use super::cost::BYTES_SHIFT;
-use super::points::{Ctl, CtlKind, Op};
+use super::points::{Ctl, CtlKind, Op, PointId, PointKind};
 
 impl Emitter<'_, '_, '_> {
     /// Charges for a pass of a region's beginning, if that is a function or loop, and leaves on the stack
     /// whether the fuel is negative.
     pub(super) fn charge_and_check(&mut self, ctl: Option<Ctl>) {
         let info = ctl.map(|c| &self.scan.ctls[c as usize]);
-        let charges = info.is_none_or(|i| i.kind != CtlKind::Try);
+        let charges = info.is_none_or(|i| i.kind != CtlKind::Try && !i.sunk);
         let charge = info.map_or(self.scan.entry_charge, |i| i.charge);
         self.charge(if charges { charge } else { 0 });
     }
 
-    /// The check of a function that has none at its entry. Nothing has happened since: what is saved is the state there.
-    pub(super) fn check(&mut self) {
-        self.charge(self.scan.entry_charge);
-        self.save_if(0);
+    /// The check of a function or loop that has none at its entry or header. Nothing has happened since: what is saved is the
+    /// state there.
+    pub(super) fn check(&mut self, point: PointId) {
+        self.charge(match self.scan.points[point as usize].kind {
+            PointKind::Loop(ctl) => self.scan.ctls[ctl as usize].charge,
+            PointKind::Entry | PointKind::Call(_) => self.scan.entry_charge,
+        });
+        self.save_if(point);
     }
 
     /// The same behind the passes of a loop that charges there.

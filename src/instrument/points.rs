@@ -54,8 +54,8 @@ pub enum OpKind {
     Bulk {
         wide: bool,
     },
-    /// Nothing of the module: the function checks here.
-    Check,
+    /// Nothing of the module: the function checks here, for the point of its entry or of a loop.
+    Check(PointId),
     /// Control does not go on from here; the operator is copied.
     Stop,
 }
@@ -70,6 +70,8 @@ pub struct CtlInfo {
     /// There is a suspension point inside.
     pub has_points: bool,
     pub has_else: bool,
+    /// A loop that does not check at its header, but behind it.
+    pub sunk: bool,
     /// A loop's charge per pass of its header.
     pub charge: u64,
     /// For a loop that charges behind its passes: for how many at once.

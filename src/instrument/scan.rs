@@ -137,10 +137,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let mut checks = shrunk.map_or(&[][..], |shrunk| &shrunk.checks);
         while !self.frames.is_empty() {
             let start = reader.original_position();
-            if let [next, rest @ ..] = checks
-                && *next == start as u32
+            while let [next, rest @ ..] = checks
+                && next.at == start as u32
             {
-                self.note(OpKind::Check, start as u32, start as u32);
+                self.check(next.header, start as u32);
                 checks = rest;
             }
             let mut class = opcodes::class(wasm, start);
@@ -203,6 +203,17 @@ impl<'m, 'a> Scanner<'m, 'a> {
     /// Whether a call of this function is a suspension point.
     fn suspends(&self, func: u32) -> bool {
         self.graph.can_suspend.get(func as usize) == Some(&true)
+    }
+
+    /// A check for the function's entry or for a loop, if that does not check itself.
+    fn check(&mut self, header: Option<u32>, at: u32) {
+        let mut point = 0;
+        if let Some(header) = header {
+            let is_it = |info: &CtlInfo| info.sunk && self.out.points[info.point as usize].offset == header;
+            let Some(info) = self.out.ctls.iter().find(|info| is_it(info)) else { return };
+            point = info.point;
+        }
+        self.note(OpKind::Check(point), at, at);
     }
 
     /// What a function does before it checks.
@@ -405,6 +416,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             results,
             has_points: kind == CtlKind::Loop,
             has_else: false,
+            sunk: false,
             charge: 0,
             passes: None,
             start: self.out.ops.len(),
@@ -439,6 +451,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 let given = stack.len().saturating_sub(params.len());
                 stack.truncate(given);
                 stack.extend_from_slice(params);
+                let shrunk = self.graph.shrunk[self.func as usize].as_ref();
+                let sunk = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header == Some(start)));
+                // Operands lie in locals that are used again behind the loop.
+                self.out.ctls[ctl as usize].sunk = sunk && stack.is_empty();
                 let kind = PointKind::Loop(ctl);
                 self.out.points.push(Point {
                     kind,
