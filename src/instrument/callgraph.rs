@@ -192,7 +192,8 @@ impl CallGraph {
         let suspends = |func: u32| self.can_suspend.get(func as usize) == Some(&true);
         let of = |body: &Body<'_>| {
             let params = module.func_type(body.func).params().len() as u32;
-            suspends(body.func).then(|| shrink(&body.body, params, suspends)).flatten()
+            let recursive = self.on_cycle[body.func as usize];
+            suspends(body.func).then(|| shrink(&body.body, params, recursive, suspends)).flatten()
         };
         let found: Vec<_> = module.bodies.par_iter().map(of).collect();
         self.shrunk.extend(found);

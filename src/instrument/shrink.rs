@@ -10,18 +10,14 @@
 //! A frame that is being rebuilt must be recognised at the entry, though, and that is left to a copy of the function, which is
 //! called for that alone.
 
-use wasmparser::{BlockType, FunctionBody, Operator};
+mod blocks;
+
+use wasmparser::FunctionBody;
+
+use blocks::{Block, Blocks, behind, bits, dominators, live, mask, reached, read, set};
 
 /// No copies are made of functions of more bytes.
 const BYTES_MAX: usize = 400;
-/// As many basic blocks and locals as a word has bits.
-const BITS: usize = 64;
-
-/// A set of blocks.
-type Blocks = u64;
-/// A set of locals.
-type Locals = u64;
-
 /// A check that stands behind where its frame says that it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Check {
@@ -40,232 +36,20 @@ pub struct Shrunk {
     pub unchecked: u64,
 }
 
-/// Straight code.
-#[derive(Default)]
-struct Block {
-    before: Blocks,
-    /// Offset of its first operator that may have an effect other than on locals.
-    effect: Option<u32>,
-    /// Locals that it writes, with the offsets of the operators.
-    writes: Vec<(u32, u32)>,
-    reads_first: Locals,
-    written: Locals,
-    /// Offset of its first call that can suspend.
-    call: Option<u32>,
-    /// Offset of the operator that it ends with.
-    end: u32,
-    operators: u32,
-    /// The function returns at its end.
-    returns: bool,
-    /// The header of a loop: offset of the loop's operator.
-    header: Option<u32>,
-    /// There is such a call in the loop: it checks, by itself.
-    calls_inside: bool,
-    /// The loop takes no parameters.
-    is_simple: bool,
-    /// Loops around it.
-    depth: u32,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Block,
-    Loop,
-    If(usize),
-}
-
-struct Frame {
-    kind: Kind,
-    /// Where a branch to it goes.
-    label: usize,
-}
-
-/// The blocks of one function; the first one is its entry.
-struct Flow {
-    blocks: Vec<Block>,
-    frames: Vec<Frame>,
-    /// None where control does not get to.
-    at: Option<usize>,
-}
-
-/// Where the function checks, if not at its entry. `suspends`: of a function, whether a call of it can suspend. The body
-/// need not be valid; then it does not matter what comes out.
-pub fn shrink(body: &FunctionBody<'_>, params: u32, suspends: impl Fn(u32) -> bool) -> Option<Shrunk> {
+/// Where the function checks, if not at its entry. Loops check behind their headers in a `recursive` function alone: others may run for
+/// long, and in the copy from the first pause on, where the header still has to tell whether a frame is being rebuilt. `suspends`: of a
+/// function, whether a call of it can suspend. The body need not be valid; then it does not matter what comes out.
+pub fn shrink(
+    body: &FunctionBody<'_>,
+    params: u32,
+    recursive: bool,
+    suspends: impl Fn(u32) -> bool,
+) -> Option<Shrunk> {
     if body.range().len() > BYTES_MAX {
         return None;
     }
-    let mut flow = Flow { blocks: vec![Block::default()], frames: vec![], at: Some(0) };
-    let end = flow.reserve()?;
-    flow.blocks[end].returns = true;
-    flow.frames.push(Frame { kind: Kind::Block, label: end });
-    let code = body.as_bytes();
-    let start = body.range().start;
-    let mut first = None;
-    for operator in body.get_operators_reader().ok()?.into_iter_with_offsets() {
-        let (operator, offset) = operator.ok()?;
-        first.get_or_insert(offset as u32);
-        let byte = *code.get(offset - start)?;
-        if let Some(at) = flow.at {
-            flow.blocks[at].operators += 1;
-        }
-        flow.read(&operator, byte, offset as u32, &suspends)?;
-    }
-    place(flow.blocks, params, first?)
-}
-
-impl Flow {
-    fn reserve(&mut self) -> Option<usize> {
-        let depth = self.frames.iter().filter(|frame| matches!(frame.kind, Kind::Loop)).count() as u32;
-        self.blocks.push(Block { depth, ..Block::default() });
-        (self.blocks.len() <= BITS).then(|| self.blocks.len() - 1)
-    }
-
-    fn go(&mut self, to: usize) {
-        if let Some(at) = self.at {
-            self.blocks[to].before |= 1 << at;
-        }
-    }
-
-    fn branch(&mut self, depth: u32) -> Option<()> {
-        let at = self.frames.len().checked_sub(depth as usize + 1)?;
-        self.go(self.frames[at].label);
-        Some(())
-    }
-
-    /// The block ends; what follows is another one, reached from it if `on`.
-    fn split(&mut self, on: bool, offset: u32) -> Option<()> {
-        let next = self.reserve()?;
-        if let Some(at) = self.at {
-            self.blocks[at].end = offset;
-        }
-        if on {
-            self.go(next);
-        }
-        self.at = Some(next).filter(|_| on && self.at.is_some());
-        Some(())
-    }
-
-    fn read(
-        &mut self,
-        operator: &Operator<'_>,
-        byte: u8,
-        offset: u32,
-        suspends: &impl Fn(u32) -> bool,
-    ) -> Option<()> {
-        match operator {
-            Operator::Block { .. } => {
-                let label = self.reserve()?;
-                self.frames.push(Frame { kind: Kind::Block, label });
-            }
-            Operator::Loop { blockty } => {
-                self.frames.push(Frame { kind: Kind::Loop, label: 0 });
-                self.split(true, offset)?;
-                let header = self.blocks.len() - 1;
-                self.frames.last_mut()?.label = header;
-                self.blocks[header].header = Some(offset);
-                self.blocks[header].is_simple = !matches!(blockty, BlockType::FuncType(_));
-            }
-            Operator::If { .. } => {
-                let (label, otherwise) = (self.reserve()?, self.reserve()?);
-                self.go(otherwise);
-                self.split(true, offset)?;
-                self.frames.push(Frame { kind: Kind::If(otherwise), label });
-            }
-            Operator::Else => {
-                let Frame { kind: Kind::If(otherwise), label } = *self.frames.last()? else { return None };
-                self.go(label);
-                self.frames.last_mut()?.kind = Kind::Block;
-                self.at = Some(otherwise).filter(|&at| self.blocks[at].before != 0);
-            }
-            Operator::End => {
-                let frame = self.frames.pop()?;
-                if let Kind::If(otherwise) = frame.kind {
-                    let before = self.blocks[otherwise].before;
-                    self.blocks[frame.label].before |= before;
-                }
-                if !matches!(frame.kind, Kind::Loop) {
-                    self.go(frame.label);
-                    self.at = Some(frame.label).filter(|&at| self.blocks[at].before != 0);
-                } else if self.at.is_some() {
-                    // What is behind a loop is not in it.
-                    self.split(true, offset)?;
-                }
-            }
-            Operator::Br { relative_depth } => {
-                self.branch(*relative_depth)?;
-                self.split(false, offset)?;
-            }
-            Operator::BrIf { relative_depth } => {
-                self.branch(*relative_depth)?;
-                self.split(true, offset)?;
-            }
-            Operator::BrTable { targets } => {
-                for depth in targets.targets() {
-                    self.branch(depth.ok()?)?;
-                }
-                self.branch(targets.default())?;
-                self.split(false, offset)?;
-            }
-            Operator::Return => {
-                if let Some(at) = self.at {
-                    self.blocks[at].returns = true;
-                }
-                self.split(false, offset)?;
-            }
-            Operator::Unreachable => self.split(false, offset)?,
-            Operator::Call { function_index } if suspends(*function_index) => self.call(offset),
-            Operator::CallIndirect { .. } | Operator::CallRef { .. } => self.call(offset),
-            Operator::ReturnCall { function_index } => {
-                // What is called in its place does not know whether this one has checked.
-                if suspends(*function_index) {
-                    self.call(offset);
-                }
-                self.split(false, offset)?;
-            }
-            Operator::LocalGet { local_index } => {
-                if let Some(at) = self.at {
-                    let block = &mut self.blocks[at];
-                    block.reads_first |= bit(*local_index)? & !block.written;
-                }
-            }
-            Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
-                if let Some(at) = self.at {
-                    let block = &mut self.blocks[at];
-                    block.written |= bit(*local_index)?;
-                    block.writes.push((*local_index, offset));
-                }
-            }
-            _ if has_no_effect(byte) => {}
-            // Exceptions, and tail calls through references.
-            Operator::TryTable { .. }
-            | Operator::Throw { .. }
-            | Operator::ThrowRef
-            | Operator::ReturnCallIndirect { .. }
-            | Operator::ReturnCallRef { .. }
-            | Operator::BrOnNull { .. }
-            | Operator::BrOnNonNull { .. }
-            | Operator::BrOnCast { .. }
-            | Operator::BrOnCastFail { .. } => return None,
-            _ => self.effect(offset),
-        }
-        Some(())
-    }
-
-    fn effect(&mut self, offset: u32) {
-        if let Some(at) = self.at {
-            self.blocks[at].effect.get_or_insert(offset);
-        }
-    }
-
-    fn call(&mut self, offset: u32) {
-        let Some(at) = self.at else { return };
-        self.blocks[at].call.get_or_insert(offset);
-        for frame in &self.frames {
-            if matches!(frame.kind, Kind::Loop) {
-                self.blocks[frame.label].calls_inside = true;
-            }
-        }
-    }
+    let (blocks, first) = read(body, suspends)?;
+    place(&blocks, params, recursive, first)
 }
 
 /// What is known of the blocks of a function.
@@ -282,13 +66,14 @@ struct Facts<'b> {
     repeats: Blocks,
 }
 
-fn place(blocks: Vec<Block>, params: u32, first: u32) -> Option<Shrunk> {
-    let facts = Facts::find(&blocks, params);
+fn place(blocks: &[Block], params: u32, recursive: bool, first: u32) -> Option<Shrunk> {
+    let facts = Facts::find(blocks, params);
     let anchors = mask(set(facts.alive).filter(|&at| facts.is_anchor(at)));
     let (mut checks, mut stop, mut gains) = (vec![], 0, false);
     for anchor in set(anchors) {
         let header = blocks[anchor].header;
-        let places = facts.places(anchor);
+        let may = recursive || header.is_none();
+        let places = if may { facts.places(anchor) } else { None };
         let gain = places.as_ref().is_some_and(|places| facts.gains(anchor, anchors, places));
         gains |= gain;
         match (places, header) {
@@ -304,22 +89,9 @@ fn place(blocks: Vec<Block>, params: u32, first: u32) -> Option<Shrunk> {
         }
     }
     checks.sort_unstable();
-    let unchecked = behind(&blocks, 0, stop, None);
+    let unchecked = behind(blocks, 0, stop, None);
     let unchecked = set(unchecked).map(|at| u64::from(blocks[at].operators)).sum();
     gains.then_some(Shrunk { checks, unchecked })
-}
-
-/// The blocks that control can get to from this one, itself included, if it stops before those, and never gets to the header `not`.
-fn behind(blocks: &[Block], from: usize, stop: Blocks, not: Option<usize>) -> Blocks {
-    let mut found = 1 << from & !stop;
-    loop {
-        let next = |at: &usize| Some(*at) != not && blocks[*at].before & found != 0;
-        let more = found | mask((0..blocks.len()).filter(next)) & !stop;
-        if more == found {
-            return found;
-        }
-        found = more;
-    }
 }
 
 impl<'b> Facts<'b> {
@@ -382,7 +154,7 @@ impl<'b> Facts<'b> {
             mask(set(self.alive).filter(|&at| self.anchors[at] == anchor && test(at)))
         };
         let ends = of(&|at| self.is_needed(at));
-        let reached: Vec<Blocks> = (0..self.blocks.len()).map(|at| self.after(at, anchor)).collect();
+        let reached = reached(self.blocks, anchor);
         let needs = ends | of(&|at| self.effects[at].is_some() && reached[at] & ends != 0);
         let mut places = vec![];
         if needs != 0 {
@@ -404,12 +176,6 @@ impl<'b> Facts<'b> {
             }
         }
         Some(places)
-    }
-
-    /// Blocks that can come behind this one before the anchor is passed again.
-    fn after(&self, at: usize, anchor: usize) -> Blocks {
-        let next = (0..self.blocks.len()).filter(|&to| to != anchor && self.blocks[to].before & 1 << at != 0);
-        next.fold(0, |all, next| all | behind(self.blocks, next, 0, Some(anchor)))
     }
 
     /// Whether there is a way past these checks and other anchors: out of the function, or of the loop.
@@ -451,69 +217,16 @@ impl<'b> Facts<'b> {
     }
 }
 
-fn dominators(blocks: &[Block]) -> Vec<Blocks> {
-    let all = mask(0..blocks.len());
-    let mut dominators = vec![all; blocks.len()];
-    dominators[0] = 1;
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for at in 1..blocks.len() {
-            let before = set(blocks[at].before);
-            let found = before.fold(all, |common, before| common & dominators[before]) | 1 << at;
-            changed |= std::mem::replace(&mut dominators[at], found) != found;
-        }
-    }
-    dominators
-}
-
-/// By block: the locals that are live at its beginning.
-fn live(blocks: &[Block]) -> Vec<Locals> {
-    let mut live = vec![0; blocks.len()];
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for (at, block) in blocks.iter().enumerate() {
-            for before in set(block.before) {
-                let found = live[before] | (live[at] & !blocks[before].written);
-                changed |= std::mem::replace(&mut live[before], found) != found;
-            }
-            let found = live[at] | block.reads_first;
-            changed |= std::mem::replace(&mut live[at], found) != found;
-        }
-    }
-    live
-}
-
-/// Whether an operator with this first byte leaves all but the operand stack as it was. It may trap.
-fn has_no_effect(byte: u8) -> bool {
-    // Nothing, `drop` and `select`; reads of globals and memory; numbers.
-    matches!(byte, 0x01 | 0x1a..=0x1c | 0x23 | 0x28..=0x35 | 0x3f | 0x41..=0xc4)
-}
-
-fn bit(local: u32) -> Option<Locals> {
-    1u64.checked_shl(local)
-}
-
-/// The first locals.
-fn bits(count: u32) -> Locals {
-    1u64.checked_shl(count).map_or(!0, |bit| bit - 1)
-}
-
-fn set(blocks: Blocks) -> impl Iterator<Item = usize> {
-    (0..BITS).filter(move |at| blocks & 1 << at != 0)
-}
-
-fn mask(blocks: impl Iterator<Item = usize>) -> Blocks {
-    blocks.fold(0, |all, at| all | 1 << at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// The functions that this text calls: `$slow` can suspend, `$fast` cannot. Gives what stands at the checks.
     fn found(body: &str) -> Option<Vec<u8>> {
+        found_if(true, body)
+    }
+
+    fn found_if(recursive: bool, body: &str) -> Option<Vec<u8>> {
         let text = format!(
             "(module (memory 1) (func $slow (param i32) (result i32) i32.const 0) (func $fast)
                (func (param $n i32) (result i32) (local $k i32) {body}))"
@@ -525,7 +238,7 @@ mod tests {
                 bodies.push(body);
             }
         }
-        let found = shrink(&bodies[2], 1, |func| func == 0)?;
+        let found = shrink(&bodies[2], 1, recursive, |func| func == 0)?;
         Some(found.checks.iter().map(|check| wasm[check.at as usize]).collect())
     }
 
@@ -583,6 +296,7 @@ mod tests {
             )
         };
         assert_eq!(found(&list("(i32.const 0)")), Some(vec![CALL]));
+        assert_eq!(found_if(false, &list("(i32.const 0)")), None);
         // A call behind the loop is checked for where the loop was left; if it always comes, that is as often as at the header.
         let sometimes =
             "(if (result i32) (local.get $k) (then (call $slow (i32.const 0))) (else (i32.const 1)))";

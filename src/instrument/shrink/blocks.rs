@@ -1,0 +1,323 @@
+//! A small function as basic blocks: what each does that matters to where checks may stand.
+
+use wasmparser::{BlockType, FunctionBody, Operator};
+
+/// As many basic blocks and locals as a word has bits.
+const BITS: usize = 64;
+
+/// A set of blocks.
+pub(super) type Blocks = u64;
+/// A set of locals.
+pub(super) type Locals = u64;
+
+/// Straight code.
+#[derive(Default)]
+pub(super) struct Block {
+    pub(super) before: Blocks,
+    /// Offset of its first operator that may have an effect other than on locals.
+    pub(super) effect: Option<u32>,
+    /// Locals that it writes, with the offsets of the operators.
+    pub(super) writes: Vec<(u32, u32)>,
+    pub(super) reads_first: Locals,
+    pub(super) written: Locals,
+    /// Offset of its first call that can suspend.
+    pub(super) call: Option<u32>,
+    /// Offset of the operator that it ends with.
+    pub(super) end: u32,
+    pub(super) operators: u32,
+    /// The function returns at its end.
+    pub(super) returns: bool,
+    /// The header of a loop: offset of the loop's operator.
+    pub(super) header: Option<u32>,
+    /// There is such a call in the loop: it checks, by itself.
+    pub(super) calls_inside: bool,
+    /// The loop takes no parameters.
+    pub(super) is_simple: bool,
+    /// Loops around it.
+    pub(super) depth: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Block,
+    Loop,
+    If(usize),
+}
+
+struct Frame {
+    kind: Kind,
+    /// Where a branch to it goes.
+    label: usize,
+}
+
+/// The blocks of one function; the first one is its entry.
+struct Flow {
+    blocks: Vec<Block>,
+    frames: Vec<Frame>,
+    /// None where control does not get to.
+    at: Option<usize>,
+}
+
+/// The blocks of a body, and the offset of its first operator; none if there are too many, or something in it that is not looked at:
+/// exceptions, branches on references.
+pub(super) fn read(body: &FunctionBody<'_>, suspends: impl Fn(u32) -> bool) -> Option<(Vec<Block>, u32)> {
+    let mut flow = Flow { blocks: vec![Block::default()], frames: vec![], at: Some(0) };
+    let end = flow.reserve()?;
+    flow.blocks[end].returns = true;
+    flow.frames.push(Frame { kind: Kind::Block, label: end });
+    let code = body.as_bytes();
+    let start = body.range().start;
+    let mut first = None;
+    for operator in body.get_operators_reader().ok()?.into_iter_with_offsets() {
+        let (operator, offset) = operator.ok()?;
+        first.get_or_insert(offset as u32);
+        let byte = *code.get(offset - start)?;
+        if let Some(at) = flow.at {
+            flow.blocks[at].operators += 1;
+        }
+        flow.read(&operator, byte, offset as u32, &suspends)?;
+    }
+    Some((flow.blocks, first?))
+}
+
+impl Flow {
+    fn reserve(&mut self) -> Option<usize> {
+        let depth = self.frames.iter().filter(|frame| matches!(frame.kind, Kind::Loop)).count() as u32;
+        self.blocks.push(Block { depth, ..Block::default() });
+        (self.blocks.len() <= BITS).then(|| self.blocks.len() - 1)
+    }
+
+    fn go(&mut self, to: usize) {
+        if let Some(at) = self.at {
+            self.blocks[to].before |= 1 << at;
+        }
+    }
+
+    fn branch(&mut self, depth: u32) -> Option<()> {
+        let at = self.frames.len().checked_sub(depth as usize + 1)?;
+        self.go(self.frames[at].label);
+        Some(())
+    }
+
+    /// The block ends; what follows is another one, reached from it if `on`.
+    fn split(&mut self, on: bool, offset: u32) -> Option<()> {
+        let next = self.reserve()?;
+        if let Some(at) = self.at {
+            self.blocks[at].end = offset;
+        }
+        if on {
+            self.go(next);
+        }
+        self.at = Some(next).filter(|_| on && self.at.is_some());
+        Some(())
+    }
+
+    fn read(
+        &mut self,
+        operator: &Operator<'_>,
+        byte: u8,
+        offset: u32,
+        suspends: &impl Fn(u32) -> bool,
+    ) -> Option<()> {
+        match operator {
+            Operator::Block { .. } => {
+                let label = self.reserve()?;
+                self.frames.push(Frame { kind: Kind::Block, label });
+            }
+            Operator::Loop { blockty } => {
+                self.frames.push(Frame { kind: Kind::Loop, label: 0 });
+                self.split(true, offset)?;
+                let header = self.blocks.len() - 1;
+                self.frames.last_mut()?.label = header;
+                self.blocks[header].header = Some(offset);
+                self.blocks[header].is_simple = !matches!(blockty, BlockType::FuncType(_));
+            }
+            Operator::If { .. } => {
+                let (label, otherwise) = (self.reserve()?, self.reserve()?);
+                self.go(otherwise);
+                self.split(true, offset)?;
+                self.frames.push(Frame { kind: Kind::If(otherwise), label });
+            }
+            Operator::Else => {
+                let Frame { kind: Kind::If(otherwise), label } = *self.frames.last()? else { return None };
+                self.go(label);
+                self.frames.last_mut()?.kind = Kind::Block;
+                self.at = Some(otherwise).filter(|&at| self.blocks[at].before != 0);
+            }
+            Operator::End => {
+                let frame = self.frames.pop()?;
+                if let Kind::If(otherwise) = frame.kind {
+                    let before = self.blocks[otherwise].before;
+                    self.blocks[frame.label].before |= before;
+                }
+                if !matches!(frame.kind, Kind::Loop) {
+                    self.go(frame.label);
+                    self.at = Some(frame.label).filter(|&at| self.blocks[at].before != 0);
+                } else if self.at.is_some() {
+                    // What is behind a loop is not in it.
+                    self.split(true, offset)?;
+                }
+            }
+            Operator::Br { relative_depth } => {
+                self.branch(*relative_depth)?;
+                self.split(false, offset)?;
+            }
+            Operator::BrIf { relative_depth } => {
+                self.branch(*relative_depth)?;
+                self.split(true, offset)?;
+            }
+            Operator::BrTable { targets } => {
+                for depth in targets.targets() {
+                    self.branch(depth.ok()?)?;
+                }
+                self.branch(targets.default())?;
+                self.split(false, offset)?;
+            }
+            Operator::Return => {
+                if let Some(at) = self.at {
+                    self.blocks[at].returns = true;
+                }
+                self.split(false, offset)?;
+            }
+            Operator::Unreachable => self.split(false, offset)?,
+            Operator::Call { function_index } if suspends(*function_index) => self.call(offset),
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => self.call(offset),
+            Operator::ReturnCall { function_index } => {
+                // What is called in its place does not know whether this one has checked.
+                if suspends(*function_index) {
+                    self.call(offset);
+                }
+                self.split(false, offset)?;
+            }
+            Operator::LocalGet { local_index } => {
+                if let Some(at) = self.at {
+                    let block = &mut self.blocks[at];
+                    block.reads_first |= bit(*local_index)? & !block.written;
+                }
+            }
+            Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+                if let Some(at) = self.at {
+                    let block = &mut self.blocks[at];
+                    block.written |= bit(*local_index)?;
+                    block.writes.push((*local_index, offset));
+                }
+            }
+            _ if has_no_effect(byte) => {}
+            // Exceptions, and tail calls through references.
+            Operator::TryTable { .. }
+            | Operator::Throw { .. }
+            | Operator::ThrowRef
+            | Operator::ReturnCallIndirect { .. }
+            | Operator::ReturnCallRef { .. }
+            | Operator::BrOnNull { .. }
+            | Operator::BrOnNonNull { .. }
+            | Operator::BrOnCast { .. }
+            | Operator::BrOnCastFail { .. } => return None,
+            _ => self.effect(offset),
+        }
+        Some(())
+    }
+
+    fn effect(&mut self, offset: u32) {
+        if let Some(at) = self.at {
+            self.blocks[at].effect.get_or_insert(offset);
+        }
+    }
+
+    fn call(&mut self, offset: u32) {
+        let Some(at) = self.at else { return };
+        self.blocks[at].call.get_or_insert(offset);
+        for frame in &self.frames {
+            if matches!(frame.kind, Kind::Loop) {
+                self.blocks[frame.label].calls_inside = true;
+            }
+        }
+    }
+}
+
+/// The blocks that control can get to from this one, itself included, if it stops before those, and never gets to the header `not`.
+pub(super) fn behind(blocks: &[Block], from: usize, stop: Blocks, not: Option<usize>) -> Blocks {
+    let mut found = 1 << from & !stop;
+    loop {
+        let next = |at: &usize| Some(*at) != not && blocks[*at].before & found != 0;
+        let more = found | mask((0..blocks.len()).filter(next)) & !stop;
+        if more == found {
+            return found;
+        }
+        found = more;
+    }
+}
+
+/// By block: those that can come behind it before control gets to the header `not`.
+pub(super) fn reached(blocks: &[Block], not: usize) -> Vec<Blocks> {
+    let mut reached = vec![0; blocks.len()];
+    for (to, block) in blocks.iter().enumerate().filter(|(to, _)| *to != not) {
+        set(block.before).for_each(|from| reached[from] |= 1 << to);
+    }
+    for via in 0..blocks.len() {
+        let behind = reached[via];
+        for from in &mut reached {
+            if *from & 1 << via != 0 {
+                *from |= behind;
+            }
+        }
+    }
+    reached
+}
+
+pub(super) fn dominators(blocks: &[Block]) -> Vec<Blocks> {
+    let all = mask(0..blocks.len());
+    let mut dominators = vec![all; blocks.len()];
+    dominators[0] = 1;
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for at in 1..blocks.len() {
+            let before = set(blocks[at].before);
+            let found = before.fold(all, |common, before| common & dominators[before]) | 1 << at;
+            changed |= std::mem::replace(&mut dominators[at], found) != found;
+        }
+    }
+    dominators
+}
+
+/// By block: the locals that are live at its beginning.
+pub(super) fn live(blocks: &[Block]) -> Vec<Locals> {
+    let mut live = vec![0; blocks.len()];
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for (at, block) in blocks.iter().enumerate() {
+            for before in set(block.before) {
+                let found = live[before] | (live[at] & !blocks[before].written);
+                changed |= std::mem::replace(&mut live[before], found) != found;
+            }
+            let found = live[at] | block.reads_first;
+            changed |= std::mem::replace(&mut live[at], found) != found;
+        }
+    }
+    live
+}
+
+/// Whether an operator with this first byte leaves all but the operand stack as it was. It may trap.
+fn has_no_effect(byte: u8) -> bool {
+    // Nothing, `drop` and `select`; reads of globals and memory; numbers.
+    matches!(byte, 0x01 | 0x1a..=0x1c | 0x23 | 0x28..=0x35 | 0x3f | 0x41..=0xc4)
+}
+
+fn bit(local: u32) -> Option<Locals> {
+    1u64.checked_shl(local)
+}
+
+/// The first locals.
+pub(super) fn bits(count: u32) -> Locals {
+    1u64.checked_shl(count).map_or(!0, |bit| bit - 1)
+}
+
+pub(super) fn set(blocks: Blocks) -> impl Iterator<Item = usize> {
+    (0..BITS).filter(move |at| blocks & 1 << at != 0)
+}
+
+pub(super) fn mask(blocks: impl Iterator<Item = usize>) -> Blocks {
+    blocks.fold(0, |all, at| all | 1 << at)
+}
