@@ -4,7 +4,8 @@ mod common;
 
 use std::fmt::Write;
 
-use wasm_ckpt::machine::{Functions, Instance, Slice, Until};
+use wasm_ckpt::instrument::{Options, instrument_with};
+use wasm_ckpt::machine::{Engine, Functions, Instance, Settings, Slice, Until};
 use wasm_ckpt::snapshot::Value;
 
 use common::Place;
@@ -176,4 +177,86 @@ fn the_same_module_is_rewritten_the_same() {
             assert!(wasm_ckpt::instrument::instrument(&wasm).unwrap().wasm == first.wasm, "{name}");
         }
     }
+}
+
+/// A loop of which the rewriter knows how often it is passed is charged for that often at once, and not stopped in between: it must
+/// not be passed more often. Some 1,500 loops that look much like such ones; how often they are passed is counted.
+#[test]
+fn no_loop_is_passed_more_often_than_it_is_charged_for() {
+    let engine = Engine::new(Settings::default()).unwrap(); // nothing of this is worth a cache
+    let mut seed = 7u64;
+    let mut below = |n: u64| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) % n
+    };
+    let (mut at_once, mut text) = (0, String::new());
+    for _ in 0..1500 {
+        let mut number =
+            || [0i64, 1, 3, 12, 100, 0x7fff_fff8, 0x8000_0003, 0xffff_fffe, 7, 40][below(10) as usize];
+        let (first, bound) = (number(), number());
+        let step = [1, 2, 4, 8, -1, -2, -4, 3, -3, 0][below(10) as usize];
+        let relation =
+            ["ne", "eq", "lt_s", "lt_u", "le_s", "le_u", "gt_s", "gt_u", "ge_s", "ge_u"][below(10) as usize];
+        let up = format!("(local.set $i (i32.add (local.get $i) (i32.const {step})))");
+        let sometimes = "(i32.and (global.get $passes) (i32.const 1))";
+        let other = [
+            "".into(),
+            "(local.set $k (local.get $i))".into(),
+            "(local.set $i (local.get $k))".into(),
+            up.clone(),
+            format!("(if {sometimes} (then {up}))"),
+            format!("(block (br_if 0 {sometimes}) (local.set $i (i32.const {first})))"),
+            format!("(br_if $l {sometimes})"),
+            format!("(block (br_if $l {sometimes}))"),
+            format!("(br_if $out {sometimes})"),
+            format!("(local.set $i (i32.sub (local.get $i) (i32.const {})))", step / 2),
+        ][if below(2) == 0 { 0 } else { below(10) as usize }]
+        .clone();
+        // A number, or one that can be told before the loop alone.
+        let to = if below(2) == 0 { format!("(i32.const {bound})") } else { "(local.get $to)".into() };
+        let relation = if below(2) == 0 { "ne" } else { relation };
+        let test = match below(3) {
+            0 => format!("(i32.{relation} (local.get $i) {to})"),
+            1 => format!("(i32.{relation} {to} (local.get $i))"),
+            _ => format!("(i32.eqz (i32.{relation} (local.get $i) {to}))"),
+        };
+        let long = "(local.set $x (i32.xor (local.get $x) (local.get $i)))".repeat(15 * below(2) as usize);
+        let end = match below(3) {
+            0 => format!("(br_if $l {test})"),
+            1 => format!("(br_if $out {test}) (br $l)"),
+            _ => format!("(br_if $l {test}) {up} (br $out)"),
+        };
+        let parts = [[&up, &other, &end], [&other, &up, &end]][below(2) as usize];
+        let [one, two, three] = parts;
+        text.clear();
+        write!(
+            text,
+            "(module (global $passes (mut i32) (i32.const 0)) (func (export \"run\") (result i32) (local $i i32) (local $k i32) (local $to i32) (local $x i32)
+               (local.set $k (i32.const 2)) (local.set $to (i32.const {bound})) (local.set $i (i32.const {first}))
+               (block $out (loop $l
+                 (global.set $passes (i32.add (global.get $passes) (i32.const 1)))
+                 (if (i32.gt_u (global.get $passes) (i32.const 5000)) (then (unreachable)))
+                 {long} {one} {two} {three}))
+               (global.get $passes)))"
+        )
+        .unwrap();
+        let module = engine.compile(&wat::parse_str(&text).unwrap()).unwrap();
+        let mut guest = begin(&module);
+        let passes = match guest.run(&Until::default()).unwrap() {
+            Slice::Finished(values) => match values[..] {
+                [Value::I32(passes)] => passes as u64,
+                _ => panic!("{values:?}"),
+            },
+            Slice::Trapped(_) => 5001,
+            other => panic!("{other:?}"),
+        };
+        let fuel = guest.fuel();
+        assert!(fuel + 240 >= 8 * passes, "{passes} passes for {fuel}: {text}");
+        let [before, now] = [4, 5].map(|cost_model| {
+            let options = Options { cost_model, ..Options::default() };
+            instrument_with(&wat::parse_str(&text).unwrap(), &options).unwrap().wasm
+        });
+        at_once += u32::from(before != now);
+    }
+    assert!(at_once > 60, "{at_once} of them are charged for at once");
 }

@@ -2,14 +2,19 @@
 //!
 //! A function can suspend if it has a loop, calls an import, calls through a reference, is recursive, or
 //! calls a function that can suspend. The rest is a finite tree of straight code: it is copied as it is,
-//! and its callers are charged for it; where that tree is large, its root suspends as well.
+//! and its callers are charged for it; where that tree is large, its root suspends as well. From cost model 5 on a call through a
+//! reference of a type is one of those if all functions of that type are that a reference can reach.
 
-use wasmparser::{FrameKind, Operator};
+use std::collections::HashMap;
 
-use super::cost::SHRINKS;
+use wasmparser::{FrameKind, FuncType, Operator};
+
+use super::cost::{COUNTS, SHRINKS};
+use super::counted::{Constructs, Counted, Left, Passes};
 use super::cycles::{Calls, on_cycles};
 use super::module::{Body, Module};
 use super::opcodes::{self, Make};
+use super::points::Callee;
 use super::refusal::Refusal;
 use super::shrink::{Shrunk, shrink};
 
@@ -28,8 +33,12 @@ pub struct CallGraph {
     pub by_reference: Vec<bool>,
     /// One function of each cycle of calls, by index.
     pub on_cycle: Vec<bool>,
+    /// By index of a type: what a call through a reference of that type costs, if it cannot suspend; that of the dearest function.
+    pub free_types: Vec<Option<u64>>,
     /// Functions that can suspend and do not check at their entry, by index.
     pub shrunk: Vec<Option<Shrunk>>,
+    /// Loops that need not check in each pass, ascending, by function index.
+    pub counted: Vec<Vec<Counted>>,
     /// Element and data segments that some instruction drops, ascending.
     pub dropped_data: Vec<u32>,
     pub dropped_elems: Vec<u32>,
@@ -45,9 +54,12 @@ struct Outline {
     operators: u64,
     calls: Vec<u32>,
     tail_calls: Vec<u32>,
-    indirect_call: bool,
+    /// Types of the references that it calls, once for each call.
+    indirect_calls: Vec<u32>,
+    reference_call: bool,
     indirect_tail_call: bool,
     references: Vec<u32>,
+    counted: Vec<Counted>,
 }
 
 impl CallGraph {
@@ -57,14 +69,16 @@ impl CallGraph {
         let imported = module.imported_funcs as usize;
         let count = module.funcs.len();
         let limits = Limits { funcs: count as u32, tables: module.tables.len() as u32 };
-        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits)).collect();
+        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits, cost_model)).collect();
         let mut graph = CallGraph {
             can_suspend: vec![false; count],
             cost: vec![0; count],
             tail_calls: vec![false; count],
             by_reference: vec![false; count],
             on_cycle: vec![],
+            free_types: vec![None; module.types.len()],
             shrunk: vec![],
+            counted: vec![vec![]; imported],
             dropped_data: vec![],
             dropped_elems: vec![],
             changed_tables: vec![false; module.tables.len()],
@@ -73,7 +87,7 @@ impl CallGraph {
         graph.can_suspend[..imported].fill(true);
         let mut outlines = Vec::with_capacity(scans.len());
         for scan in scans {
-            let (outline, effects) = scan?; // the first refusal, however many threads there are
+            let (mut outline, effects) = scan?; // the first refusal, however many threads there are
             module.referenced.extend(&outline.references);
             graph.dropped_data.extend(effects.dropped_data);
             graph.dropped_elems.extend(effects.dropped_elems);
@@ -81,6 +95,7 @@ impl CallGraph {
             for table in effects.changed_tables {
                 graph.changed_tables[table as usize] = true;
             }
+            graph.counted.push(std::mem::take(&mut outline.counted));
             outlines.push(outline);
         }
         for list in [&mut graph.dropped_data, &mut graph.dropped_elems, &mut module.referenced] {
@@ -88,15 +103,38 @@ impl CallGraph {
             list.dedup();
         }
         graph.settle(imported, &outlines);
+        if cost_model >= COUNTS && module.knows_references() {
+            graph.find_free_types(module);
+            graph.settle(imported, &outlines);
+        }
         graph.note_tail_calls(imported, &outlines, &module.referenced);
         graph.note_cycles(imported, &outlines, &module.referenced);
         graph.shrink(module, cost_model);
         Ok(graph)
     }
 
+    /// Types of which no function calls through a reference, or can suspend for another reason.
+    fn find_free_types(&mut self, module: &Module<'_>) {
+        let mut costs: HashMap<&FuncType, Option<u64>> = HashMap::new();
+        for &func in &module.referenced {
+            let cost = (!self.can_suspend[func as usize]).then(|| self.cost[func as usize]);
+            let dearest = costs.entry(module.func_type(func)).or_insert(Some(0));
+            *dearest = dearest.zip(cost).map(|(a, b)| a.max(b));
+        }
+        for (free, ty) in self.free_types.iter_mut().zip(&module.types) {
+            *free = ty.as_ref().and_then(|ty| costs.get(ty).copied().unwrap_or(Some(0)));
+        }
+    }
+
+    /// What a call through a reference of this type costs, if it cannot suspend.
+    pub fn free_type(&self, ty: u32) -> Option<u64> {
+        self.free_types.get(ty as usize).copied().flatten()
+    }
+
     /// Depth first over the direct calls, without recursion of our own: a call to a function that is
     /// still open is a cycle.
     fn settle(&mut self, imported: usize, outlines: &[Outline]) {
+        self.can_suspend[imported..].fill(false);
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
             New,
@@ -149,6 +187,12 @@ impl CallGraph {
     fn finish(&mut self, imported: usize, at: usize, outline: &Outline) {
         let mut cost = outline.operators;
         let mut suspends = outline.suspends;
+        for &ty in &outline.indirect_calls {
+            match self.free_type(ty) {
+                Some(more) => cost = cost.saturating_add(more),
+                None => suspends = true,
+            }
+        }
         for &callee in outline.calls.iter().chain(&outline.tail_calls) {
             suspends |= self.can_suspend[callee as usize];
             cost = cost.saturating_add(self.cost[callee as usize]);
@@ -176,7 +220,8 @@ impl CallGraph {
     fn note_cycles(&mut self, imported: usize, outlines: &[Outline], referenced: &[u32]) {
         let calls = |func: u32| {
             let outline = &outlines[func as usize - imported];
-            let indirect = outline.indirect_call || outline.indirect_tail_call;
+            let may_call_back = outline.indirect_calls.iter().any(|&ty| self.free_type(ty).is_none());
+            let indirect = may_call_back || outline.reference_call || outline.indirect_tail_call;
             Calls { direct: [&outline.calls, &outline.tail_calls], indirect }
         };
         let count = (imported + outlines.len()) as u32;
@@ -193,7 +238,13 @@ impl CallGraph {
         let of = |body: &Body<'_>| {
             let params = module.func_type(body.func).params().len() as u32;
             let recursive = self.on_cycle[body.func as usize];
-            suspends(body.func).then(|| shrink(&body.body, params, recursive, suspends)).flatten()
+            let counted = &self.counted[body.func as usize];
+            let point = |callee| match callee {
+                Callee::Direct(func) => suspends(func),
+                Callee::Indirect { ty } => self.free_type(ty).is_none(),
+                Callee::Ref { .. } => true,
+            };
+            suspends(body.func).then(|| shrink(&body.body, params, recursive, counted, point)).flatten()
         };
         let found: Vec<_> = module.bodies.par_iter().map(of).collect();
         self.shrunk.extend(found);
@@ -215,15 +266,19 @@ struct Limits {
     tables: u32,
 }
 
-fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outline, Effects), Refusal> {
+fn outline(
+    body: &wasmparser::FunctionBody<'_>,
+    limits: Limits,
+    cost_model: u32,
+) -> Result<(Outline, Effects), Refusal> {
     let mut outline = Outline::default();
     let mut effects = Effects::default();
     let mut reader = body.get_binary_reader_for_operators()?;
     let (code, start) = (body.as_bytes(), body.range().start);
-    let mut frames = vec![FrameKind::Block];
+    let mut frames = Constructs::new(reader.original_position());
     while !reader.eof() {
         let rest = code.get(reader.original_position() - start..).unwrap_or_default();
-        if !frames.is_empty() {
+        if frames.kind().is_some() {
             let (operators, bytes) = opcodes::skip_frequent(rest);
             outline.operators += operators;
             reader.read_bytes(bytes)?;
@@ -233,29 +288,42 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
         }
         outline.operators += 1;
         let offset = reader.original_position();
-        let operator = reader.visit_operator(&mut Make(frames.last().copied()))?;
+        let operator = reader.visit_operator(&mut Make(frames.kind()))?;
+        let end = reader.original_position();
         let unknown = |what, index| Refusal::Invalid {
             message: format!("unknown {what} {index}"),
             offset: offset as u64,
         };
         let func = |index| if index < limits.funcs { Ok(index) } else { Err(unknown("function", index)) };
+        frames.note(&operator);
         match operator {
             Operator::Loop { .. } => {
-                outline.suspends = true;
-                frames.push(FrameKind::Loop);
+                outline.suspends |= cost_model < COUNTS;
+                frames.enter(FrameKind::Loop, (offset, end), outline.operators);
             }
-            Operator::Block { .. } => frames.push(FrameKind::Block),
-            Operator::If { .. } => frames.push(FrameKind::If),
-            Operator::Else => {
-                frames.pop();
-                frames.push(FrameKind::Else);
+            Operator::Block { .. } => frames.enter(FrameKind::Block, (offset, end), outline.operators),
+            Operator::If { .. } => frames.enter(FrameKind::If, (offset, end), outline.operators),
+            Operator::Else => frames.change(FrameKind::Else, end),
+            Operator::End | Operator::Delegate { .. } => {
+                let bytes = |from: usize, to: usize| code.get(from - start..to - start).unwrap_or_default();
+                if let Left::Loop(counted, operators) = frames.leave((offset, end), outline.operators, bytes)
+                    && cost_model >= COUNTS
+                {
+                    outline.counted.extend(counted);
+                    match counted.map(|counted| counted.passes) {
+                        Some(Passes::Free(passes)) => {
+                            outline.operators = outline.operators.saturating_add(operators * (passes - 1));
+                        }
+                        _ => outline.suspends = true,
+                    }
+                }
             }
-            Operator::End | Operator::Delegate { .. } => drop(frames.pop()),
             Operator::Call { function_index } => outline.calls.push(func(function_index)?),
             Operator::ReturnCall { function_index } => outline.tail_calls.push(func(function_index)?),
-            Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
+            Operator::CallIndirect { type_index, .. } => outline.indirect_calls.push(type_index),
+            Operator::CallRef { .. } => {
                 outline.suspends = true;
-                outline.indirect_call = true;
+                outline.reference_call = true;
             }
             Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
                 outline.suspends = true;
@@ -264,14 +332,11 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
             Operator::RefFunc { function_index } => outline.references.push(func(function_index)?),
             Operator::TryTable { .. } => {
                 effects.catches = true;
-                frames.push(FrameKind::TryTable);
+                frames.enter(FrameKind::TryTable, (offset, end), outline.operators);
             }
             // The validator refuses them.
-            Operator::Try { .. } => frames.push(FrameKind::LegacyTry),
-            Operator::Catch { .. } | Operator::CatchAll => {
-                frames.pop();
-                frames.push(FrameKind::LegacyCatch);
-            }
+            Operator::Try { .. } => frames.enter(FrameKind::LegacyTry, (offset, end), outline.operators),
+            Operator::Catch { .. } | Operator::CatchAll => frames.change(FrameKind::LegacyCatch, end),
             Operator::DataDrop { data_index } => effects.dropped_data.push(data_index),
             Operator::ElemDrop { elem_index } => effects.dropped_elems.push(elem_index),
             Operator::TableSet { table }
@@ -287,5 +352,6 @@ fn outline(body: &wasmparser::FunctionBody<'_>, limits: Limits) -> Result<(Outli
             _ => {}
         }
     }
+    outline.counted.sort_unstable_by_key(|counted| counted.at);
     Ok((outline, effects))
 }

@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 to 4.
+//! The fuel cost model, versions 1 to 5.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -16,15 +16,21 @@
 //! From version 2 on `memory.fill`, `memory.copy` and `memory.init` cost their length besides, a unit for 64 bytes, once they are done.
 //!
 //! From version 4 on a small function that can return before it calls anything does not charge at its entry, but behind such ways out
-//! (`shrink.rs`), what it would have charged at its entry; its callers are charged for what lies before that or beside it.
+//! (`shrink.rs`), what it would have charged at its entry; its callers are charged for what lies before that or beside it. A loop that
+//! calls, in a recursive function, charges behind its ways out likewise.
+//!
+//! From version 5 on a loop that is passed a known number of times (`counted.rs`) charges for all of them at once, before the first, and only
+//! there it is a suspension point; a short one does not charge at all, and what is around it is charged for so many passes.
 //!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 4;
+pub const COST_MODEL: u32 = 5;
 /// First version in which a function's check may stand behind its entry.
 pub const SHRINKS: u32 = 4;
+/// First version in which loops that are passed a known number of times are charged for at once.
+pub const COUNTS: u32 = 5;
 /// Oldest version that jobs can go on with.
 pub const OLDEST_COST_MODEL: u32 = 1;
 
@@ -73,6 +79,19 @@ pub struct Costs {
     frames: Vec<Frame>,
     /// Frames that charge: indexes into `frames`; the function first.
     charging: Vec<usize>,
+}
+
+/// How the passes of a loop are charged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Charges {
+    /// Each one, as those of a function.
+    ByPass,
+    /// So many at once, behind them.
+    Behind(u32),
+    /// So many at once, before the first.
+    Before(u64),
+    /// So many by what is around it.
+    Around(u64),
 }
 
 struct Frame {
@@ -165,9 +184,8 @@ impl Costs {
         // Equal: back to the loop's own header, where the next pass charges for itself.
     }
 
-    /// `end`; `reached`: the code before it is. Gives the charge of a pass if the frame has one. `passes`: for a loop
-    /// that charges at the end of so many.
-    pub fn leave(&mut self, reached: bool, passes: Option<u32>) -> Option<u64> {
+    /// `end`; `reached`: the code before it is. Gives the charge of a pass if the frame has one.
+    pub fn leave(&mut self, reached: bool, charges: Charges) -> Option<u64> {
         let frame = self.frames.pop().expect("frames and ends are paired");
         let fallen = if reached { self.flow } else { 0.0 };
         let Some(l) = frame.looped else {
@@ -176,9 +194,17 @@ impl Costs {
         };
         self.charging.pop();
         let charge = self.cost.round().clamp(1.0, CHARGE_MAX);
+        let mut all = charge;
+        let operators = self.operators;
         (self.cost, self.operators) = l.around;
-        if let Some(passes) = passes {
-            self.cost += l.entered * charge * f64::from(passes) / 2.0;
+        match charges {
+            Charges::ByPass => {}
+            Charges::Behind(passes) => self.cost += l.entered * charge * f64::from(passes) / 2.0,
+            Charges::Before(passes) => all = (charge * passes as f64).min(CHARGE_MAX),
+            Charges::Around(passes) => {
+                self.cost += l.entered * charge * passes as f64;
+                self.operators = self.operators.saturating_add(operators.saturating_mul(passes));
+            }
         }
         if !self.frames.is_empty() {
             let left: f64 = l.exits.iter().map(|(_, amount)| amount).sum::<f64>() + fallen;
@@ -188,7 +214,7 @@ impl Costs {
             }
             self.flow = (fallen * scale).max(FLOW_MIN);
         }
-        Some(charge as u64)
+        Some(all as u64)
     }
 }
 
@@ -212,10 +238,10 @@ mod tests {
         costs.branch(1, 0.5); // leaves by half
         costs.charge(10);
         costs.branch(0, 1.0);
-        assert_eq!(costs.leave(false, None), Some(15));
-        assert_eq!(costs.leave(false, None), None);
+        assert_eq!(costs.leave(false, Charges::ByPass), Some(15));
+        assert_eq!(costs.leave(false, Charges::ByPass), None);
         costs.charge(6); // all of the flow is here again
-        assert_eq!(costs.leave(true, None), Some(10));
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(10));
     }
 
     #[test]
@@ -226,8 +252,27 @@ mod tests {
         costs.charge(10);
         costs.branch(0, 0.5);
         assert_eq!(costs.operators(), 10);
-        assert_eq!(costs.leave(true, Some(8)), Some(10));
-        assert_eq!(costs.leave(true, None), Some(44));
+        assert_eq!(costs.leave(true, Charges::Behind(8)), Some(10));
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(44));
+    }
+
+    #[test]
+    fn passes_of_a_known_number_are_paid_by_what_is_around() {
+        let mut costs = begin();
+        costs.charge(4);
+        costs.enter_if();
+        costs.enter_loop();
+        costs.charge(10);
+        costs.branch(0, 0.5);
+        costs.leave(true, Charges::Around(6));
+        assert_eq!(costs.operators(), 64);
+        costs.leave(true, Charges::ByPass);
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(34), "half of the flow enters the loop");
+        costs.reset();
+        costs.enter_loop();
+        costs.charge(10);
+        assert_eq!(costs.leave(true, Charges::Before(600)), Some(6000));
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(1));
     }
 
     #[test]
@@ -240,7 +285,7 @@ mod tests {
     fn a_charge_is_bounded() {
         let mut costs = begin();
         costs.charge(u64::MAX);
-        assert_eq!(costs.leave(true, None), Some(1 << 20));
-        assert_eq!({ begin().leave(true, None) }, Some(1));
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(1 << 20));
+        assert_eq!({ begin().leave(true, Charges::ByPass) }, Some(1));
     }
 }

@@ -11,6 +11,7 @@ mod memory;
 use super::Options;
 use super::callgraph::CallGraph;
 use super::code::{push_trailer, save_values, zeros};
+use super::counted::Passes;
 use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
 use super::pipeline::{Function, Rewritten};
@@ -245,6 +246,9 @@ impl Emitter<'_, '_, '_> {
             }
             match op.kind {
                 OpKind::Loop(ctl) if scan.ctls[ctl as usize].passes.is_some() => at = self.repeat(ctl, op),
+                OpKind::Loop(ctl) if let Some(distance) = self.computed(ctl) => {
+                    at = self.pass_at_once_or_one_by_one(ctl, op, distance);
+                }
                 _ => self.op(op),
             }
             from = scan.ops[at].end;
@@ -257,6 +261,9 @@ impl Emitter<'_, '_, '_> {
         match &op.kind {
             OpKind::Block(ctl) => self.enter_block(*ctl, op),
             OpKind::If(ctl) => self.enter_if(*ctl, op),
+            OpKind::Loop(ctl) if matches!(self.scan.ctls[*ctl as usize].counted, Some(Passes::Known(_))) => {
+                self.enter_counted(*ctl, op);
+            }
             OpKind::Loop(ctl) => self.enter_loop(*ctl, op),
             OpKind::Try(ctl, catches) => self.enter_try(*ctl, catches, op),
             OpKind::Else(ctl) => self.enter_else(*ctl, op),

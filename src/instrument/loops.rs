@@ -1,4 +1,5 @@
-//! Loops: one whose header is a suspension point, and one whose body stands there several times.
+//! Loops: one whose header is a suspension point, one that is a point before its first pass alone, one whose body stands there
+//! several times, and one that stands there twice: to be passed as often as computed before, or with a check in each pass.
 //!
 //! ```text
 //! block $done                 a short innermost loop, twice under one check
@@ -18,8 +19,10 @@
 //! end
 //! ```
 
+use super::counted::{Bound, Distance, Passes};
 use super::emit::Emitter;
 use super::points::{Ctl, Op, OpKind};
+use super::sink::Sink;
 use wasm_encoder::BlockType;
 
 impl Emitter<'_, '_, '_> {
@@ -29,7 +32,13 @@ impl Emitter<'_, '_, '_> {
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(height, &operands);
         self.end_block(); // the label `Before`
-        let params = height + info.beneath.len();
+        self.begin_loop(ctl, op);
+    }
+
+    /// Behind the label `Before`, with all operands in locals.
+    fn begin_loop(&mut self, ctl: Ctl, op: &Op) {
+        let info = &self.scan.ctls[ctl as usize];
+        let params = self.spilled.len() + info.beneath.len();
         for (i, &ty) in info.params.iter().enumerate() {
             let temp = self.temp(params + i, ty);
             self.get_or_zero(temp, ty);
@@ -43,6 +52,104 @@ impl Emitter<'_, '_, '_> {
         self.spill(params, &info.params);
         self.open_region(info.region, Some(ctl));
         self.reload(params, &info.params);
+    }
+
+    /// A loop that charges for all its passes at once, and is copied as it is.
+    pub(super) fn enter_counted(&mut self, ctl: Ctl, op: &Op) {
+        let info = &self.scan.ctls[ctl as usize];
+        let height = self.spilled.len();
+        let operands = [&info.beneath[..], &info.params[..]].concat();
+        self.spill(height, &operands);
+        self.end_block(); // the label `Before`
+        self.charge_passes(ctl);
+        self.save_if(info.point);
+        self.reload(height + info.beneath.len(), &info.params);
+        self.copy(op.start, op.end);
+        self.open += 1;
+        self.push_label(self.open - 1, &info.beneath);
+    }
+
+    /// How far the end of a loop is, where a copy of it without checks pays.
+    pub(super) fn computed(&self, ctl: Ctl) -> Option<Distance> {
+        let info = &self.scan.ctls[ctl as usize];
+        match info.counted {
+            Some(Passes::Computed(distance)) if info.params.is_empty() && info.results.is_empty() => {
+                Some(distance)
+            }
+            _ => None,
+        }
+    }
+
+    /// A whole innermost loop, whose first operator is `op`. If there is fuel for all of its passes, it is charged for them at once, and
+    /// does not check; else each pass charges and checks for itself, which comes to the same. Gives the index of its last one.
+    pub(super) fn pass_at_once_or_one_by_one(&mut self, ctl: Ctl, op: &Op, distance: Distance) -> usize {
+        let scan = self.scan;
+        let info = &scan.ctls[ctl as usize];
+        let (first, last) = (info.start + 1, info.end);
+        let height = self.spilled.len();
+        self.spill(height, &info.beneath);
+        self.end_block(); // the label `Before`
+        let done = self.block(BlockType::Empty);
+        let left = self.fuel_behind(distance, info.charge);
+        self.hint(true);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        let fuel = self.cx.hidden.fuel;
+        self.sink().local_get(left).global_set(fuel);
+        let at = self.code.len();
+        self.sink().loop_(BlockType::Empty);
+        self.origin(at, op.start);
+        self.open += 1;
+        self.push_label(self.open - 1, &info.beneath);
+        self.body(first, last, op);
+        self.pop_label();
+        self.end_block();
+        let depth = self.depth(done);
+        self.sink().br(depth);
+        self.end_block();
+        self.begin_loop(ctl, op);
+        self.body(first, last, op);
+        self.end_block();
+        self.pop_label();
+        self.end_block();
+        self.uncover(ctl);
+        last
+    }
+
+    /// The operators of a loop between its first and its last one.
+    fn body(&mut self, first: usize, last: usize, op: &Op) {
+        let from = self.ops(first..last, op.end);
+        if !self.scan.ops[last].dead_before {
+            self.copy(from, self.scan.ops[last].start);
+        }
+    }
+
+    /// Computes what fuel is left behind all passes of a loop, each of which costs `charge`, and leaves on the stack whether there
+    /// is any. Gives the local with it.
+    fn fuel_behind(&mut self, distance: Distance, charge: u64) -> u32 {
+        let Distance { local, by, to, shift, down, wide } = distance;
+        let (far, fuel) = (self.bulk_locals(), self.cx.hidden.fuel);
+        let left = far + 1;
+        let mut sink = self.sink();
+        let from = Bound::Local { local, by };
+        let (end, begin) = if down { (from, to) } else { (to, from) };
+        push_bound(&mut sink, end, wide);
+        push_bound(&mut sink, begin, wide);
+        match wide {
+            true => sink.i64_sub(),
+            false => sink.i32_sub().i64_extend_i32_u(),
+        };
+        sink.local_set(far).global_get(fuel).local_get(far).i64_const(i64::from(shift)).i64_shr_u();
+        sink.i64_const(1).i64_add().i64_const(charge as i64).i64_mul().i64_sub().local_tee(left);
+        // Negative as well if the local comes by its end, or if that is too far to be computed with.
+        if shift > 0 {
+            sink.i64_const(0).local_get(far).i64_const((1 << shift) - 1).i64_and().i64_sub().i64_or();
+        }
+        if wide {
+            sink.i64_const(0).local_get(far).i64_const(40).i64_shr_u().i64_sub().i64_or();
+        }
+        sink.i64_const(0).i64_ge_s();
+        left
     }
 
     /// A whole innermost loop, whose first operator is `op`. Gives the index of its last one.
@@ -105,5 +212,16 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn branch_rarely(&mut self, depth: u32) {
         self.hint(false);
         self.sink().if_(BlockType::Empty).br(depth + 1).end();
+    }
+}
+
+/// A value before the first pass.
+fn push_bound(sink: &mut Sink<'_>, bound: Bound, wide: bool) {
+    match bound {
+        Bound::Number(number) if wide => drop(sink.i64_const(number as i64)),
+        Bound::Number(number) => drop(sink.i32_const(number as i32)),
+        Bound::Local { local, by: 0 } => drop(sink.local_get(local)),
+        Bound::Local { local, by } if wide => drop(sink.local_get(local).i64_const(by as i64).i64_add()),
+        Bound::Local { local, by } => drop(sink.local_get(local).i32_const(by as i32).i32_add()),
     }
 }

@@ -12,6 +12,7 @@ mod bytes;
 mod callgraph;
 mod code;
 mod cost;
+mod counted;
 mod cycles;
 mod dispatch;
 mod emit;
@@ -41,7 +42,7 @@ pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 12;
+pub const REWRITER: u32 = 13;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

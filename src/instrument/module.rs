@@ -31,6 +31,8 @@ pub struct Module<'a> {
     /// All of it, as given.
     pub wasm: &'a [u8],
     pub types: Vec<Option<FuncType>>,
+    /// Some type has subtypes.
+    pub subtypes: bool,
     pub imports: Vec<Import<'a>>,
     /// Type index of each function, imported ones first.
     pub funcs: Vec<u32>,
@@ -77,6 +79,7 @@ impl<'a> Module<'a> {
         let mut module = Module {
             wasm,
             types: vec![],
+            subtypes: false,
             imports: vec![],
             funcs: vec![],
             imported_funcs: 0,
@@ -192,6 +195,7 @@ impl<'a> Module<'a> {
     fn read_types(&mut self, reader: &wasmparser::TypeSectionReader<'a>) -> Result<(), Refusal> {
         for group in reader.clone() {
             for ty in group?.into_types() {
+                self.subtypes |= !ty.is_final || ty.supertype_idx.is_some();
                 self.types.push(match ty.composite_type.inner {
                     CompositeInnerType::Func(ty) => Some(ty),
                     // Struct, array and continuation types may be named; what makes or holds an object of
@@ -351,6 +355,28 @@ impl<'a> Module<'a> {
         let Some(index) = index.and_then(|&i| PackedIndex::from_module_index(i)) else { return ty };
         let make = if exact { RefType::exact } else { RefType::concrete };
         ValType::Ref(make(r.is_nullable(), index))
+    }
+
+    /// Whether all functions that a reference can reach are the module's own, and those of a type are called through that type alone.
+    pub fn knows_references(&self) -> bool {
+        let is_ref = |ty: ValType| matches!(ty, ValType::Ref(_));
+        let takes_none = |ty: &FuncType| !ty.params().iter().chain(ty.results()).any(|ty| is_ref(*ty));
+        let imports_none = |import: &Import<'_>| match import.ty {
+            TypeRef::Table(_) => false,
+            TypeRef::Global(ty) => !is_ref(ty.content_type),
+            _ => true,
+        };
+        let exports_none = |export: &Export<'_>| match export.kind {
+            ExternalKind::Table => false,
+            ExternalKind::Global => {
+                self.globals.get(export.index as usize).is_some_and(|ty| !is_ref(ty.content_type))
+            }
+            _ => true,
+        };
+        !self.subtypes
+            && self.types.iter().flatten().all(takes_none)
+            && self.imports.iter().all(imports_none)
+            && self.exports.iter().all(exports_none)
     }
 
     /// The type of a function.

@@ -2,6 +2,7 @@
 
 use wasmparser::{RefType, ValType};
 
+use super::counted::Passes;
 use super::liveness::{Block, Liveness};
 
 /// Index of a control construct of the function, in program order.
@@ -72,8 +73,10 @@ pub struct CtlInfo {
     pub has_else: bool,
     /// A loop that does not check at its header, but behind it.
     pub sunk: bool,
-    /// A loop's charge per pass of its header.
+    /// A loop's charge per pass of its header, or of all passes before the first.
     pub charge: u64,
+    /// For a loop that need not check in each pass: how often it is passed.
+    pub counted: Option<Passes>,
     /// For a loop that charges behind its passes: for how many at once.
     pub passes: Option<u32>,
     /// Indexes of its first and its last operator among the function's.
@@ -90,7 +93,10 @@ pub struct CtlInfo {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum CtlKind {
     Block,
+    /// A loop that is a suspension point.
     Loop,
+    /// One that is none.
+    Free,
     If,
     Try,
 }

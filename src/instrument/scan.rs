@@ -11,6 +11,7 @@ use wasmparser::{
 
 use super::callgraph::CallGraph;
 use super::cost::Costs;
+use super::counted::Passes;
 use super::emit::Context;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
@@ -35,7 +36,8 @@ struct Frame {
     other_block: Block,
     /// Region that the construct lies in, or is.
     region: usize,
-    charges: bool,
+    /// A branch to it goes to its beginning.
+    repeats: bool,
 }
 
 pub(super) struct Scanner<'m, 'a> {
@@ -107,7 +109,7 @@ pub fn scan<'s>(
     out.push_region();
     let mut frames = std::mem::take(&mut scratch.frames);
     frames.clear();
-    frames.push(Frame { ctl: None, end_block, other_block: entry, region: 0, charges: true });
+    frames.push(Frame { ctl: None, end_block, other_block: entry, region: 0, repeats: false });
     let mut scanner = Scanner {
         module,
         graph: cx.graph,
@@ -216,6 +218,13 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.note(OpKind::Check(point), at, at);
     }
 
+    /// How often the loop is passed whose operator stands there, if that is known.
+    fn counted(&self, at: u32) -> Option<Passes> {
+        let counted = &self.graph.counted[self.func as usize];
+        let found = counted.binary_search_by_key(&at, |counted| counted.at).ok();
+        found.map(|found| counted[found].passes)
+    }
+
     /// What a function does before it checks.
     fn unchecked(&self, callee: Callee) -> u64 {
         let Callee::Direct(func) = callee else { return 0 };
@@ -301,10 +310,17 @@ impl<'m, 'a> Scanner<'m, 'a> {
             Operator::Call { function_index } => {
                 Callee::Direct(*function_index) // one that can suspend
             }
-            Operator::CallIndirect { type_index, .. } => Callee::Indirect { ty: *type_index },
+            Operator::CallIndirect { type_index, .. } => match self.graph.free_type(*type_index) {
+                Some(cost) => return self.costs.charge(1 + cost),
+                None => Callee::Indirect { ty: *type_index },
+            },
             Operator::CallRef { type_index } => Callee::Ref { ty: *type_index },
             Operator::Block { blockty } => return self.open(CtlKind::Block, blockty, 0, vec![], start, end),
-            Operator::Loop { blockty } => return self.open(CtlKind::Loop, blockty, 0, vec![], start, end),
+            Operator::Loop { blockty } => {
+                let free = matches!(self.counted(start), Some(Passes::Free(_)));
+                let kind = if free { CtlKind::Free } else { CtlKind::Loop };
+                return self.open(kind, blockty, 0, vec![], start, end);
+            }
             Operator::If { blockty } => return self.open(CtlKind::If, blockty, 1, vec![], start, end),
             Operator::TryTable { try_table } => {
                 let catches = try_table.catches.clone();
@@ -402,7 +418,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let outer = self.frames.last().expect("in a frame").region;
         let point = self.out.points.len() as PointId;
         self.costs.charge(1);
-        let (mut region, mut charges) = (outer, false);
+        let mut region = outer;
         if matches!(kind, CtlKind::Loop | CtlKind::Try) {
             region = self.out.regions.len();
             self.out.push_region();
@@ -418,6 +434,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             has_else: false,
             sunk: false,
             charge: 0,
+            counted: self.counted(start),
             passes: None,
             start: self.out.ops.len(),
             end: 0,
@@ -441,9 +458,12 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.flow.branch(other_block);
                 self.flow.split();
             }
+            CtlKind::Free => {
+                self.costs.enter_loop();
+                other_block = self.flow.split();
+            }
             CtlKind::Loop => {
                 self.costs.enter_loop();
-                charges = true;
                 other_block = self.flow.split();
                 let (mut stack, own) = (self.operand_stack(above), 0);
                 // The header takes its parameters by their declared types; what is given may be a subtype.
@@ -468,13 +488,14 @@ impl<'m, 'a> Scanner<'m, 'a> {
             }
         }
         let op = match kind {
-            CtlKind::Block => OpKind::Block(ctl),
+            CtlKind::Block | CtlKind::Free => OpKind::Block(ctl),
             CtlKind::Loop => OpKind::Loop(ctl),
             CtlKind::If => OpKind::If(ctl),
             CtlKind::Try => OpKind::Try(ctl, catches),
         };
         self.note(op, start, end);
-        self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, charges });
+        let repeats = matches!(kind, CtlKind::Loop | CtlKind::Free);
+        self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, repeats });
     }
 }
 

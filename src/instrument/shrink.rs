@@ -14,10 +14,15 @@ mod blocks;
 
 use wasmparser::FunctionBody;
 
+use super::counted::Counted;
+use super::points::Callee;
 use blocks::{Block, Blocks, behind, bits, dominators, live, mask, reached, read, set};
 
 /// No copies are made of functions of more bytes.
 const BYTES_MAX: usize = 400;
+/// Nor of functions that execute more operators before a check.
+const UNCHECKED_MAX: u64 = 1000;
+
 /// A check that stands behind where its frame says that it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Check {
@@ -37,18 +42,19 @@ pub struct Shrunk {
 }
 
 /// Where the function checks, if not at its entry. Loops check behind their headers in a `recursive` function alone: others may run for
-/// long, and in the copy from the first pause on, where the header still has to tell whether a frame is being rebuilt. `suspends`: of a
-/// function, whether a call of it can suspend. The body need not be valid; then it does not matter what comes out.
+/// long, and in the copy from the first pause on, where the header still has to tell whether a frame is being rebuilt. `suspends`:
+/// whether a call can suspend. The body need not be valid; then it does not matter what comes out.
 pub fn shrink(
     body: &FunctionBody<'_>,
     params: u32,
     recursive: bool,
-    suspends: impl Fn(u32) -> bool,
+    counted: &[Counted],
+    suspends: impl Fn(Callee) -> bool,
 ) -> Option<Shrunk> {
     if body.range().len() > BYTES_MAX {
         return None;
     }
-    let (blocks, first) = read(body, suspends)?;
+    let (blocks, first) = read(body, counted, suspends)?;
     place(&blocks, params, recursive, first)
 }
 
@@ -90,8 +96,8 @@ fn place(blocks: &[Block], params: u32, recursive: bool, first: u32) -> Option<S
     }
     checks.sort_unstable();
     let unchecked = behind(blocks, 0, stop, None);
-    let unchecked = set(unchecked).map(|at| u64::from(blocks[at].operators)).sum();
-    gains.then_some(Shrunk { checks, unchecked })
+    let unchecked = set(unchecked).map(|at| blocks[at].operators).sum();
+    (gains && unchecked <= UNCHECKED_MAX).then_some(Shrunk { checks, unchecked })
 }
 
 impl<'b> Facts<'b> {
@@ -238,7 +244,7 @@ mod tests {
                 bodies.push(body);
             }
         }
-        let found = shrink(&bodies[2], 1, recursive, |func| func == 0)?;
+        let found = shrink(&bodies[2], 1, recursive, &[], |callee| matches!(callee, Callee::Direct(0)))?;
         Some(found.checks.iter().map(|check| wasm[check.at as usize]).collect())
     }
 

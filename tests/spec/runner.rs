@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
-use wasm_ckpt::instrument::{self, PREFIX, Refusal};
+use wasm_ckpt::instrument::{self, Instrumented, PREFIX, Refusal};
 use wasm_ckpt::machine;
 use wasmtime::{Engine, Extern, Module, Store, Val};
 use wast::{QuoteWat, Wast, WastDirective, WastExecute, WastInvoke, WastRet, Wat};
@@ -26,7 +26,8 @@ pub enum Mode {
 /// What all scripts share.
 pub struct Engines {
     pub plain: Engine,
-    pub machine: machine::Engine,
+    /// One for each cost model, newest first.
+    pub machine: Vec<machine::Engine>,
 }
 
 /// What became of a script.
@@ -115,7 +116,7 @@ pub fn run(engines: &Engines, mode: Mode, text: &str) -> Result<Report> {
     Ok(script.report)
 }
 
-impl Script<'_> {
+impl<'e> Script<'e> {
     fn directive(&mut self, directive: WastDirective<'_>) -> Result<Done> {
         use WastDirective::*;
         match directive {
@@ -205,8 +206,8 @@ impl Script<'_> {
     }
 
     fn instantiate(&mut self, wasm: &[u8], uses: &Uses) -> Result<Instantiated> {
-        let rewritten = match instrument::instrument(wasm) {
-            Ok(rewritten) => rewritten,
+        let (rewritten, machine) = match self.rewrite(wasm) {
+            Ok(found) => found,
             Err(Refusal::Unsupported { what, .. }) => {
                 self.forget_exporters(wasm)?;
                 return Ok(Instantiated::Refused(format!("refused: {what}")));
@@ -217,13 +218,10 @@ impl Script<'_> {
             return self.local(&rewritten.wasm, false);
         }
         let imports = Imports::of(wasm)?;
-        let points = |func| rewritten.meta.frames.of(func).is_some();
         let unpaused = match () {
             () if imports.others || uses.registered => Some("linked with other modules: not paused"),
             () if uses.foreign => Some("given references of the host: not paused"),
-            () if !(imports.funcs..imports.funcs + imports.bodies).any(points) => {
-                Some("no suspension points: not paused")
-            }
+            () if !imports.has_points(&rewritten) => Some("no suspension points: not paused"),
             () => None,
         };
         if let Some(why) = unpaused {
@@ -238,11 +236,27 @@ impl Script<'_> {
             };
             if let Some(why) = why {
                 self.less(why);
-            } else if let Some(moved) = Moved::new(&self.engines.machine, wasm)? {
+            } else if let Some(moved) = Moved::new(machine, wasm)? {
                 return Ok(Instantiated::Ready(Guest::Moved(Box::new(moved))));
             }
         }
         self.local(&rewritten.wasm, true)
+    }
+
+    /// With the newest cost model by which it has suspension points, or else the newest, and the engine for that.
+    fn rewrite(&self, wasm: &[u8]) -> Result<(Instrumented, &'e machine::Engine), Refusal> {
+        let of = |engine: &'e machine::Engine| {
+            Ok((instrument::instrument_with(wasm, &engine.settings().rewrite)?, engine))
+        };
+        let (newest, older) = self.engines.machine.split_first().expect("a cost model");
+        let newest = of(newest)?;
+        let Ok(imports) = Imports::of(wasm) else { return Ok(newest) };
+        let is_enough = |found: &(Instrumented, _)| self.mode == Mode::Plain || imports.has_points(&found.0);
+        if is_enough(&newest) {
+            return Ok(newest);
+        }
+        let older = older.iter().map(of).find(|found| found.as_ref().is_ok_and(is_enough));
+        older.unwrap_or(Ok(newest))
     }
 
     /// A module that is refused would have changed what it imports: nothing more is known of that.
@@ -467,6 +481,11 @@ impl Imports {
             }
         }
         Ok(found)
+    }
+
+    /// Whether one of the module's own functions has suspension points.
+    fn has_points(&self, rewritten: &Instrumented) -> bool {
+        (self.funcs..self.funcs + self.bodies).any(|func| rewritten.meta.frames.of(func).is_some())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use wasmparser::Operator;
 
+use super::super::cost::Charges;
+use super::super::counted::Passes;
 use super::super::liveness::Block;
 use super::super::opcodes::Class;
 use super::super::points::{Closer, CtlKind, Op, OpKind, PointId};
@@ -15,7 +17,7 @@ impl<'a> Scanner<'_, 'a> {
             return self.frames[0].end_block; // the validator refuses it right after
         };
         let frame = &self.frames[at];
-        if frame.charges && frame.ctl.is_some() { frame.other_block } else { frame.end_block }
+        if frame.repeats { frame.other_block } else { frame.end_block }
     }
 
     /// Whether a branch to the label takes operands with it.
@@ -24,7 +26,7 @@ impl<'a> Scanner<'_, 'a> {
             None => !self.module.func_type(self.func).results().is_empty(),
             Some(ctl) => {
                 let info = &self.out.ctls[ctl as usize];
-                let loops = info.kind == CtlKind::Loop;
+                let loops = matches!(info.kind, CtlKind::Loop | CtlKind::Free);
                 !if loops { &info.params } else { &info.results }.is_empty()
             }
         }
@@ -97,6 +99,8 @@ impl<'a> Scanner<'_, 'a> {
                     // A resumed callee may throw: what the handlers read is live while it runs.
                     self.out.points[point].block = self.flow.split();
                     self.throws();
+                    self.flow.split();
+                } else if !self.handlers.is_empty() {
                     self.flow.split();
                 }
             }
@@ -182,7 +186,12 @@ impl<'a> Scanner<'_, 'a> {
     fn end(&mut self, start: u32, end: u32, reached: bool) {
         let frame = self.frames.pop().expect("in a frame");
         let passes = frame.ctl.and_then(|ctl| self.passes(ctl));
-        let charge = self.costs.leave(reached, passes);
+        let charges = match frame.ctl.and_then(|ctl| self.out.ctls[ctl as usize].counted) {
+            Some(Passes::Known(passes)) => Charges::Before(passes),
+            Some(Passes::Free(passes)) => Charges::Around(passes),
+            Some(Passes::Computed(_)) | None => passes.map_or(Charges::ByPass, Charges::Behind),
+        };
+        let charge = self.costs.leave(reached, charges);
         if let Some(ctl) = frame.ctl {
             let points = self.out.points.len() as PointId;
             let info = &mut self.out.ctls[ctl as usize];

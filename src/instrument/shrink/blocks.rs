@@ -2,6 +2,9 @@
 
 use wasmparser::{BlockType, FunctionBody, Operator};
 
+use super::super::counted::{Counted, Passes};
+use super::super::points::Callee;
+
 /// As many basic blocks and locals as a word has bits.
 const BITS: usize = 64;
 
@@ -24,7 +27,8 @@ pub(super) struct Block {
     pub(super) call: Option<u32>,
     /// Offset of the operator that it ends with.
     pub(super) end: u32,
-    pub(super) operators: u32,
+    /// Those in loops that do not charge, as often as they are passed.
+    pub(super) operators: u64,
     /// The function returns at its end.
     pub(super) returns: bool,
     /// The header of a loop: offset of the loop's operator.
@@ -48,6 +52,8 @@ struct Frame {
     kind: Kind,
     /// Where a branch to it goes.
     label: usize,
+    /// How often a loop is passed that does not charge.
+    passes: u64,
 }
 
 /// The blocks of one function; the first one is its entry.
@@ -60,11 +66,15 @@ struct Flow {
 
 /// The blocks of a body, and the offset of its first operator; none if there are too many, or something in it that is not looked at:
 /// exceptions, branches on references.
-pub(super) fn read(body: &FunctionBody<'_>, suspends: impl Fn(u32) -> bool) -> Option<(Vec<Block>, u32)> {
+pub(super) fn read(
+    body: &FunctionBody<'_>,
+    counted: &[Counted],
+    suspends: impl Fn(Callee) -> bool,
+) -> Option<(Vec<Block>, u32)> {
     let mut flow = Flow { blocks: vec![Block::default()], frames: vec![], at: Some(0) };
     let end = flow.reserve()?;
     flow.blocks[end].returns = true;
-    flow.frames.push(Frame { kind: Kind::Block, label: end });
+    flow.frames.push(Frame { kind: Kind::Block, label: end, passes: 1 });
     let code = body.as_bytes();
     let start = body.range().start;
     let mut first = None;
@@ -73,9 +83,15 @@ pub(super) fn read(body: &FunctionBody<'_>, suspends: impl Fn(u32) -> bool) -> O
         first.get_or_insert(offset as u32);
         let byte = *code.get(offset - start)?;
         if let Some(at) = flow.at {
-            flow.blocks[at].operators += 1;
+            flow.blocks[at].operators += flow.passes();
         }
         flow.read(&operator, byte, offset as u32, &suspends)?;
+        if let Operator::Loop { .. } = operator
+            && let Some(found) = counted.iter().find(|counted| counted.at == offset as u32)
+            && let Passes::Free(passes) = found.passes
+        {
+            flow.frames.last_mut()?.passes = passes;
+        }
     }
     Some((flow.blocks, first?))
 }
@@ -85,6 +101,11 @@ impl Flow {
         let depth = self.frames.iter().filter(|frame| matches!(frame.kind, Kind::Loop)).count() as u32;
         self.blocks.push(Block { depth, ..Block::default() });
         (self.blocks.len() <= BITS).then(|| self.blocks.len() - 1)
+    }
+
+    /// How often an operator is executed here, in loops that do not charge.
+    fn passes(&self) -> u64 {
+        self.frames.iter().fold(1, |passes, frame| passes.saturating_mul(frame.passes))
     }
 
     fn go(&mut self, to: usize) {
@@ -117,15 +138,15 @@ impl Flow {
         operator: &Operator<'_>,
         byte: u8,
         offset: u32,
-        suspends: &impl Fn(u32) -> bool,
+        suspends: &impl Fn(Callee) -> bool,
     ) -> Option<()> {
         match operator {
             Operator::Block { .. } => {
                 let label = self.reserve()?;
-                self.frames.push(Frame { kind: Kind::Block, label });
+                self.frames.push(Frame { kind: Kind::Block, label, passes: 1 });
             }
             Operator::Loop { blockty } => {
-                self.frames.push(Frame { kind: Kind::Loop, label: 0 });
+                self.frames.push(Frame { kind: Kind::Loop, label: 0, passes: 1 });
                 self.split(true, offset)?;
                 let header = self.blocks.len() - 1;
                 self.frames.last_mut()?.label = header;
@@ -136,10 +157,12 @@ impl Flow {
                 let (label, otherwise) = (self.reserve()?, self.reserve()?);
                 self.go(otherwise);
                 self.split(true, offset)?;
-                self.frames.push(Frame { kind: Kind::If(otherwise), label });
+                self.frames.push(Frame { kind: Kind::If(otherwise), label, passes: 1 });
             }
             Operator::Else => {
-                let Frame { kind: Kind::If(otherwise), label } = *self.frames.last()? else { return None };
+                let Frame { kind: Kind::If(otherwise), label, .. } = *self.frames.last()? else {
+                    return None;
+                };
                 self.go(label);
                 self.frames.last_mut()?.kind = Kind::Block;
                 self.at = Some(otherwise).filter(|&at| self.blocks[at].before != 0);
@@ -180,11 +203,16 @@ impl Flow {
                 self.split(false, offset)?;
             }
             Operator::Unreachable => self.split(false, offset)?,
-            Operator::Call { function_index } if suspends(*function_index) => self.call(offset),
-            Operator::CallIndirect { .. } | Operator::CallRef { .. } => self.call(offset),
+            Operator::Call { function_index } if suspends(Callee::Direct(*function_index)) => {
+                self.call(offset)
+            }
+            Operator::CallIndirect { type_index, .. } if suspends(Callee::Indirect { ty: *type_index }) => {
+                self.call(offset);
+            }
+            Operator::CallRef { .. } => self.call(offset),
             Operator::ReturnCall { function_index } => {
                 // What is called in its place does not know whether this one has checked.
-                if suspends(*function_index) {
+                if suspends(Callee::Direct(*function_index)) {
                     self.call(offset);
                 }
                 self.split(false, offset)?;
@@ -239,12 +267,16 @@ impl Flow {
 pub(super) fn behind(blocks: &[Block], from: usize, stop: Blocks, not: Option<usize>) -> Blocks {
     let mut found = 1 << from & !stop;
     loop {
-        let next = |at: &usize| Some(*at) != not && blocks[*at].before & found != 0;
-        let more = found | mask((0..blocks.len()).filter(next)) & !stop;
-        if more == found {
+        let before = found;
+        // Most edges lead forwards: seldom more than two rounds.
+        for at in set(bits(blocks.len() as u32) & !(found | stop)) {
+            if Some(at) != not && blocks[at].before & found != 0 {
+                found |= 1 << at;
+            }
+        }
+        if found == before {
             return found;
         }
-        found = more;
     }
 }
 
@@ -266,7 +298,7 @@ pub(super) fn reached(blocks: &[Block], not: usize) -> Vec<Blocks> {
 }
 
 pub(super) fn dominators(blocks: &[Block]) -> Vec<Blocks> {
-    let all = mask(0..blocks.len());
+    let all = bits(blocks.len() as u32);
     let mut dominators = vec![all; blocks.len()];
     dominators[0] = 1;
     let mut changed = true;
@@ -314,8 +346,12 @@ pub(super) fn bits(count: u32) -> Locals {
     1u64.checked_shl(count).map_or(!0, |bit| bit - 1)
 }
 
-pub(super) fn set(blocks: Blocks) -> impl Iterator<Item = usize> {
-    (0..BITS).filter(move |at| blocks & 1 << at != 0)
+pub(super) fn set(mut blocks: Blocks) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let next = (blocks != 0).then(|| blocks.trailing_zeros() as usize)?;
+        blocks &= blocks - 1;
+        Some(next)
+    })
 }
 
 pub(super) fn mask(blocks: impl Iterator<Item = usize>) -> Blocks {

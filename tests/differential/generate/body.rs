@@ -451,7 +451,7 @@ impl<'s> Body<'s> {
     }
 
     fn statement(&mut self) {
-        match self.rng().below(16) {
+        match self.rng().below(17) {
             0..4 => {
                 let locals = self.locals.len();
                 if locals == 0 {
@@ -483,8 +483,52 @@ impl<'s> Body<'s> {
             12 => self.when(Self::jump),
             13 => self.when(Self::leave),
             14 => self.bulk(),
+            15 => self.count(),
             _ => self.rethrow(),
         }
+    }
+
+    /// A loop that is passed a known number of times, unless what is in it writes its counter. Mostly it does little: then no check
+    /// is needed.
+    fn count(&mut self) {
+        let (counter, end, other) = (self.temp(Ty::I32), self.temp(Ty::I32), self.temp(Ty::I32));
+        let (first, step) = (self.rng().below(40) as i32, self.rng().pick(&[1, 3, -2]));
+        // The number can be computed before the loop alone, which is long.
+        let computed = self.rng().one_in(3);
+        let passes = 1 + self.rng().below(6) as i32;
+        self.sink().block(BlockType::Empty).i32_const(first).local_set(counter);
+        self.sink().i32_const(first + passes * step).local_set(end).loop_(BlockType::Empty);
+        self.labels.extend([vec![], vec![]]);
+        let size = self.size;
+        if computed {
+            // Nothing that writes a local, or leaves.
+            self.size = 0;
+            self.store();
+            for factor in 0..12 {
+                self.sink()
+                    .local_get(other)
+                    .i32_const(factor)
+                    .i32_mul()
+                    .local_get(counter)
+                    .i32_xor()
+                    .local_set(other);
+            }
+        } else {
+            self.spend(&[], Some(1));
+            if !self.rng().one_in(3) {
+                self.size = 3;
+            }
+            self.statements(0, 3);
+        }
+        self.size = size - 3;
+        self.sink().local_get(counter).i32_const(step).i32_add().local_tee(counter);
+        match computed {
+            true => self.sink().local_get(end),
+            false => self.sink().i32_const(first + passes * step),
+        };
+        self.sink().i32_ne().br_if(0);
+        self.labels.truncate(self.labels.len() - 2);
+        self.sink().end().end();
     }
 
     /// The condition is a random value: mostly true.
