@@ -108,7 +108,8 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     }
     sink.call(import);
     negative(&mut code);
-    save_values(&mut code, cx, scratch, &slots, (size, 0));
+    save_values(&mut code, cx, scratch, &slots);
+    Sink::new(&mut code).i32_const(0).global_set(hidden.point);
     push_trailer(&mut code, cx, import, size);
     zeros(&mut code, cx, ty.results());
     Sink::new(&mut code).return_().end().end();

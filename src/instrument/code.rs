@@ -22,7 +22,7 @@ pub fn mem(memory_index: u32, offset: u32) -> MemArg {
 }
 
 /// A value of a frame: the local that holds it, its type, and its place in the frame.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     pub local: u32,
     pub ty: ValType,
@@ -43,18 +43,13 @@ pub fn in_sequence(cx: &Context<'_, '_>, locals: &[(u32, ValType)]) -> (Vec<Slot
     (slots, end)
 }
 
-/// Writes the values of a frame behind the ones that are there, and its point behind `size` bytes of values;
-/// [`push_trailer`] completes it. Leaves the frame's address in the local `scratch`.
-pub fn save_values(
-    code: &mut Vec<u8>,
-    cx: &Context<'_, '_>,
-    scratch: u32,
-    slots: &[Slot],
-    (size, point): (u32, u32),
-) {
+/// Writes values of a frame behind the frames that are there; [`push_trailer`] completes it.
+pub fn save_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots: &[Slot]) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = Sink::new(code);
-    sink.global_get(hidden.sp).local_set(scratch);
+    if slots.iter().any(|slot| slot.kind.size() > 0) {
+        sink.global_get(hidden.sp).local_set(scratch);
+    }
     for slot in slots {
         match slot.kind {
             Kind::Null => {}
@@ -70,14 +65,14 @@ pub fn save_values(
             number => sink.save(scratch, slot.local, number, mem(frames, slot.at)),
         }
     }
-    sink.local_get(scratch).i32_const(point as i32).i32_store(mem(frames, size + 4));
 }
 
-/// Completes the frame, whose values take `size` bytes.
+/// Completes the frame, whose values take `size` bytes, and whose point `hidden.point` names.
 pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, size: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = Sink::new(code);
     sink.global_get(hidden.sp).i32_const(func as i32).i32_store(mem(frames, size));
+    sink.global_get(hidden.sp).global_get(hidden.point).i32_store(mem(frames, size + 4));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_store(mem(frames, size + 8));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_add().global_set(hidden.sp);
 }

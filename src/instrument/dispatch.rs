@@ -258,6 +258,9 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn enter_function(&mut self) {
         let exit = self.block(BlockType::Empty);
         debug_assert_eq!(exit, 1, "the shared exit is the outermost block");
+        for _ in 0..self.frames.nodes() {
+            self.block(BlockType::Empty);
+        }
         if self.scan.ctls.iter().any(|ctl| matches!(ctl.kind, CtlKind::Loop | CtlKind::Free)) {
             // Where each use of the guest's zero is reached from here, Cranelift makes it anew at each; else it keeps some
             // in registers through loops (DESIGN.md, What Cranelift does). The global's value is of no meaning here.

@@ -507,12 +507,34 @@ impl Emitter<'_, '_, '_> {
         self.reload(after, &results);
     }
 
-    /// Saves the values of the frame and leaves by the shared exit.
+    /// Saves the values of the frame that no other point has, and leaves by what saves the others.
     pub(super) fn save(&mut self, id: PointId) {
         let scratch = self.scratch();
-        save_values(&mut self.code, self.cx, scratch, self.frames.slots(id), (self.frames.size, id));
-        let exit = self.depth(1);
-        self.sink().br(exit);
+        let (node, values) = self.frames.saves(id);
+        save_values(&mut self.code, self.cx, scratch, values);
+        let point = self.cx.hidden.point;
+        self.sink().i32_const(id as i32).global_set(point);
+        let depth = self.depth(1 + node);
+        self.sink().br(depth);
+    }
+
+    /// Behind the function's code: what saves the values that points have in common. The root of it is the exit.
+    fn save_common(&mut self) {
+        for node in (1..=self.frames.nodes()).rev() {
+            self.end_block();
+            self.begin_cold();
+            let scratch = self.scratch();
+            let (parent, values) = self.frames.node(node);
+            save_values(&mut self.code, self.cx, scratch, values);
+            let depth = self.depth(1 + parent);
+            self.sink().br(depth);
+            self.end_cold();
+        }
+        self.end_block();
+        self.begin_cold();
+        let scratch = self.scratch();
+        save_values(&mut self.code, self.cx, scratch, self.frames.node(0).1);
+        push_trailer(&mut self.code, self.cx, self.func, self.frames.size);
     }
 
     /// The end of the function: behind it is the exit that all points share, which completes the frame and
@@ -520,9 +542,7 @@ impl Emitter<'_, '_, '_> {
     fn leave_function(&mut self, op: &Op) {
         if self.frames.exist() {
             self.sink().return_();
-            self.end_block();
-            self.begin_cold();
-            push_trailer(&mut self.code, self.cx, self.func, self.frames.size);
+            self.save_common();
             let ty = self.cx.module.func_type(self.func);
             if self.cx.graph.on_cycle[self.func as usize] {
                 // With more fuel the function rebuilds itself, in its own place.

@@ -26,6 +26,7 @@ mod opcodes;
 mod pipeline;
 mod points;
 mod refusal;
+mod saves;
 mod scan;
 mod short;
 mod shrink;
@@ -42,7 +43,7 @@ pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 13;
+pub const REWRITER: u32 = 14;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -184,6 +184,21 @@ impl Scan {
         self.regions.push(region);
     }
 
+    /// By point: the innermost loop with points around it.
+    pub fn innermost_loops(&self) -> Vec<Option<Ctl>> {
+        let loops = self.ctls.iter().enumerate().filter(|(_, info)| info.kind == CtlKind::Loop);
+        let mut loops = loops.map(|(ctl, info)| (ctl as Ctl, info)).peekable();
+        let mut open: Vec<(Ctl, PointId)> = vec![];
+        let innermost = |point| {
+            while open.pop_if(|(_, end)| *end <= point).is_some() {}
+            while let Some((ctl, info)) = loops.next_if(|(_, info)| info.point == point) {
+                open.push((ctl, info.points_end));
+            }
+            open.last().map(|(ctl, _)| *ctl)
+        };
+        (0..self.points.len() as PointId).map(innermost).collect()
+    }
+
     /// Keeps its memory alone.
     pub fn clear(&mut self) {
         self.ops.clear();

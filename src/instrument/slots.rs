@@ -5,6 +5,7 @@ use super::dispatch::{Lead, leads};
 use super::emit::{Context, Emitter};
 use super::frame::{Kind, Place, TRAILER};
 use super::points::{CtlKind, Point, PointId, PointKind, Reached, Scan};
+use super::saves::Saves;
 use super::sink::leb;
 
 /// So many times more values must be saved at all points together than there are, for one piece of code to
@@ -27,6 +28,8 @@ pub(super) struct Frames {
     /// The layouts, as a frame table has them.
     encoded: Vec<u8>,
     places: Places,
+    /// Where they are saved, if `shared`.
+    saves: Saves,
 }
 
 /// The values of all points together, each with a place of its own.
@@ -45,6 +48,7 @@ impl Frames {
         self.loads.clear();
         self.loads_ends.clear();
         self.encoded.clear();
+        self.saves.clear();
     }
 
     /// The function can suspend.
@@ -60,6 +64,21 @@ impl Frames {
     /// The values that a region's dispatch restores.
     pub(super) fn loads(&self, region: usize) -> &[Slot] {
         &self.loads[range(&self.loads_ends, self.loads_ends.len() - 1 - region)]
+    }
+
+    /// What a point saves itself, and the node of [`Saves`] that it goes on to.
+    pub(super) fn saves(&self, id: PointId) -> (u32, &[Slot]) {
+        if self.shared { self.saves.point(id) } else { (0, self.slots(id)) }
+    }
+
+    /// How many nodes there are besides the exit.
+    pub(super) fn nodes(&self) -> u32 {
+        if self.shared { self.saves.nodes() - 1 } else { 0 }
+    }
+
+    /// What a node saves, and the one that it goes on to.
+    pub(super) fn node(&self, node: u32) -> (u32, &[Slot]) {
+        if self.shared { self.saves.node(node) } else { (0, &[]) }
     }
 
     pub(super) fn encoded(&self) -> &[u8] {
@@ -126,6 +145,12 @@ impl Frames {
             offsets.iter().for_each(|slot| leb(out, u64::from(slot.at)));
             leb(out, u64::from(self.size + TRAILER));
         }
+    }
+
+    fn find_saves(&mut self, scan: &Scan, locals: usize) {
+        let mut saves = std::mem::take(&mut self.saves);
+        saves.find(&scan.innermost_loops(), |id| self.slots(id as PointId), locals);
+        self.saves = saves;
     }
 
     /// What each region's dispatch loads, so that all values of all points are there: as far out as it can, but no
@@ -224,6 +249,7 @@ impl Emitter<'_, '_, '_> {
         self.frames.encode(scan);
         if self.frames.shared {
             self.frames.find_loads(scan, locals);
+            self.frames.find_saves(scan, locals);
         }
     }
 }
