@@ -20,10 +20,16 @@
 //! ```
 
 use super::counted::{Bound, Distance, Passes};
-use super::emit::Emitter;
+use super::emit::{Emitter, Role};
 use super::points::{Ctl, Op, OpKind};
 use super::sink::Sink;
 use wasm_encoder::BlockType;
+use wasmparser::ValType;
+
+/// For a condition that does not matter, and folds away.
+const ANY_CONDITION: i32 = 7741;
+/// In loops with more writes of locals, none are looked for.
+const WRITES_MAX: usize = 4096;
 
 impl Emitter<'_, '_, '_> {
     pub(super) fn enter_loop(&mut self, ctl: Ctl, op: &Op) {
@@ -32,7 +38,24 @@ impl Emitter<'_, '_, '_> {
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(height, &operands);
         self.end_block(); // the label `Before`
+        self.settle(ctl);
         self.begin_loop(ctl, op);
+    }
+
+    /// Behind the label `Before`, where values that were restored right before meet those of the run: makes each the result of an
+    /// instruction, which does nothing and folds away. Else they are arguments of a block, and Cranelift passes them on, from block to
+    /// block, all through the loop, though nothing there writes them (DESIGN.md, What Cranelift does).
+    fn settle(&mut self, ctl: Ctl) {
+        let info = &self.scan.ctls[ctl as usize];
+        if self.role == Role::Hot {
+            return;
+        }
+        let mut sink = Sink::new(&mut self.code);
+        for slot in self.frames.slots(info.point) {
+            if self.frames.loads_there(info.outer, slot.local) && !matches!(slot.ty, ValType::Ref(_)) {
+                settle(&mut sink, slot.local, slot.ty);
+            }
+        }
     }
 
     /// Behind the label `Before`, with all operands in locals.
@@ -50,8 +73,27 @@ impl Emitter<'_, '_, '_> {
         self.open += 1;
         self.push_label(self.open - 1, &info.beneath);
         self.spill(params, &info.params);
+        self.settle_written(ctl);
         self.open_region(info.region, Some(ctl));
         self.reload(params, &info.params);
+    }
+
+    /// The same at the header, for values that the loop writes, if there are loops inside: all through those they would be passed on.
+    fn settle_written(&mut self, ctl: Ctl) {
+        let scan = self.scan;
+        let info = &scan.ctls[ctl as usize];
+        let written = &scan.writes[info.writes.0 as usize..info.writes.1 as usize];
+        if !info.has_loops || written.len() > WRITES_MAX {
+            return;
+        }
+        let mut written = written.to_vec();
+        written.sort_unstable();
+        let mut sink = Sink::new(&mut self.code);
+        for slot in self.frames.slots(info.point) {
+            if written.binary_search(&slot.local).is_ok() && !matches!(slot.ty, ValType::Ref(_)) {
+                settle(&mut sink, slot.local, slot.ty);
+            }
+        }
     }
 
     /// A loop that charges for all its passes at once, and is copied as it is.
@@ -61,6 +103,7 @@ impl Emitter<'_, '_, '_> {
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(height, &operands);
         self.end_block(); // the label `Before`
+        self.settle(ctl);
         self.charge_passes(ctl);
         self.save_if(info.point);
         self.reload(height + info.beneath.len(), &info.params);
@@ -89,6 +132,7 @@ impl Emitter<'_, '_, '_> {
         let height = self.spilled.len();
         self.spill(height, &info.beneath);
         self.end_block(); // the label `Before`
+        self.settle(ctl);
         let done = self.block(BlockType::Empty);
         let left = self.fuel_behind(distance, info.charge);
         self.hint(true);
@@ -160,6 +204,7 @@ impl Emitter<'_, '_, '_> {
         let height = self.spilled.len();
         self.spill(height, &info.beneath);
         self.end_block(); // the label `Before`
+        self.settle(ctl);
         let ty = self.cx.types.block_type(&[], &info.results);
         let done = self.block(ty);
         let at = self.code.len();
@@ -213,6 +258,17 @@ impl Emitter<'_, '_, '_> {
         self.hint(false);
         self.sink().if_(BlockType::Empty).br(depth + 1).end();
     }
+}
+
+/// Makes a local the result of an instruction.
+fn settle(sink: &mut Sink<'_>, local: u32, ty: ValType) {
+    sink.local_get(local).local_get(local);
+    match ty {
+        ValType::I32 => sink.i32_and(),
+        ValType::I64 => sink.i64_and(),
+        _ => sink.i32_const(ANY_CONDITION).select(),
+    };
+    sink.local_set(local);
 }
 
 /// A value before the first pass.

@@ -88,6 +88,12 @@ pub struct CtlInfo {
     pub points_end: PointId,
     /// For loops and `try_table`s.
     pub region: usize,
+    /// The region that it lies in.
+    pub outer: usize,
+    /// For a loop: another one lies in it.
+    pub has_loops: bool,
+    /// The part of [`Scan::writes`] that is written in it.
+    pub writes: (u32, u32),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,6 +177,8 @@ pub struct Scan {
     /// Empty ones, for their memory.
     pub spare: Vec<Region>,
     pub locals: Vec<ValType>,
+    /// The locals that are written, in program order, as often as they are.
+    pub writes: Vec<u32>,
     pub params: u32,
     pub entry_charge: u64,
     pub liveness: Liveness,
@@ -210,6 +218,7 @@ impl Scan {
             self.spare.push(region);
         }
         self.locals.clear();
+        self.writes.clear();
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Scanner<'m, 'a> {
     /// Handlers' blocks of the surrounding `try_table`s.
     handlers: Vec<Vec<Block>>,
     operands_total: usize,
+    /// The loops around.
+    loops: Vec<Ctl>,
     pub(super) out: Scan,
 }
 
@@ -123,6 +125,7 @@ pub fn scan<'s>(
         dead_before: false,
         handlers: vec![],
         operands_total: 0,
+        loops: vec![],
         out,
     };
     scanner.out.code.0 = reader.original_position() as u32;
@@ -241,7 +244,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let index = opcodes::index(self.module.wasm, start);
         match class {
             Class::LocalGet => self.flow.read(index),
-            Class::LocalSet | Class::LocalTee => self.flow.write(index),
+            Class::LocalSet | Class::LocalTee => {
+                self.out.writes.push(index);
+                self.flow.write(index);
+            }
             _ => return self.frequent_control(class, index, start as u32, end as u32),
         }
         if class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable() {
@@ -441,6 +447,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
             point,
             points_end: point,
             region,
+            outer,
+            has_loops: false,
+            writes: (self.out.writes.len() as u32, 0),
         });
         let end_block = self.flow.reserve();
         let mut other_block = end_block;
@@ -495,6 +504,12 @@ impl<'m, 'a> Scanner<'m, 'a> {
         };
         self.note(op, start, end);
         let repeats = matches!(kind, CtlKind::Loop | CtlKind::Free);
+        if repeats {
+            if let Some(&around) = self.loops.last() {
+                self.out.ctls[around as usize].has_loops = true;
+            }
+            self.loops.push(ctl);
+        }
         self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, repeats });
     }
 }

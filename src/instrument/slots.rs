@@ -66,6 +66,14 @@ impl Frames {
         &self.loads[range(&self.loads_ends, self.loads_ends.len() - 1 - region)]
     }
 
+    /// Whether a region's dispatch restores this value, for what lies in the region.
+    pub(super) fn loads_there(&self, region: usize, local: u32) -> bool {
+        match self.shared {
+            true => self.loads(region).binary_search_by_key(&local, |slot| slot.local).is_ok(),
+            false => region == 0,
+        }
+    }
+
     /// What a point saves itself, and the node of [`Saves`] that it goes on to.
     pub(super) fn saves(&self, id: PointId) -> (u32, &[Slot]) {
         if self.shared { self.saves.point(id) } else { (0, self.slots(id)) }

@@ -185,6 +185,9 @@ impl<'a> Scanner<'_, 'a> {
 
     fn end(&mut self, start: u32, end: u32, reached: bool) {
         let frame = self.frames.pop().expect("in a frame");
+        if frame.repeats {
+            self.loops.pop();
+        }
         let passes = frame.ctl.and_then(|ctl| self.passes(ctl));
         let charges = match frame.ctl.and_then(|ctl| self.out.ctls[ctl as usize].counted) {
             Some(Passes::Known(passes)) => Charges::Before(passes),
@@ -196,6 +199,7 @@ impl<'a> Scanner<'_, 'a> {
             let points = self.out.points.len() as PointId;
             let info = &mut self.out.ctls[ctl as usize];
             info.points_end = points;
+            info.writes.1 = self.out.writes.len() as u32;
             info.charge = charge.unwrap_or(0);
             info.passes = passes;
             info.end = self.out.ops.len();
