@@ -214,7 +214,7 @@ fn a_damaged_page_that_is_touched_stops_it_with_a_clear_error() {
 fn a_damaged_page_that_is_never_touched_is_told_and_the_program_ends() {
     let slow = "(loop $r
         (call $spin)
-        (br_if $r (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000))))
+        (br_if $r (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 12000))))
       (call $sum (i32.const 3))";
     let tool = paused(slow, &["--compress", "none"]);
     let straight = tool.run(&["run", "-q", "--every", "never", "--job", "straight", "prog.wasm"]);
