@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use wasmparser::{FrameKind, FuncType, Operator};
 
-use super::cost::{COUNTS, SHRINKS};
+use super::cost::{COUNTS, SHRINKS, UNCHECKED_MAX};
 use super::counted::{Constructs, Counted, Left, Passes};
 use super::cycles::{Calls, on_cycles};
 use super::module::{Body, Module};
@@ -17,9 +17,6 @@ use super::opcodes::{self, Make};
 use super::points::Callee;
 use super::refusal::Refusal;
 use super::shrink::{Shrunk, shrink};
-
-/// A function that costs more than this suspends, so that calls of calls of calls stay bounded.
-const FREE_COST_MAX: u64 = 1000;
 
 /// What is known of each function, by index, imported ones included.
 pub struct CallGraph {
@@ -198,7 +195,8 @@ impl CallGraph {
             cost = cost.saturating_add(self.cost[callee as usize]);
         }
         self.cost[imported + at] = cost;
-        self.can_suspend[imported + at] |= suspends || cost > FREE_COST_MAX;
+        // So that calls of calls of calls stay bounded.
+        self.can_suspend[imported + at] |= suspends || cost > UNCHECKED_MAX;
     }
 
     fn note_tail_calls(&mut self, imported: usize, outlines: &[Outline], referenced: &[u32]) {

@@ -31,6 +31,8 @@ pub const COST_MODEL: u32 = 5;
 pub const SHRINKS: u32 = 4;
 /// First version in which loops that are passed a known number of times are charged for at once.
 pub const COUNTS: u32 = 5;
+/// Operators that a function executes without a check of its own, at most: its callers are charged for them.
+pub const UNCHECKED_MAX: u64 = 1000;
 /// Oldest version that jobs can go on with.
 pub const OLDEST_COST_MODEL: u32 = 1;
 

@@ -261,7 +261,7 @@ impl Emitter<'_, '_, '_> {
         for _ in 0..self.frames.nodes() {
             self.block(BlockType::Empty);
         }
-        if self.scan.ctls.iter().any(|ctl| matches!(ctl.kind, CtlKind::Loop | CtlKind::Free)) {
+        if self.scan.ctls.iter().any(|ctl| ctl.kind.is_loop()) {
             // Where each use of the guest's zero is reached from here, Cranelift makes it anew at each; else it keeps some
             // in registers through loops (DESIGN.md, What Cranelift does). The global's value is of no meaning here.
             let point = self.cx.hidden.point;

@@ -20,7 +20,7 @@ pub struct Hidden {
     pub fuel: u32,
     /// i32: 1 while frames are being rebuilt, else 0.
     pub rewinding: u32,
-    /// i32: the point that the dispatch is looking for.
+    /// i32: the point that the dispatch is looking for, or that a frame which is being saved stands at.
     pub point: u32,
     /// i32: end of the frames in the frame memory.
     pub sp: u32,

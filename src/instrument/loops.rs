@@ -19,6 +19,7 @@
 //! end
 //! ```
 
+use super::code::Slot;
 use super::counted::{Bound, Distance, Passes};
 use super::emit::{Emitter, Role};
 use super::points::{Ctl, Op, OpKind};
@@ -33,28 +34,22 @@ const WRITES_MAX: usize = 4096;
 
 impl Emitter<'_, '_, '_> {
     pub(super) fn enter_loop(&mut self, ctl: Ctl, op: &Op) {
-        let info = &self.scan.ctls[ctl as usize];
-        let height = self.spilled.len();
-        let operands = [&info.beneath[..], &info.params[..]].concat();
-        self.spill(height, &operands);
-        self.end_block(); // the label `Before`
-        self.settle(ctl);
+        self.come_to(ctl);
         self.begin_loop(ctl, op);
     }
 
-    /// Behind the label `Before`, where values that were restored right before meet those of the run: makes each the result of an
-    /// instruction, which does nothing and folds away. Else they are arguments of a block, and Cranelift passes them on, from block to
-    /// block, all through the loop, though nothing there writes them (DESIGN.md, What Cranelift does).
-    fn settle(&mut self, ctl: Ctl) {
+    /// All operands go to locals, and the label `Before` ends. Values that were restored right before meet those of the run there: makes each
+    /// the result of an instruction, which does nothing and folds away. Else they are arguments of a block, and Cranelift passes them on, from
+    /// block to block, all through the loop, though nothing there writes them (DESIGN.md, What Cranelift does).
+    fn come_to(&mut self, ctl: Ctl) {
         let info = &self.scan.ctls[ctl as usize];
-        if self.role == Role::Hot {
-            return;
-        }
-        let mut sink = Sink::new(&mut self.code);
-        for slot in self.frames.slots(info.point) {
-            if self.frames.loads_there(info.outer, slot.local) && !matches!(slot.ty, ValType::Ref(_)) {
-                settle(&mut sink, slot.local, slot.ty);
-            }
+        let operands = [&info.beneath[..], &info.params[..]].concat();
+        self.spill(self.spilled.len(), &operands);
+        self.end_block(); // the label `Before`
+        if self.role != Role::Hot {
+            let slots = self.frames.slots(info.point).iter();
+            let restored = slots.filter(|slot| self.frames.loads_there(info.outer, slot.local));
+            settle(&mut Sink::new(&mut self.code), restored);
         }
     }
 
@@ -88,25 +83,18 @@ impl Emitter<'_, '_, '_> {
         }
         let mut written = written.to_vec();
         written.sort_unstable();
-        let mut sink = Sink::new(&mut self.code);
-        for slot in self.frames.slots(info.point) {
-            if written.binary_search(&slot.local).is_ok() && !matches!(slot.ty, ValType::Ref(_)) {
-                settle(&mut sink, slot.local, slot.ty);
-            }
-        }
+        let slots = self.frames.slots(info.point).iter();
+        let written = slots.filter(|slot| written.binary_search(&slot.local).is_ok());
+        settle(&mut Sink::new(&mut self.code), written);
     }
 
     /// A loop that charges for all its passes at once, and is copied as it is.
     pub(super) fn enter_counted(&mut self, ctl: Ctl, op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
-        let height = self.spilled.len();
-        let operands = [&info.beneath[..], &info.params[..]].concat();
-        self.spill(height, &operands);
-        self.end_block(); // the label `Before`
-        self.settle(ctl);
+        self.come_to(ctl);
         self.charge_passes(ctl);
         self.save_if(info.point);
-        self.reload(height + info.beneath.len(), &info.params);
+        self.reload(self.spilled.len() + info.beneath.len(), &info.params);
         self.copy(op.start, op.end);
         self.open += 1;
         self.push_label(self.open - 1, &info.beneath);
@@ -129,10 +117,7 @@ impl Emitter<'_, '_, '_> {
         let scan = self.scan;
         let info = &scan.ctls[ctl as usize];
         let (first, last) = (info.start + 1, info.end);
-        let height = self.spilled.len();
-        self.spill(height, &info.beneath);
-        self.end_block(); // the label `Before`
-        self.settle(ctl);
+        self.come_to(ctl); // it has no parameters
         let done = self.block(BlockType::Empty);
         let left = self.fuel_behind(distance, info.charge);
         self.hint(true);
@@ -201,10 +186,7 @@ impl Emitter<'_, '_, '_> {
         let scan = self.scan;
         let info = &scan.ctls[ctl as usize];
         let (first, last) = (info.start + 1, info.end);
-        let height = self.spilled.len();
-        self.spill(height, &info.beneath);
-        self.end_block(); // the label `Before`
-        self.settle(ctl);
+        self.come_to(ctl); // it has no parameters
         let ty = self.cx.types.block_type(&[], &info.results);
         let done = self.block(ty);
         let at = self.code.len();
@@ -224,9 +206,8 @@ impl Emitter<'_, '_, '_> {
                 let depth = self.depth(done);
                 self.branch_rarely(depth);
             } else {
-                let from = self.ops(first..last, op.end);
+                self.body(first, last, op);
                 if !scan.ops[last].dead_before {
-                    self.copy(from, scan.ops[last].start);
                     let depth = self.depth(done);
                     self.sink().br(depth);
                 }
@@ -260,15 +241,17 @@ impl Emitter<'_, '_, '_> {
     }
 }
 
-/// Makes a local the result of an instruction.
-fn settle(sink: &mut Sink<'_>, local: u32, ty: ValType) {
-    sink.local_get(local).local_get(local);
-    match ty {
-        ValType::I32 => sink.i32_and(),
-        ValType::I64 => sink.i64_and(),
-        _ => sink.i32_const(ANY_CONDITION).select(),
-    };
-    sink.local_set(local);
+/// Makes each of these locals the result of an instruction; references are left alone.
+fn settle<'s>(sink: &mut Sink<'_>, slots: impl Iterator<Item = &'s Slot>) {
+    for &Slot { local, ty, .. } in slots.filter(|slot| !matches!(slot.ty, ValType::Ref(_))) {
+        sink.local_get(local).local_get(local);
+        match ty {
+            ValType::I32 => sink.i32_and(),
+            ValType::I64 => sink.i64_and(),
+            _ => sink.i32_const(ANY_CONDITION).select(),
+        };
+        sink.local_set(local);
+    }
 }
 
 /// A value before the first pass.

@@ -107,6 +107,13 @@ pub enum CtlKind {
     Try,
 }
 
+impl CtlKind {
+    /// A branch to it goes to its beginning.
+    pub fn is_loop(self) -> bool {
+        matches!(self, CtlKind::Loop | CtlKind::Free)
+    }
+}
+
 /// Whom a call calls.
 #[derive(Clone, Copy)]
 pub enum Callee {

@@ -36,7 +36,6 @@ pub struct Saves {
     values: Vec<Slot>,
     /// By point: the end of its own values, and the node above it.
     points: Vec<(u32, u32)>,
-    own: u32,
 }
 
 impl Saves {
@@ -66,28 +65,23 @@ impl Saves {
         // (range, the node above it)
         let mut open = vec![(0usize, 0u32)];
         while let Some((at, parent)) = open.pop() {
-            let values = std::mem::take(&mut ranges[at].values);
-            let Some(second) = ranges[at].second else {
-                own.push((values, parent));
-                continue;
-            };
-            let mut node = parent;
-            if at == 0 || values.len() >= VALUES_MIN {
+            let mut values = std::mem::take(&mut ranges[at].values);
+            let (second, mut node) = (ranges[at].second, parent);
+            if at == 0 || second.is_some() && values.len() >= VALUES_MIN {
                 node = self.nodes.len() as u32;
                 let start = self.values.len() as u32;
-                self.values.extend(values);
+                self.values.append(&mut values);
                 self.nodes.push(Node { parent, values: (start, self.values.len() as u32) });
-            } else {
-                for part in [at + 1, second] {
-                    ranges[part].values.extend_from_slice(&values);
-                }
             }
-            open.extend([(second, node), (at + 1, node)]);
+            let Some(second) = second else {
+                own.push((values, node));
+                continue;
+            };
+            for part in [second, at + 1] {
+                ranges[part].values.extend_from_slice(&values);
+                open.push((part, node));
+            }
         }
-        if self.nodes.is_empty() {
-            self.nodes.push(Node { parent: 0, values: (0, 0) });
-        }
-        self.own = self.values.len() as u32;
         debug_assert_eq!(own.len() as u32, count);
         for (values, node) in own {
             self.values.extend(values);
@@ -109,7 +103,8 @@ impl Saves {
     /// The node that a point goes on to, and what it saves itself.
     pub fn point(&self, point: u32) -> (u32, &[Slot]) {
         let (end, node) = self.points[point as usize];
-        let start = point.checked_sub(1).map_or(self.own, |before| self.points[before as usize].0);
+        let nodes = || self.nodes.last().map_or(0, |last| last.values.1);
+        let start = point.checked_sub(1).map_or_else(nodes, |before| self.points[before as usize].0);
         (node, &self.values[start as usize..end as usize])
     }
 }

@@ -322,11 +322,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             },
             Operator::CallRef { type_index } => Callee::Ref { ty: *type_index },
             Operator::Block { blockty } => return self.open(CtlKind::Block, blockty, 0, vec![], start, end),
-            Operator::Loop { blockty } => {
-                let free = matches!(self.counted(start), Some(Passes::Free(_)));
-                let kind = if free { CtlKind::Free } else { CtlKind::Loop };
-                return self.open(kind, blockty, 0, vec![], start, end);
-            }
+            Operator::Loop { blockty } => return self.open(CtlKind::Loop, blockty, 0, vec![], start, end),
             Operator::If { blockty } => return self.open(CtlKind::If, blockty, 1, vec![], start, end),
             Operator::TryTable { try_table } => {
                 let catches = try_table.catches.clone();
@@ -418,6 +414,8 @@ impl<'m, 'a> Scanner<'m, 'a> {
         start: u32,
         end: u32,
     ) {
+        let counted = if kind == CtlKind::Loop { self.counted(start) } else { None };
+        let kind = if matches!(counted, Some(Passes::Free(_))) { CtlKind::Free } else { kind };
         let (params, results) = self.signature(ty);
         let beneath = self.operands(above + params.len(), None);
         let ctl = self.out.ctls.len() as Ctl;
@@ -440,7 +438,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             has_else: false,
             sunk: false,
             charge: 0,
-            counted: self.counted(start),
+            counted,
             passes: None,
             start: self.out.ops.len(),
             end: 0,
@@ -503,7 +501,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             CtlKind::Try => OpKind::Try(ctl, catches),
         };
         self.note(op, start, end);
-        let repeats = matches!(kind, CtlKind::Loop | CtlKind::Free);
+        let repeats = kind.is_loop();
         if repeats {
             if let Some(&around) = self.loops.last() {
                 self.out.ctls[around as usize].has_loops = true;

@@ -14,14 +14,13 @@ mod blocks;
 
 use wasmparser::FunctionBody;
 
+use super::cost::UNCHECKED_MAX;
 use super::counted::Counted;
 use super::points::Callee;
 use blocks::{Block, Blocks, behind, bits, dominators, live, mask, reached, read, set};
 
 /// No copies are made of functions of more bytes.
 const BYTES_MAX: usize = 400;
-/// Nor of functions that execute more operators before a check.
-const UNCHECKED_MAX: u64 = 1000;
 
 /// A check that stands behind where its frame says that it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

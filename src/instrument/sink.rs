@@ -326,6 +326,7 @@ mod tests {
             .end()
             .return_()
             .drop()
+            .select()
             .ref_is_null()
             .ref_as_non_null()
             .i32_eqz();
@@ -333,6 +334,7 @@ mod tests {
             .i32_eq()
             .i32_lt_u()
             .i32_ge_u()
+            .i32_and()
             .i64_lt_s()
             .i64_ge_s()
             .i32_add()
@@ -345,10 +347,11 @@ mod tests {
             .i64_shr_u();
         Sink::new(&mut ours).i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         let mut sink = InstructionSink::new(&mut theirs);
-        sink.unreachable().else_().end().return_().drop().ref_is_null().ref_as_non_null().i32_eqz();
+        sink.unreachable().else_().end().return_().drop().select().ref_is_null().ref_as_non_null().i32_eqz();
         sink.i32_eq()
             .i32_lt_u()
             .i32_ge_u()
+            .i32_and()
             .i64_lt_s()
             .i64_ge_s()
             .i32_add()

@@ -26,8 +26,7 @@ impl<'a> Scanner<'_, 'a> {
             None => !self.module.func_type(self.func).results().is_empty(),
             Some(ctl) => {
                 let info = &self.out.ctls[ctl as usize];
-                let loops = matches!(info.kind, CtlKind::Loop | CtlKind::Free);
-                !if loops { &info.params } else { &info.results }.is_empty()
+                !if info.kind.is_loop() { &info.params } else { &info.results }.is_empty()
             }
         }
     }
