@@ -1,11 +1,10 @@
 //! What stands at the beginning of a region: its labels, its check, and the way to the point to resume at.
 
 use wasm_encoder::BlockType;
-use wasmparser::ValType;
 
-use super::code::{anything, load_values, pop_trailer, zeros};
+use super::code::{load_values, pop_trailer, zeros};
 use super::emit::{Emitter, Role};
-use super::points::{Callee, Closer, Ctl, CtlInfo, CtlKind, PointId, PointKind, Reached, Scan};
+use super::points::{Closer, Ctl, CtlInfo, CtlKind, PointId, PointKind, Reached, Scan};
 
 /// Where a dispatch leads to.
 #[derive(Clone, Copy)]
@@ -200,27 +199,8 @@ impl Emitter<'_, '_, '_> {
                 let depth = self.closer(Closer::Before(ctl));
                 self.sink().br(depth);
             }
-            PointKind::Call(callee) => {
-                self.call_again(callee);
-                let results = self.results(callee).to_vec();
-                let height = self.spilled_at(id);
-                self.spill(height, &results);
-                let depth = self.closer(Closer::Point(id));
-                self.sink().br(depth);
-            }
+            PointKind::Call(callee) => self.resume_call(id, callee),
         }
-    }
-
-    pub(super) fn results(&self, callee: Callee) -> &[ValType] {
-        match callee {
-            Callee::Direct(func) => self.cx.module.func_type(func).results(),
-            Callee::Indirect { ty, .. } | Callee::Ref { ty } => self.cx.module.type_at(ty).results(),
-        }
-    }
-
-    /// Height of the operand stack at a point, without what its call takes and gives.
-    fn spilled_at(&self, id: PointId) -> usize {
-        self.scan.points[id as usize].stack.len()
     }
 
     /// Restoring all values at once has overwritten locals that are zero at the entry.
@@ -238,22 +218,6 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    /// Calls the callee again, which rebuilds its own frame: with any arguments, or, where another
-    /// function may have taken its place, through the thunk of the one that the inner frame names.
-    fn call_again(&mut self, callee: Callee) {
-        let hidden = self.cx.hidden;
-        if let Callee::Direct(func) = callee
-            && !self.cx.graph.tail_calls[func as usize]
-        {
-            let (module, any) = (self.cx.module, self.scratch() + 1);
-            anything(&mut self.code, self.cx, module.func_type(func).params(), any);
-            self.sink().call(hidden.rebuilding(module, func));
-            return;
-        }
-        let again = hidden.again(self.cx.types, self.results(callee));
-        self.sink().call(again);
-    }
-
     /// The beginning of a function that can suspend.
     pub(super) fn enter_function(&mut self) {
         let exit = self.block(BlockType::Empty);
@@ -261,7 +225,7 @@ impl Emitter<'_, '_, '_> {
         for _ in 0..self.frames.nodes() {
             self.block(BlockType::Empty);
         }
-        if self.scan.ctls.iter().any(|ctl| ctl.kind.is_loop()) {
+        if self.role != Role::Hot && self.scan.ctls.iter().any(|ctl| ctl.kind.is_loop()) {
             // Where each use of the guest's zero is reached from here, Cranelift makes it anew at each; else it keeps some
             // in registers through loops (DESIGN.md, What Cranelift does). The global's value is of no meaning here.
             let point = self.cx.hidden.point;

@@ -16,7 +16,7 @@ use super::hidden::{Hidden, encoded, nullable};
 use super::module::Module;
 use super::pipeline::{Function, Rewritten};
 use super::points::Origin;
-use super::points::{Callee, Closer, Ctl, CtlKind, Op, OpKind, PointId, PointKind, Scan};
+use super::points::{Closer, Ctl, CtlKind, Op, OpKind, PointId, Scan};
 use super::sink::Sink;
 use super::slots::Frames;
 use super::types::TypeTable;
@@ -242,7 +242,7 @@ impl Emitter<'_, '_, '_> {
         while at < which.end {
             let op = &scan.ops[at];
             if !op.dead_before {
-                self.copy(from, op.start);
+                self.copy(from, self.begins(op));
             }
             match op.kind {
                 OpKind::Loop(ctl) if scan.ctls[ctl as usize].passes.is_some() => at = self.repeat(ctl, op),
@@ -473,38 +473,6 @@ impl Emitter<'_, '_, '_> {
             In::All { label } => Out::All { label: self.label(label) },
             In::AllRef { label } => Out::AllRef { label: self.label(label) },
         }
-    }
-
-    fn call(&mut self, id: PointId, op: &Op) {
-        let point = &self.scan.points[id as usize];
-        let PointKind::Call(callee) = point.kind else { unreachable!("noted as a call") };
-        let (height, after) = (self.spilled.len(), point.stack.len());
-        debug_assert_eq!(height + point.own, after, "operands of function {} at {}", self.func, point.offset);
-        let own = &point.stack[height..];
-        if !own.is_empty() {
-            self.spill(after, &point.args);
-            self.spill(height, own);
-            self.reload(after, &point.args);
-        }
-        let at = self.code.len();
-        match callee {
-            Callee::Direct(func) => {
-                let func = self.cx.hidden.func(self.cx.module, func);
-                self.sink().call(func);
-            }
-            Callee::Indirect { .. } | Callee::Ref { .. } => {
-                self.code.extend_from_slice(&self.cx.wasm[op.start as usize..op.end as usize]);
-            }
-        }
-        let results = self.results(callee).to_vec();
-        self.origin(at, op.start);
-        self.spill(after, &results);
-        self.end_block(); // the label `Point`
-        let fuel = self.cx.hidden.fuel;
-        self.sink().global_get(fuel).i64_const(0).i64_lt_s();
-        self.save_if(id);
-        self.reload(height, own);
-        self.reload(after, &results);
     }
 
     /// Saves the values of the frame that no other point has, and leaves by what saves the others.

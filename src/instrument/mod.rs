@@ -10,6 +10,7 @@ mod allowed;
 mod assemble;
 mod bytes;
 mod callgraph;
+mod calls;
 mod code;
 mod cost;
 mod counted;
@@ -25,6 +26,7 @@ mod module;
 mod opcodes;
 mod pipeline;
 mod points;
+mod pushed;
 mod refusal;
 mod saves;
 mod scan;
@@ -43,7 +45,7 @@ pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 15;
+pub const REWRITER: u32 = 16;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

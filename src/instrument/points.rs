@@ -133,6 +133,8 @@ pub struct Point {
     pub own: usize,
     /// Operands that the call takes; filled only if `own` is not 0.
     pub args: Vec<ValType>,
+    /// Where the code begins that only pushes the last operands of a call, and for how many of them (`pushed.rs`).
+    pub pushed: (u32, u32),
     /// The block whose live locals are the point's.
     pub block: Block,
 }

@@ -19,6 +19,7 @@ use super::opcodes::{self, Class, Make};
 use super::points::{
     Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
 };
+use super::pushed::Pushed;
 use super::refusal::{Item, Refusal};
 
 /// Points of one function: so many fit a `br_table` with room.
@@ -55,6 +56,7 @@ pub(super) struct Scanner<'m, 'a> {
     /// Handlers' blocks of the surrounding `try_table`s.
     handlers: Vec<Vec<Block>>,
     operands_total: usize,
+    pushed: Pushed,
     /// The loops around.
     loops: Vec<Ctl>,
     pub(super) out: Scan,
@@ -67,6 +69,7 @@ pub struct Scratch {
     flow: FlowBuilder,
     costs: Costs,
     frames: Vec<Frame>,
+    pushed: Pushed,
     scan: Scan,
 }
 
@@ -106,11 +109,14 @@ pub fn scan<'s>(
         stack: vec![],
         own: 0,
         args: vec![],
+        pushed: (0, 0),
         block: entry,
     });
     out.push_region();
     let mut frames = std::mem::take(&mut scratch.frames);
     frames.clear();
+    let mut pushed = std::mem::take(&mut scratch.pushed);
+    pushed.clear();
     frames.push(Frame { ctl: None, end_block, other_block: entry, region: 0, repeats: false });
     let mut scanner = Scanner {
         module,
@@ -125,6 +131,7 @@ pub fn scan<'s>(
         dead_before: false,
         handlers: vec![],
         operands_total: 0,
+        pushed,
         loops: vec![],
         out,
     };
@@ -154,9 +161,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
             }
             if class == Class::Special {
                 self.special(reader, start)?;
+                self.pushed.clear();
                 continue;
             }
             self.validate(class, reader, start)?;
+            self.pushed.note(wasm, start);
             if self.reachable {
                 match class {
                     Class::Call => self.costs.charge(1 + self.callee_cost(start)),
@@ -294,6 +303,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             flow: self.flow,
             costs: self.costs,
             frames: self.frames,
+            pushed: self.pushed,
             scan: self.out,
         };
         Ok(())
@@ -338,16 +348,17 @@ impl<'m, 'a> Scanner<'m, 'a> {
             _ => return self.costs.charge(1),
         };
         self.costs.charge(1 + self.unchecked(callee));
-        let (args, extra) = match callee {
+        let (count, extra) = match callee {
             Callee::Direct(f) => (self.module.func_type(f).params().len(), 0),
             Callee::Indirect { ty, .. } | Callee::Ref { ty } => match self.module.types.get(ty as usize) {
                 Some(Some(ty)) => (ty.params().len(), 1),
                 _ => return, // the validator refuses it right after
             },
         };
-        let own = self.operands(args + extra, None).len();
-        let stack = self.operand_stack(args + extra);
-        let args = if own == 0 { vec![] } else { self.operands(0, Some(args + extra)) };
+        let own = self.operands(count + extra, None).len();
+        let stack = self.operand_stack(count + extra);
+        let args = if own == 0 { vec![] } else { self.operands(0, Some(count + extra)) };
+        let pushed = self.pushed.last(count, start);
         let point = self.out.points.len() as PointId;
         // The block is set once the call is over.
         self.out.points.push(Point {
@@ -356,6 +367,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             stack,
             own,
             args,
+            pushed,
             block: 0,
         });
         let region = self.frames.last().expect("in a frame").region;
@@ -401,6 +413,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
     }
 
     fn note(&mut self, kind: OpKind, start: u32, end: u32) {
+        self.pushed.clear();
         let dead_before = std::mem::take(&mut self.dead_before);
         self.out.ops.push(Op { kind, start, end, dead_before });
     }
@@ -489,6 +502,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                     stack,
                     own,
                     args: vec![],
+                    pushed: (0, 0),
                     block: other_block,
                 });
                 self.mark_points();

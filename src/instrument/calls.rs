@@ -1,0 +1,145 @@
+//! Calls that can suspend: made, and made again where a frame is rebuilt.
+//!
+//! Most of them are made again in their own place: the label that the dispatch jumps to stands before the call, and before what only
+//! pushes its last operands. The callee takes any operands then, since it rebuilds its own frame. Where another function has to be
+//! called than the code names, the dispatch calls it, and the label is behind the call.
+
+use wasmparser::ValType;
+
+use super::code::anything;
+use super::emit::Emitter;
+use super::points::{Callee, Closer, Op, OpKind, PointId, PointKind};
+use super::pushed::locals_read;
+
+impl<'c> Emitter<'c, '_, '_> {
+    /// Where the code begins that the emitter does not copy before it comes to this operator.
+    pub(super) fn begins(&self, op: &Op) -> u32 {
+        let OpKind::Call(id) = op.kind else { return op.start };
+        let point = &self.scan.points[id as usize];
+        match point.kind {
+            PointKind::Call(callee) if self.again_in_place(callee).is_some() => point.pushed.0,
+            _ => op.start,
+        }
+    }
+
+    pub(super) fn call(&mut self, id: PointId, op: &Op) {
+        let point = &self.scan.points[id as usize];
+        let PointKind::Call(callee) = point.kind else { unreachable!("noted as a call") };
+        let (height, after) = (self.spilled.len(), point.stack.len());
+        debug_assert_eq!(height + point.own, after, "operands of function {} at {}", self.func, point.offset);
+        let own = &point.stack[height..];
+        let in_place = self.again_in_place(callee).is_some();
+        if in_place {
+            let params = self.params_before(id, callee);
+            self.spill(after, params);
+            self.spill(height, own);
+            self.end_block(); // the label `Point`
+            self.reload(after, params);
+            self.copy(point.pushed.0, op.start);
+        } else if !own.is_empty() {
+            self.spill(after, &point.args);
+            self.spill(height, own);
+            self.reload(after, &point.args);
+        }
+        let at = self.code.len();
+        match callee {
+            Callee::Direct(func) => {
+                let func = self.cx.hidden.func(self.cx.module, func);
+                self.sink().call(func);
+            }
+            Callee::Indirect { .. } | Callee::Ref { .. } => {
+                self.code.extend_from_slice(&self.cx.wasm[op.start as usize..op.end as usize]);
+            }
+        }
+        self.origin(at, op.start);
+        let results = self.results(callee);
+        if in_place && own.is_empty() {
+            return self.check_call(id);
+        }
+        self.spill(after, results);
+        if !in_place {
+            self.end_block(); // the label `Point`
+        }
+        self.check_call(id);
+        self.reload(height, own);
+        self.reload(after, results);
+    }
+
+    /// Behind a call: saves the frame if the callee has saved its own.
+    fn check_call(&mut self, id: PointId) {
+        let fuel = self.cx.hidden.fuel;
+        self.sink().global_get(fuel).i64_const(0).i64_lt_s();
+        self.save_if(id);
+    }
+
+    /// The function whose call can be made again in its own place.
+    fn again_in_place(&self, callee: Callee) -> Option<u32> {
+        let Callee::Direct(func) = callee else { return None };
+        let (hidden, module) = (self.cx.hidden, self.cx.module);
+        let itself = hidden.rebuilding(module, func) == hidden.func(module, func);
+        // The operands are in locals that are null while the function is being rebuilt.
+        let plain = module.func_type(func).params().iter().all(|ty| ty.is_defaultable());
+        (itself && plain && !self.cx.graph.tail_calls[func as usize]).then_some(func)
+    }
+
+    /// The operands of a call that stand before the label, which are in locals there.
+    fn params_before(&self, id: PointId, callee: Callee) -> &'c [ValType] {
+        let Callee::Direct(func) = callee else { return &[] };
+        let params = self.cx.module.func_type(func).params();
+        &params[..params.len() - self.scan.points[id as usize].pushed.1 as usize]
+    }
+
+    /// The frame is restored: makes the call again.
+    pub(super) fn resume_call(&mut self, id: PointId, callee: Callee) {
+        let height = self.scan.points[id as usize].stack.len();
+        if self.again_in_place(callee).is_some() {
+            self.forget_read(id);
+            let (params, any) = (self.params_before(id, callee), self.scratch() + 1);
+            anything(&mut self.code, self.cx, params, any);
+            self.spill(height, params);
+        } else {
+            self.call_again(callee);
+            let results = self.results(callee);
+            self.spill(height, results);
+        }
+        let depth = self.closer(Closer::Point(id));
+        self.sink().br(depth);
+    }
+
+    /// Gives a value to what is read between the label and the call and has none in the frame. Else these locals would have their
+    /// values of the region's beginning, and go through a loop's header for that.
+    fn forget_read(&mut self, id: PointId) {
+        let (scan, any) = (self.scan, self.scratch() + 1);
+        let point = &scan.points[id as usize];
+        for local in locals_read(&self.cx.wasm[point.pushed.0 as usize..point.offset as usize]) {
+            if self.frames.slots(id).iter().all(|slot| slot.local != local) {
+                anything(&mut self.code, self.cx, &[scan.locals[local as usize]], any);
+                self.sink().local_set(local);
+            }
+        }
+    }
+
+    /// Calls the callee again, which rebuilds its own frame: with any arguments, or, where another
+    /// function may have taken its place, through the thunk of the one that the inner frame names.
+    fn call_again(&mut self, callee: Callee) {
+        let hidden = self.cx.hidden;
+        if let Callee::Direct(func) = callee
+            && !self.cx.graph.tail_calls[func as usize]
+        {
+            let (module, any) = (self.cx.module, self.scratch() + 1);
+            anything(&mut self.code, self.cx, module.func_type(func).params(), any);
+            self.sink().call(hidden.rebuilding(module, func));
+            return;
+        }
+        let again = hidden.again(self.cx.types, self.results(callee));
+        self.sink().call(again);
+    }
+
+    fn results(&self, callee: Callee) -> &'c [ValType] {
+        let module = self.cx.module;
+        match callee {
+            Callee::Direct(func) => module.func_type(func).results(),
+            Callee::Indirect { ty, .. } | Callee::Ref { ty } => module.type_at(ty).results(),
+        }
+    }
+}
