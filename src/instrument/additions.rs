@@ -62,7 +62,10 @@ impl Additions {
             let ty = types.func_type(&[], results);
             funcs.push((ty, again(hidden, ty)));
         }
-        funcs.push((types.func_type(&[], &[wasmparser::ValType::I32]), turn(cx, types)));
+        let i32 = wasmparser::ValType::I32;
+        funcs.push((types.func_type(&[i32, i32], &[i32]), turn(cx, types)));
+        funcs.push((types.func_type(&[i32, i32], &[]), push_frame(hidden)));
+        funcs.push((types.func_type(&[], &[i32]), pop_frame(cx)));
         if hidden.has_exns {
             let p = wasmparser::ValType::EXNREF;
             funcs
@@ -137,11 +140,38 @@ fn again(hidden: &Hidden, ty: u32) -> Function {
     })
 }
 
-/// Asks the host for more fuel: 1 if it gives some, and frames are to be rebuilt from the topmost one on. If not it is
+/// Completes a frame: function, size of its values.
+fn push_frame(hidden: &Hidden) -> Function {
+    let (func, size, end) = (0, 1, 2);
+    let mut code = vec![];
+    let mut sink = Sink::new(&mut code);
+    sink.global_get(hidden.sp).local_get(size).i32_add().local_tee(end);
+    sink.local_get(func).i32_store(mem(hidden.frames, 0));
+    sink.local_get(end).global_get(hidden.point).i32_store(mem(hidden.frames, 4));
+    sink.local_get(end).local_get(size).i32_const(TRAILER as i32).i32_add().i32_store(mem(hidden.frames, 8));
+    sink.local_get(end).i32_const(TRAILER as i32).i32_add().global_set(hidden.sp).end();
+    let mut function = Function::new([(1, ValType::I32)]);
+    function.raw(code);
+    function
+}
+
+/// Takes the topmost frame off: gives its point, and names it.
+fn pop_frame(cx: &Context<'_, '_>) -> Function {
+    let mut code = vec![];
+    pop_trailer(&mut code, cx, 0);
+    let point = cx.hidden.point;
+    Sink::new(&mut code).global_set(point).global_get(point).end();
+    let mut function = Function::new([(1, ValType::I32)]);
+    function.raw(code);
+    function
+}
+
+/// Completes a frame, and asks the host for more fuel: 1 if it gives some, and frames are to be rebuilt from the topmost one on. If not it is
 /// not asked again on the way out.
 fn turn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
     let hidden = cx.hidden;
     body(|sink| {
+        sink.local_get(0).local_get(1).call(hidden.push_frame);
         sink.global_get(hidden.grant).i64_const(0).i64_ge_s().if_(BlockType::Empty);
         for global in [hidden.sp, hidden.fuel, hidden.owed] {
             sink.global_get(global);

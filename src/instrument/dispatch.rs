@@ -96,10 +96,13 @@ impl Emitter<'_, '_, '_> {
 
     /// The function is being rebuilt: takes its frame off, and goes to the point that it stands at.
     fn find_point(&mut self, region: usize, go: u32) {
-        let scratch = self.scratch();
-        pop_trailer(&mut self.code, self.cx, scratch);
-        let point = self.cx.hidden.point;
-        self.sink().global_set(point);
+        let (scratch, hidden) = (self.scratch(), self.cx.hidden);
+        if self.scan.calls() {
+            self.sink().call(hidden.pop_frame).local_set(scratch + 1);
+        } else {
+            pop_trailer(&mut self.code, self.cx, scratch);
+            self.sink().global_set(hidden.point).global_get(hidden.point).local_set(scratch + 1);
+        }
         self.dispatch(region, true, go);
     }
 
@@ -135,8 +138,10 @@ impl Emitter<'_, '_, '_> {
         }
         let leads: Vec<_> = leads(self.scan, region).collect();
         let first = if at_entry { 0 } else { self.first_point(self.scan.regions[region].items[0]) };
-        let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
-        self.sink().global_get(point).local_set(any);
+        if !at_entry {
+            let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
+            self.sink().global_get(point).local_set(any);
+        }
         self.lead(&leads, first, go);
     }
 

@@ -502,7 +502,25 @@ impl Emitter<'_, '_, '_> {
         self.begin_cold();
         let scratch = self.scratch();
         save_values(&mut self.code, self.cx, scratch, self.frames.node(0).1);
-        push_trailer(&mut self.code, self.cx, self.func, self.frames.size);
+    }
+
+    /// Completes the frame. With more fuel, a function on a cycle of calls rebuilds itself then, in its own place.
+    fn complete_frame(&mut self) {
+        let (hidden, size) = (self.cx.hidden, self.frames.size);
+        if !self.scan.calls() {
+            return push_trailer(&mut self.code, self.cx, self.func, size);
+        }
+        let turns = self.cx.graph.on_cycle[self.func as usize];
+        let complete = if turns { hidden.turn } else { hidden.push_frame };
+        let func = self.func as i32;
+        self.sink().i32_const(func).i32_const(size as i32).call(complete);
+        if turns {
+            self.hint(false);
+            self.sink().if_(BlockType::Empty);
+            zeros(&mut self.code, self.cx, self.cx.module.func_type(self.func).params());
+            let again = hidden.rebuilding(self.cx.module, self.func);
+            self.sink().return_call(again).end();
+        }
     }
 
     /// The end of the function: behind it is the exit that all points share, which completes the frame and
@@ -511,18 +529,8 @@ impl Emitter<'_, '_, '_> {
         if self.frames.exist() {
             self.sink().return_();
             self.save_common();
-            let ty = self.cx.module.func_type(self.func);
-            if self.cx.graph.on_cycle[self.func as usize] {
-                // With more fuel the function rebuilds itself, in its own place.
-                let turn = self.cx.hidden.turn;
-                self.sink().call(turn);
-                self.hint(false);
-                self.sink().if_(BlockType::Empty);
-                zeros(&mut self.code, self.cx, ty.params());
-                let again = self.cx.hidden.rebuilding(self.cx.module, self.func);
-                self.sink().return_call(again).end();
-            }
-            zeros(&mut self.code, self.cx, ty.results());
+            self.complete_frame();
+            zeros(&mut self.code, self.cx, self.cx.module.func_type(self.func).results());
             self.sink().return_();
             self.end_cold();
         }

@@ -61,8 +61,12 @@ pub struct Hidden {
     /// First of the functions that call the function of the topmost frame again: one for each that is in
     /// [`TypeTable::results`].
     pub first_again: u32,
-    /// Asks the host for fuel: 1 if it gives some, and frames are to be rebuilt.
+    /// Completes a frame, and asks the host for fuel: 1 if it gives some, and frames are to be rebuilt.
     pub turn: u32,
+    /// Completes a frame, of the function and the size of its values given.
+    pub push_frame: u32,
+    /// Takes the topmost frame off: gives its point.
+    pub pop_frame: u32,
     /// A tag of our own, for `dummy_exn`.
     pub tag: u32,
     /// The module handles exceptions.
@@ -85,7 +89,7 @@ impl Hidden {
         let helpers = first_dummy + module.types.iter().flatten().count() as u32;
         let first_again = helpers + 2 + CONTROLS;
         let turn = first_again + types.results().len() as u32;
-        let first_exn = turn + 1;
+        let first_exn = turn + 3;
         Hidden {
             fuel: globals,
             rewinding: globals + 1,
@@ -111,6 +115,8 @@ impl Hidden {
             controls: helpers + 2,
             first_again,
             turn,
+            push_frame: turn + 1,
+            pop_frame: turn + 2,
             push_exn: first_exn,
             pop_exn: first_exn + 1,
             dummy_exn: first_exn + 2,

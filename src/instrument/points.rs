@@ -201,6 +201,11 @@ impl Scan {
         self.regions.push(region);
     }
 
+    /// Whether the function makes a call that can suspend.
+    pub fn calls(&self) -> bool {
+        self.points.iter().any(|point| matches!(point.kind, PointKind::Call(_)))
+    }
+
     /// By point: the innermost loop with points around it.
     pub fn innermost_loops(&self) -> Vec<Option<Ctl>> {
         let loops = self.ctls.iter().enumerate().filter(|(_, info)| info.kind == CtlKind::Loop);

@@ -35,7 +35,7 @@ impl TypeTable {
             Self { first: types.len() as u32, by_signature: HashMap::new(), all: vec![], results: vec![] };
         let exn = ValType::Ref(wasmparser::RefType::EXN);
         // The helpers' and those of the functions that the host calls.
-        let own: [(&[ValType], &[ValType]); 13] = [
+        let own: [(&[ValType], &[ValType]); 15] = [
             (&[], &[]),
             (&[FUNCREF], &[]),
             (&[], &[FUNCREF]),
@@ -49,6 +49,8 @@ impl TypeTable {
             (&[I32], &[]),
             ASK,
             (&[], &[I32]),
+            (&[I32, I32], &[I32]),
+            (&[I32, I32], &[]),
         ];
         for (params, results) in own {
             table.add(params.to_vec(), results.to_vec());
