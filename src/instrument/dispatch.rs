@@ -189,11 +189,15 @@ impl Emitter<'_, '_, '_> {
         }
         match self.scan.points[id as usize].kind {
             PointKind::Entry => {
-                self.zero_locals();
                 // A check behind the entry is going to charge, which was done before.
                 let shrunk = self.cx.graph.shrunk[self.func as usize].as_ref();
                 let charges = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header.is_none()));
-                self.refuel(if charges { self.scan.entry_charge } else { 0 });
+                let charge = if charges { self.scan.entry_charge } else { 0 };
+                if self.role == Role::Rebuilding {
+                    return self.begin_again(charge);
+                }
+                self.zero_locals();
+                self.refuel(charge);
                 let depth = self.depth(go);
                 self.sink().br(depth);
             }
@@ -206,6 +210,16 @@ impl Emitter<'_, '_, '_> {
             }
             PointKind::Call(callee) => self.resume_call(id, callee),
         }
+    }
+
+    /// The frame stands at the function's entry, and this is the copy that rebuilds: the one that runs takes its place.
+    fn begin_again(&mut self, charge: u64) {
+        self.refuel(charge);
+        for param in 0..self.scan.params {
+            self.sink().local_get(param);
+        }
+        let func = self.func;
+        self.sink().return_call(func);
     }
 
     /// Restoring all values at once has overwritten locals that are zero at the entry.

@@ -41,7 +41,7 @@ pub enum Role {
     Whole,
     /// To run alone: frames are saved, and rebuilt by the copy.
     Hot,
-    /// The copy: it is called to rebuild a frame, and goes on with it.
+    /// The copy: it is called to rebuild a frame, and goes on with it, or begins the function again if the frame stands at the entry.
     Rebuilding,
 }
 

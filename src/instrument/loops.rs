@@ -29,9 +29,8 @@ use wasmparser::ValType;
 
 /// For a condition that does not matter, and folds away.
 const ANY_CONDITION: i32 = 7741;
-/// For how many passes a loop is charged behind them, at most, that is charged for all of them before the first where that is possible.
-/// Where it is charged for more at once, that costs less than to find out how many there are.
-const AT_ONCE_MAX: u32 = 2;
+/// How many passes there are, at least, where it pays to compute what they cost.
+const PASSES_MIN: i64 = 5;
 /// In loops with more writes of locals, none are looked for.
 const WRITES_MAX: usize = 4096;
 
@@ -117,25 +116,26 @@ impl Emitter<'_, '_, '_> {
     /// A whole innermost loop, whose first operator is `op`. If there is fuel for all of its passes, it is charged for them at once, and
     /// does not check; else each pass charges and checks for itself, which comes to the same. Gives the index of its last one.
     pub(super) fn pass_at_once_or_one_by_one(&mut self, ctl: Ctl, op: &Op, distance: Distance) -> usize {
-        let scan = self.scan;
-        let info = &scan.ctls[ctl as usize];
-        let (first, last) = (info.start + 1, info.end);
+        let info = &self.scan.ctls[ctl as usize];
         self.come_to(ctl); // it has no parameters
         let done = self.block(BlockType::Empty);
         self.pass_at_once(ctl, op, distance, done);
         self.begin_loop(ctl, op);
-        self.body(first, last, op);
+        self.body(info.start + 1, info.end, op);
         self.end_block();
         self.pop_label();
         self.end_block();
         self.uncover(ctl);
-        last
+        info.end
     }
 
-    /// A copy of a loop without checks, passed if there is fuel for all of its passes. Then it goes on at the end of `done`.
+    /// A copy of a loop without checks, for some passes at least, and if there is fuel for all of them. Behind it is the end of `done`.
     fn pass_at_once(&mut self, ctl: Ctl, op: &Op, distance: Distance, done: u32) {
         let info = &self.scan.ctls[ctl as usize];
-        let left = self.fuel_behind(distance, info.charge, info.passes);
+        self.far(distance);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        let left = self.fuel_behind(distance, info.charge);
         self.hint(true);
         self.sink().if_(BlockType::Empty);
         self.open += 1;
@@ -152,6 +152,7 @@ impl Emitter<'_, '_, '_> {
         let depth = self.depth(done);
         self.sink().br(depth);
         self.end_block();
+        self.end_block();
     }
 
     /// The operators of a loop between its first and its last one.
@@ -162,12 +163,10 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    /// Computes what fuel is left behind all passes of a loop, each of which costs `charge`, and leaves on the stack whether there
-    /// is any. Gives the local with it.
-    fn fuel_behind(&mut self, distance: Distance, charge: u64, passes: Option<u32>) -> u32 {
+    /// Computes how far it is to the end of a loop, and leaves on the stack whether those are enough passes.
+    fn far(&mut self, distance: Distance) {
         let Distance { local, by, to, shift, down, wide } = distance;
-        let (far, fuel) = (self.bulk_locals(), self.cx.hidden.fuel);
-        let left = far + 1;
+        let far = self.bulk_locals();
         let mut sink = self.sink();
         let from = Bound::Local { local, by };
         let (end, begin) = if down { (from, to) } else { (to, from) };
@@ -177,15 +176,19 @@ impl Emitter<'_, '_, '_> {
             true => sink.i64_sub(),
             false => sink.i32_sub().i64_extend_i32_u(),
         };
-        sink.local_set(far).global_get(fuel).local_get(far).i64_const(i64::from(shift)).i64_shr_u();
-        match passes {
-            // Behind so many passes, if there is another one.
-            Some(passes) => sink
-                .i64_const(i64::from(passes.ilog2()))
-                .i64_shr_u()
-                .i64_const((charge * u64::from(passes)) as i64),
-            None => sink.i64_const(1).i64_add().i64_const(charge as i64),
-        };
+        // So many passes, and once more.
+        sink.local_tee(far).i64_const((PASSES_MIN - 1) << shift).i64_ge_s();
+    }
+
+    /// Computes what fuel is left behind all passes of a loop, each of which costs `charge`, and leaves on the stack whether there
+    /// is any. Gives the local with it.
+    fn fuel_behind(&mut self, distance: Distance, charge: u64) -> u32 {
+        let Distance { shift, wide, .. } = distance;
+        let (far, fuel) = (self.bulk_locals(), self.cx.hidden.fuel);
+        let left = far + 1;
+        let mut sink = self.sink();
+        sink.global_get(fuel).local_get(far).i64_const(i64::from(shift)).i64_shr_u();
+        sink.i64_const(1).i64_add().i64_const(charge as i64);
         sink.i64_mul().i64_sub().local_tee(left);
         // Negative as well if the local comes by its end, or if that is too far to be computed with.
         if shift > 0 {
@@ -206,17 +209,12 @@ impl Emitter<'_, '_, '_> {
         self.come_to(ctl); // it has no parameters
         let ty = self.cx.types.block_type(&[], &info.results);
         let done = self.block(ty);
-        let passes = info.passes.unwrap_or(1);
-        if passes <= AT_ONCE_MAX
-            && let Some(distance) = self.computed(ctl)
-        {
-            self.pass_at_once(ctl, op, distance, done);
-        }
         let at = self.code.len();
         self.sink().loop_(ty);
         self.origin(at, op.start);
         self.open += 1;
         let header = self.open - 1;
+        let passes = info.passes.unwrap_or(1);
         for _ in 0..passes {
             let next = self.block(BlockType::Empty);
             self.set_repeated(true);
