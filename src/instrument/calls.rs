@@ -75,6 +75,9 @@ impl<'c> Emitter<'c, '_, '_> {
     /// The function whose call can be made again in its own place.
     fn again_in_place(&self, callee: Callee) -> Option<u32> {
         let Callee::Direct(func) = callee else { return None };
+        if !self.cx.options.calls_in_place {
+            return None;
+        }
         let (hidden, module) = (self.cx.hidden, self.cx.module);
         let itself = hidden.rebuilding(module, func) == hidden.func(module, func);
         // The operands are in locals that are null while the function is being rebuilt.

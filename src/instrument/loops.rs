@@ -48,7 +48,7 @@ impl Emitter<'_, '_, '_> {
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(self.spilled.len(), &operands);
         self.end_block(); // the label `Before`
-        if self.role != Role::Hot {
+        if self.role != Role::Hot && self.cx.options.settled {
             let slots = self.frames.slots(info.point).iter();
             let restored = slots.filter(|slot| self.frames.loads_there(info.outer, slot.local));
             settle(&mut Sink::new(&mut self.code), restored);
@@ -80,7 +80,7 @@ impl Emitter<'_, '_, '_> {
         let scan = self.scan;
         let info = &scan.ctls[ctl as usize];
         let written = &scan.writes[info.writes.0 as usize..info.writes.1 as usize];
-        if !info.has_loops || written.len() > WRITES_MAX {
+        if !info.has_loops || written.len() > WRITES_MAX || !self.cx.options.settled {
             return;
         }
         let mut written = written.to_vec();
@@ -107,7 +107,7 @@ impl Emitter<'_, '_, '_> {
         let info = &self.scan.ctls[ctl as usize];
         match info.counted {
             Some(Passes::Computed(distance)) if info.params.is_empty() && info.results.is_empty() => {
-                Some(distance)
+                self.cx.options.passes_at_once.then_some(distance)
             }
             _ => None,
         }

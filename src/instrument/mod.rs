@@ -55,11 +55,23 @@ pub struct Options {
     pub cost_model: u32,
     /// Where the points of a function have many values in common, one piece of code restores them.
     pub shared_restore: bool,
+    /// Calls are made again in their own place where a frame is rebuilt, if they can be.
+    pub calls_in_place: bool,
+    /// Values that are restored before a loop are made the results of instructions.
+    pub settled: bool,
+    /// Loops whose passes can be computed are charged for all of them at once, if there is fuel for that.
+    pub passes_at_once: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cost_model: COST_MODEL, shared_restore: true }
+        Self {
+            cost_model: COST_MODEL,
+            shared_restore: true,
+            calls_in_place: true,
+            settled: true,
+            passes_at_once: true,
+        }
     }
 }
 

@@ -20,24 +20,31 @@ const FOLDED_MAX: u64 = 40;
 /// The compilers: plain wasmtime, and ours, native and the interpreter, with all ways to rewrite.
 pub struct Engines {
     plain: Engine,
-    native: Vec<machine::Engine>,
-    pulley: Vec<machine::Engine>,
+    native: Vec<Vec<machine::Engine>>,
+    pulley: Vec<Vec<machine::Engine>>,
 }
 
-/// All ways to rewrite, those of one cost model one after the other.
-fn ways() -> Vec<Options> {
-    let models = OLDEST_COST_MODEL..=COST_MODEL;
-    let ways = models
-        .flat_map(|cost_model| [true, false].map(|shared_restore| Options { cost_model, shared_restore }));
-    ways.collect()
+/// All ways to rewrite with one cost model: with all optimisations, then with each of them off.
+fn ways(cost_model: u32) -> Vec<Options> {
+    let all = Options { cost_model, ..Options::default() };
+    let mut ways = vec![all, Options { shared_restore: false, ..all }];
+    if cost_model == COST_MODEL {
+        ways.push(Options { calls_in_place: false, ..all });
+        ways.push(Options { settled: false, ..all });
+        ways.push(Options { passes_at_once: false, ..all });
+    }
+    ways
 }
 
-fn engines(target: Option<&str>) -> Result<Vec<machine::Engine>> {
+/// By cost model and way.
+fn engines(target: Option<&str>) -> Result<Vec<Vec<machine::Engine>>> {
     let target = target.map(str::to_string);
     // The interpreter is to give the same bits.
-    let engine =
-        |rewrite| Settings { target: target.clone(), canonical_nans: true, rewrite, ..Settings::default() };
-    ways().into_iter().map(|rewrite| machine::Engine::new(engine(rewrite))).collect()
+    let engine = |rewrite| {
+        let target = target.clone();
+        machine::Engine::new(Settings { target, canonical_nans: true, rewrite, ..Settings::default() })
+    };
+    (OLDEST_COST_MODEL..=COST_MODEL).map(|model| ways(model).into_iter().map(engine).collect()).collect()
 }
 
 /// What was done.
@@ -92,8 +99,8 @@ impl Engines {
     }
 
     /// The module for the interpreter, which has no atomic instructions.
-    fn on_pulley(&self, way: usize, wasm: &[u8]) -> Result<Option<machine::Module>> {
-        match self.pulley[way].compile(wasm) {
+    fn on_pulley(engine: &machine::Engine, wasm: &[u8]) -> Result<Option<machine::Module>> {
+        match engine.compile(wasm) {
             Ok(module) => Ok(Some(module)),
             Err(error) if format!("{error:#}").contains("threads support is not enabled") => Ok(None),
             Err(error) => Err(error),
@@ -120,10 +127,13 @@ impl Engines {
     /// What differs.
     pub fn check_model(&self, wasm: &[u8], mut rng: Rng, model: u32) -> Result<Stats> {
         let mut stats = Stats::default();
-        // Each with or without what does not change the state.
-        let model = 2 * (model - OLDEST_COST_MODEL) as usize;
-        let (way, other) = (model + usize::from(rng.one_in(3)), model + usize::from(rng.one_in(2)));
-        let native = match self.native[way].compile(wasm) {
+        let model = (model - OLDEST_COST_MODEL) as usize;
+        // Each with all or without one of what does not change the state.
+        let (off, other_off) = (rng.one_in(3), rng.one_in(2));
+        let (mut which, offs) = (rng.clone(), self.native[model].len() - 1);
+        let mut way = |off| if off { 1 + which.below(offs) } else { 0 };
+        let (native, pulley) = (&self.native[model][way(off)], &self.pulley[model][way(other_off)]);
+        let native = match native.compile(wasm) {
             Ok(native) => native,
             Err(error) => match error.downcast_ref::<Refusal>() {
                 Some(Refusal::Unsupported { .. }) => {
@@ -142,7 +152,7 @@ impl Engines {
         let plain = plain::run(&self.plain, &original, wasm, &calls).context("plain")?;
         // Calls after one that plainly does not end start from a state that we cannot know.
         calls.truncate(plain.outcomes.len());
-        let pulley = if rng.one_in(4) { self.on_pulley(other, wasm)? } else { None };
+        let pulley = if rng.one_in(4) { Self::on_pulley(pulley, wasm)? } else { None };
         let functions = plan::functions(&original)?;
         stats.on_pulley = u64::from(pulley.is_some());
         let subject = Subject { native, pulley, functions, calls };
