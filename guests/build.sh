@@ -33,6 +33,10 @@ streams     src/streams.c    -O2
 poly        src/poly.c       -O2
 mixed       src/mixed.c      -O2
 assorted    src/assorted.c   -O2
+coders      src/coders.c     -O2
+structures  src/structures.c -O2
+numbers     src/numbers.c    -O2
+machines    src/machines.c   -O2
 kernels     src/kernels.c    -O2
 kernels_simd src/kernels.c   -O3 -msimd128
 LIST
