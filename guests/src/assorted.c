@@ -1,28 +1,15 @@
 // What programs do all day, in the small: interpreters, parsers, matchers, games, tables of sums, text made of numbers.
 // Each runs TURNS times on data made once from a seed, and prints a checksum. usage: assorted NAME|all [TURNS]
-#include "guest.h"
-
-#define TEXT (1 << 14)
-static char text[TEXT + 1];
-static uint64_t hash, seed;
-
-static void mix(uint64_t value) { hash = (hash ^ value) * 0x100000001b3u; }
-static int random_below(int bound) { return (int)(next_random(&seed) % (uint64_t)bound); }
+#include "data.h"
 
 static void make_data(void) {
   static const char *const parts[] = {"the ", "quick ", "brown ", "fox ", "jumps ", "over ", "lazy ", "dog ", "and ", "runs "};
-  hash = FNV_START;
-  seed = 4711;
-  size_t at = 0;
-  while (at < TEXT) {
-    const char *part = parts[random_below(10)];
-    for (; *part && at < TEXT; part++) text[at++] = *part;
-  }
+  make_text(4711, parts, 10);
 }
 
 // All orders of eight things (Heap's algorithm): a loop that calls itself on each pass, with next to nothing else.
 static int things[8], orders;
-__attribute__((noinline)) static void permute(int n) {
+NOINLINE static void permute(int n) {
   if (n == 1) {
     orders += things[0];
     return;
@@ -102,7 +89,7 @@ static void brain(void) {
 // An interpreter whose calls are calls of its own: Fibonacci's numbers by recursion.
 enum { RETURN, CONSTANT, ARGUMENT, PLUS, MINUS, BELOW, UNLESS, CALL };
 static int values[128];
-__attribute__((noinline)) static int execute(const uint8_t *code, int frame) {
+NOINLINE static int execute(const uint8_t *code, int frame) {
   int top = frame + 4, at = 0;
   for (;;) {
     switch (code[at++]) {
@@ -137,7 +124,7 @@ static struct node *grow(int depth) {
   if (depth) node->left = grow(depth - 1), node->right = grow(depth - 1);
   return node;
 }
-__attribute__((noinline)) static int work_out(const struct node *node) {
+NOINLINE static int work_out(const struct node *node) {
   switch (node->kind) {
   case 0: return node->value;
   case 1: return work_out(node->left) + work_out(node->right);

@@ -1,6 +1,6 @@
 // What encodes, packs, encrypts and checks: ciphers, checksums, codes and formats, with shifts, tables and bytes.
 // Each runs TURNS times on data made once from a seed, and prints a checksum. usage: coders NAME|all [TURNS]
-#include "data.h"
+#include "prose.h"
 
 static inline uint32_t rotl32(uint32_t x, int n) { return x << n | x >> (32 - n); }
 static inline uint64_t rotl64(uint64_t x, int n) { return x << n | x >> (64 - n); }

@@ -1,6 +1,6 @@
 // Things with a state that take one step after another: searches, parsers, interpreters, coroutines, games.
 // Each runs TURNS times on data made once from a seed, and prints a checksum. usage: machines NAME|all [TURNS]
-#include "data.h"
+#include "prose.h"
 
 // A search that never steps back in the text (Knuth, Morris, Pratt).
 NOINLINE static int kmp_count(const char *pattern, int m, const char *in, int n) {

@@ -1,6 +1,6 @@
 // Arithmetic: floating point in matrices, transforms and pictures, integers in boards, sieves and sequences.
 // Each runs TURNS times on data made once from a seed, and prints a checksum. usage: numbers NAME|all [TURNS]
-#include "data.h"
+#include "prose.h"
 #include <math.h>
 
 static double random_unit(void) { return (double)(next_random(&seed) >> 11) / 9007199254740992.0; }

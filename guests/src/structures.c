@@ -1,6 +1,6 @@
 // Data structures and what walks them: trees, lists, maps, an arena, graphs, links that dance.
 // Each runs TURNS times on data made once from a seed, and prints a checksum. usage: structures NAME|all [TURNS]
-#include "data.h"
+#include "prose.h"
 
 // AVL trees: insertions and deletions by recursion.
 struct avl { int key, height; struct avl *child[2]; };

@@ -7,7 +7,7 @@ use super::code::{
     cast, in_sequence, kind, load, load_values, mem, pop_trailer, push_trailer, save_values, store, zeros,
 };
 use super::emit::Context;
-use super::frame::{Kind, Layout, Place, TRAILER};
+use super::frame::{Kind, Layout, Place, TRAILER, TRAILER_FUNC, TRAILER_POINT, TRAILER_SIZE};
 use super::hidden::Hidden;
 use super::sink::Sink;
 use super::types::{self, TypeTable};
@@ -135,20 +135,27 @@ fn thunk(cx: &Context<'_, '_>, func: u32) -> Function {
 /// its own it keeps out of the way of those that call it.
 fn again(hidden: &Hidden, ty: u32) -> Function {
     body(|sink| {
-        sink.global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().i32_load(mem(hidden.frames, 0));
+        sink.global_get(hidden.sp)
+            .i32_const(TRAILER as i32)
+            .i32_sub()
+            .i32_load(mem(hidden.frames, TRAILER_FUNC));
         sink.return_call_indirect(hidden.thunks, ty);
     })
 }
 
-/// Completes a frame: function, size of its values.
+/// Completes a frame, of the function and the size of its values given, as `push_trailer` does.
 fn push_frame(hidden: &Hidden) -> Function {
     let (func, size, end) = (0, 1, 2);
     let mut code = vec![];
     let mut sink = Sink::new(&mut code);
     sink.global_get(hidden.sp).local_get(size).i32_add().local_tee(end);
-    sink.local_get(func).i32_store(mem(hidden.frames, 0));
-    sink.local_get(end).global_get(hidden.point).i32_store(mem(hidden.frames, 4));
-    sink.local_get(end).local_get(size).i32_const(TRAILER as i32).i32_add().i32_store(mem(hidden.frames, 8));
+    sink.local_get(func).i32_store(mem(hidden.frames, TRAILER_FUNC));
+    sink.local_get(end).global_get(hidden.point).i32_store(mem(hidden.frames, TRAILER_POINT));
+    sink.local_get(end)
+        .local_get(size)
+        .i32_const(TRAILER as i32)
+        .i32_add()
+        .i32_store(mem(hidden.frames, TRAILER_SIZE));
     sink.local_get(end).i32_const(TRAILER as i32).i32_add().global_set(hidden.sp).end();
     let mut function = Function::new([(1, ValType::I32)]);
     function.raw(code);

@@ -17,7 +17,7 @@ impl<'c> Emitter<'c, '_, '_> {
         let OpKind::Call(id) = op.kind else { return op.start };
         let point = &self.scan.points[id as usize];
         match point.kind {
-            PointKind::Call(callee) if self.again_in_place(callee).is_some() => point.pushed.0,
+            PointKind::Call(callee) if self.again_in_place(callee) => point.pushed.0,
             _ => op.start,
         }
     }
@@ -28,7 +28,7 @@ impl<'c> Emitter<'c, '_, '_> {
         let (height, after) = (self.spilled.len(), point.stack.len());
         debug_assert_eq!(height + point.own, after, "operands of function {} at {}", self.func, point.offset);
         let own = &point.stack[height..];
-        let in_place = self.again_in_place(callee).is_some();
+        let in_place = self.again_in_place(callee);
         if in_place {
             let params = self.params_before(id, callee);
             self.spill(after, params);
@@ -72,17 +72,17 @@ impl<'c> Emitter<'c, '_, '_> {
         self.save_if(id);
     }
 
-    /// The function whose call can be made again in its own place.
-    fn again_in_place(&self, callee: Callee) -> Option<u32> {
-        let Callee::Direct(func) = callee else { return None };
+    /// Whether the call can be made again in its own place.
+    fn again_in_place(&self, callee: Callee) -> bool {
+        let Callee::Direct(func) = callee else { return false };
         if !self.cx.options.calls_in_place {
-            return None;
+            return false;
         }
         let (hidden, module) = (self.cx.hidden, self.cx.module);
         let itself = hidden.rebuilding(module, func) == hidden.func(module, func);
         // The operands are in locals that are null while the function is being rebuilt.
         let plain = module.func_type(func).params().iter().all(|ty| ty.is_defaultable());
-        (itself && plain && !self.cx.graph.tail_calls[func as usize]).then_some(func)
+        itself && plain && !self.cx.graph.tail_calls[func as usize]
     }
 
     /// The operands of a call that stand before the label, which are in locals there.
@@ -95,7 +95,7 @@ impl<'c> Emitter<'c, '_, '_> {
     /// The frame is restored: makes the call again.
     pub(super) fn resume_call(&mut self, id: PointId, callee: Callee) {
         let height = self.scan.points[id as usize].stack.len();
-        if self.again_in_place(callee).is_some() {
+        if self.again_in_place(callee) {
             self.forget_read(id);
             let (params, any) = (self.params_before(id, callee), self.scratch() + 1);
             anything(&mut self.code, self.cx, params, any);

@@ -4,7 +4,7 @@ use wasm_encoder::MemArg;
 use wasmparser::ValType;
 
 use super::emit::Context;
-use super::frame::{Kind, TRAILER};
+use super::frame::{Kind, TRAILER, TRAILER_FUNC, TRAILER_POINT, TRAILER_SIZE};
 use super::hidden::nullable;
 use super::sink::Sink;
 
@@ -71,9 +71,9 @@ pub fn save_values(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32, slots
 pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, size: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = Sink::new(code);
-    sink.global_get(hidden.sp).i32_const(func as i32).i32_store(mem(frames, size));
-    sink.global_get(hidden.sp).global_get(hidden.point).i32_store(mem(frames, size + 4));
-    sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_store(mem(frames, size + 8));
+    sink.global_get(hidden.sp).i32_const(func as i32).i32_store(mem(frames, size + TRAILER_FUNC));
+    sink.global_get(hidden.sp).global_get(hidden.point).i32_store(mem(frames, size + TRAILER_POINT));
+    sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_store(mem(frames, size + TRAILER_SIZE));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_add().global_set(hidden.sp);
 }
 
@@ -82,8 +82,12 @@ pub fn pop_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, scratch: u32) {
     let (hidden, frames) = (cx.hidden, cx.hidden.frames);
     let mut sink = Sink::new(code);
     sink.global_get(hidden.sp).i32_const(TRAILER as i32).i32_sub().local_tee(scratch);
-    sink.i32_load(mem(frames, 4));
-    sink.global_get(hidden.sp).local_get(scratch).i32_load(mem(frames, 8)).i32_sub().global_set(hidden.sp);
+    sink.i32_load(mem(frames, TRAILER_POINT));
+    sink.global_get(hidden.sp)
+        .local_get(scratch)
+        .i32_load(mem(frames, TRAILER_SIZE))
+        .i32_sub()
+        .global_set(hidden.sp);
 }
 
 /// Sets these locals from the frame that was taken off.

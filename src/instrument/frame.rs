@@ -16,6 +16,10 @@ use super::module::{is_exn, is_extern};
 
 /// Bytes of the trailer.
 pub const TRAILER: u32 = 12;
+/// Where its parts lie: function index, point, size of the whole.
+pub const TRAILER_FUNC: u32 = 0;
+pub const TRAILER_POINT: u32 = 4;
+pub const TRAILER_SIZE: u32 = 8;
 
 /// What kind of value a slot of a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -132,7 +132,7 @@ impl Emitter<'_, '_, '_> {
     /// A copy of a loop without checks, for some passes at least, and if there is fuel for all of them. Behind it is the end of `done`.
     fn pass_at_once(&mut self, ctl: Ctl, op: &Op, distance: Distance, done: u32) {
         let info = &self.scan.ctls[ctl as usize];
-        self.far(distance);
+        self.enough_passes(distance);
         self.sink().if_(BlockType::Empty);
         self.open += 1;
         let left = self.fuel_behind(distance, info.charge);
@@ -164,7 +164,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// Computes how far it is to the end of a loop, and leaves on the stack whether those are enough passes.
-    fn far(&mut self, distance: Distance) {
+    fn enough_passes(&mut self, distance: Distance) {
         let Distance { local, by, to, shift, down, wide } = distance;
         let far = self.bulk_locals();
         let mut sink = self.sink();

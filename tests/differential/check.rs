@@ -27,13 +27,13 @@ pub struct Engines {
 /// All ways to rewrite with one cost model: with all optimisations, then with each of them off.
 fn ways(cost_model: u32) -> Vec<Options> {
     let all = Options { cost_model, ..Options::default() };
-    let mut ways = vec![all, Options { shared_restore: false, ..all }];
-    if cost_model == COST_MODEL {
-        ways.push(Options { calls_in_place: false, ..all });
-        ways.push(Options { settled: false, ..all });
-        ways.push(Options { passes_at_once: false, ..all });
-    }
-    ways
+    vec![
+        all,
+        Options { shared_restore: false, ..all },
+        Options { calls_in_place: false, ..all },
+        Options { settled: false, ..all },
+        Options { passes_at_once: false, ..all },
+    ]
 }
 
 /// By cost model and way.
