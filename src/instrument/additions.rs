@@ -26,7 +26,15 @@ pub fn wrapper_layouts(cx: &Context<'_, '_>, import: u32) -> Vec<Layout> {
     let params = cx.module.func_type(import).params().iter().enumerate();
     let locals: Vec<_> = params.map(|(i, &ty)| (i as u32, kind(cx, ty))).collect();
     let size = locals.iter().map(|(_, kind)| kind.size()).sum::<u32>() + TRAILER;
-    vec![Layout { place: Place::Import, offset: 0, stack: vec![], locals, offsets: vec![], size }]
+    vec![Layout {
+        place: Place::Import,
+        offset: 0,
+        stack: vec![],
+        locals,
+        offsets: vec![],
+        size,
+        inlined: None,
+    }]
 }
 
 /// The functions that are added, as (type, body), in the order that [`Hidden`] lays down.

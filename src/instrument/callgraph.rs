@@ -7,15 +7,14 @@
 
 use std::collections::HashMap;
 
-use wasmparser::{FrameKind, FuncType, Operator};
+use wasmparser::FuncType;
 
 use super::cost::{COUNTS, SHRINKS, UNCHECKED_MAX};
-use super::counted::{Constructs, Counted, Left, Passes};
+use super::counted::Counted;
 use super::cycles::{Calls, on_cycles};
 use super::module::{Body, Module};
-use super::opcodes::{self, Make};
+use super::outline::{Effects, Outline};
 use super::points::Callee;
-use super::refusal::Refusal;
 use super::shrink::{Shrunk, shrink};
 
 /// What is known of each function, by index, imported ones included.
@@ -45,28 +44,11 @@ pub struct CallGraph {
     pub has_exceptions: bool,
 }
 
-#[derive(Default)]
-struct Outline {
-    suspends: bool,
-    operators: u64,
-    calls: Vec<u32>,
-    tail_calls: Vec<u32>,
-    /// Types of the references that it calls, once for each call.
-    indirect_calls: Vec<u32>,
-    reference_call: bool,
-    indirect_tail_call: bool,
-    references: Vec<u32>,
-    counted: Vec<Counted>,
-}
-
 impl CallGraph {
-    /// Reads all bodies once. Functions named by `ref.func` in code are added to `module.referenced`.
-    pub fn build(module: &mut Module<'_>, cost_model: u32) -> Result<Self, Refusal> {
-        use rayon::prelude::*;
+    /// From what is known of each function. Functions named by `ref.func` in code are added to `module.referenced`.
+    pub fn build(module: &mut Module<'_>, read: Vec<(Outline, Effects)>, cost_model: u32) -> Self {
         let imported = module.imported_funcs as usize;
         let count = module.funcs.len();
-        let limits = Limits { funcs: count as u32, tables: module.tables.len() as u32 };
-        let scans: Vec<_> = module.bodies.par_iter().map(|b| outline(&b.body, limits, cost_model)).collect();
         let mut graph = CallGraph {
             can_suspend: vec![false; count],
             cost: vec![0; count],
@@ -82,9 +64,8 @@ impl CallGraph {
             has_exceptions: !module.tags.is_empty(),
         };
         graph.can_suspend[..imported].fill(true);
-        let mut outlines = Vec::with_capacity(scans.len());
-        for scan in scans {
-            let (mut outline, effects) = scan?; // the first refusal, however many threads there are
+        let mut outlines = Vec::with_capacity(read.len());
+        for (mut outline, effects) in read {
             module.referenced.extend(&outline.references);
             graph.dropped_data.extend(effects.dropped_data);
             graph.dropped_elems.extend(effects.dropped_elems);
@@ -107,7 +88,7 @@ impl CallGraph {
         graph.note_tail_calls(imported, &outlines, &module.referenced);
         graph.note_cycles(imported, &outlines, &module.referenced);
         graph.shrink(module, cost_model);
-        Ok(graph)
+        graph
     }
 
     /// Types of which no function calls through a reference, or can suspend for another reason.
@@ -247,109 +228,4 @@ impl CallGraph {
         let found: Vec<_> = module.bodies.par_iter().map(of).collect();
         self.shrunk.extend(found);
     }
-}
-
-#[derive(Default)]
-struct Effects {
-    dropped_data: Vec<u32>,
-    dropped_elems: Vec<u32>,
-    changed_tables: Vec<u32>,
-    catches: bool,
-}
-
-/// The body is not validated yet, so its indexes are checked here.
-#[derive(Clone, Copy)]
-struct Limits {
-    funcs: u32,
-    tables: u32,
-}
-
-fn outline(
-    body: &wasmparser::FunctionBody<'_>,
-    limits: Limits,
-    cost_model: u32,
-) -> Result<(Outline, Effects), Refusal> {
-    let mut outline = Outline::default();
-    let mut effects = Effects::default();
-    let mut reader = body.get_binary_reader_for_operators()?;
-    let (code, start) = (body.as_bytes(), body.range().start);
-    let mut frames = Constructs::new(reader.original_position());
-    while !reader.eof() {
-        let rest = code.get(reader.original_position() - start..).unwrap_or_default();
-        if frames.kind().is_some() {
-            let (operators, bytes) = opcodes::skip_frequent(rest);
-            outline.operators += operators;
-            reader.read_bytes(bytes)?;
-            if reader.eof() {
-                break;
-            }
-        }
-        outline.operators += 1;
-        let offset = reader.original_position();
-        let operator = reader.visit_operator(&mut Make(frames.kind()))?;
-        let end = reader.original_position();
-        let unknown = |what, index| Refusal::Invalid {
-            message: format!("unknown {what} {index}"),
-            offset: offset as u64,
-        };
-        let func = |index| if index < limits.funcs { Ok(index) } else { Err(unknown("function", index)) };
-        frames.note(&operator);
-        match operator {
-            Operator::Loop { .. } => {
-                outline.suspends |= cost_model < COUNTS;
-                frames.enter(FrameKind::Loop, (offset, end), outline.operators);
-            }
-            Operator::Block { .. } => frames.enter(FrameKind::Block, (offset, end), outline.operators),
-            Operator::If { .. } => frames.enter(FrameKind::If, (offset, end), outline.operators),
-            Operator::Else => frames.change(FrameKind::Else, end),
-            Operator::End | Operator::Delegate { .. } => {
-                let bytes = |from: usize, to: usize| code.get(from - start..to - start).unwrap_or_default();
-                if let Left::Loop(counted, operators) = frames.leave((offset, end), outline.operators, bytes)
-                    && cost_model >= COUNTS
-                {
-                    outline.counted.extend(counted);
-                    match counted.map(|counted| counted.passes) {
-                        Some(Passes::Free(passes)) => {
-                            outline.operators = outline.operators.saturating_add(operators * (passes - 1));
-                        }
-                        _ => outline.suspends = true,
-                    }
-                }
-            }
-            Operator::Call { function_index } => outline.calls.push(func(function_index)?),
-            Operator::ReturnCall { function_index } => outline.tail_calls.push(func(function_index)?),
-            Operator::CallIndirect { type_index, .. } => outline.indirect_calls.push(type_index),
-            Operator::CallRef { .. } => {
-                outline.suspends = true;
-                outline.reference_call = true;
-            }
-            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
-                outline.suspends = true;
-                outline.indirect_tail_call = true;
-            }
-            Operator::RefFunc { function_index } => outline.references.push(func(function_index)?),
-            Operator::TryTable { .. } => {
-                effects.catches = true;
-                frames.enter(FrameKind::TryTable, (offset, end), outline.operators);
-            }
-            // The validator refuses them.
-            Operator::Try { .. } => frames.enter(FrameKind::LegacyTry, (offset, end), outline.operators),
-            Operator::Catch { .. } | Operator::CatchAll => frames.change(FrameKind::LegacyCatch, end),
-            Operator::DataDrop { data_index } => effects.dropped_data.push(data_index),
-            Operator::ElemDrop { elem_index } => effects.dropped_elems.push(elem_index),
-            Operator::TableSet { table }
-            | Operator::TableGrow { table }
-            | Operator::TableFill { table }
-            | Operator::TableCopy { dst_table: table, .. }
-            | Operator::TableInit { table, .. } => {
-                if table >= limits.tables {
-                    return Err(unknown("table", table));
-                }
-                effects.changed_tables.push(table);
-            }
-            _ => {}
-        }
-    }
-    outline.counted.sort_unstable_by_key(|counted| counted.at);
-    Ok((outline, effects))
 }

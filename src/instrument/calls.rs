@@ -48,7 +48,7 @@ impl<'c> Emitter<'c, '_, '_> {
                 self.sink().call(func);
             }
             Callee::Indirect { .. } | Callee::Ref { .. } => {
-                self.code.extend_from_slice(&self.cx.wasm[op.start as usize..op.end as usize]);
+                self.code.extend_from_slice(self.body.bytes(op.start, op.end));
             }
         }
         self.origin(at, op.start);
@@ -101,7 +101,7 @@ impl<'c> Emitter<'c, '_, '_> {
             anything(&mut self.code, self.cx, params, any);
             self.spill(height, params);
         } else {
-            self.call_again(callee);
+            self.call_again(callee, self.scan.points[id as usize].offset);
             let results = self.results(callee);
             self.spill(height, results);
         }
@@ -114,7 +114,7 @@ impl<'c> Emitter<'c, '_, '_> {
     fn forget_read(&mut self, id: PointId) {
         let (scan, any) = (self.scan, self.scratch() + 1);
         let point = &scan.points[id as usize];
-        for local in locals_read(&self.cx.wasm[point.pushed.0 as usize..point.offset as usize]) {
+        for local in locals_read(self.body.bytes(point.pushed.0, point.offset)) {
             if self.frames.slots(id).iter().all(|slot| slot.local != local) {
                 anything(&mut self.code, self.cx, &[scan.locals[local as usize]], any);
                 self.sink().local_set(local);
@@ -124,18 +124,25 @@ impl<'c> Emitter<'c, '_, '_> {
 
     /// Calls the callee again, which rebuilds its own frame: with any arguments, or, where another
     /// function may have taken its place, through the thunk of the one that the inner frame names.
-    fn call_again(&mut self, callee: Callee) {
+    fn call_again(&mut self, callee: Callee, offset: u32) {
         let hidden = self.cx.hidden;
         if let Callee::Direct(func) = callee
             && !self.cx.graph.tail_calls[func as usize]
         {
             let (module, any) = (self.cx.module, self.scratch() + 1);
             anything(&mut self.code, self.cx, module.func_type(func).params(), any);
-            self.sink().call(hidden.rebuilding(module, func));
+            self.call_for(hidden.rebuilding(module, func), offset);
             return;
         }
         let again = hidden.again(self.cx.types, self.results(callee));
-        self.sink().call(again);
+        self.call_for(again, offset);
+    }
+
+    /// Calls a function for the guest's call at this position, so that a trap's call stack is told the same as before.
+    fn call_for(&mut self, func: u32, offset: u32) {
+        let at = self.code.len();
+        self.sink().call(func);
+        self.origin(at, offset);
     }
 
     fn results(&self, callee: Callee) -> &'c [ValType] {

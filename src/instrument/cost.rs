@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 to 5.
+//! The fuel cost model, versions 1 to 6.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -22,15 +22,25 @@
 //! From version 5 on a loop that is passed a known number of times (`counted.rs`) charges for all of them at once, before the first, and only
 //! there it is a suspension point; a short one does not charge at all, and what is around it is charged for so many passes.
 //!
+//! From version 6 on a small function stands in place of a recursive call of it (`inline.rs`): it is part of the function that calls it then,
+//! with one charge for both. A loop whose passes can be computed before the first charges for all of them at once, or for as many as
+//! [`CHUNK_MAX`] operators take (`chunks.rs`).
+//!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 5;
+pub const COST_MODEL: u32 = 6;
 /// First version in which a function's check may stand behind its entry.
 pub const SHRINKS: u32 = 4;
 /// First version in which loops that are passed a known number of times are charged for at once.
 pub const COUNTS: u32 = 5;
+/// First version in which recursive calls are inlined.
+pub const INLINES: u32 = 6;
+/// First version in which loops whose passes can be computed charge for many at once.
+pub const CHUNKS: u32 = 6;
+/// Operators for which such a loop charges at once, at most, if that is more than one pass: a tenth of a millisecond.
+const CHUNK_MAX: u64 = 1 << 18;
 /// Operators that a function executes without a check of its own, at most: its callers are charged for them.
 pub const UNCHECKED_MAX: u64 = 1000;
 /// Oldest version that jobs can go on with.
@@ -59,6 +69,11 @@ pub fn passes(operators: u64) -> u32 {
 /// The same for a loop that goes on by a table, of any length.
 pub fn passes_with_table(operators: u64) -> u32 {
     fitting(TABLE_REPEATED_MAX, operators)
+}
+
+/// Passes for which a loop charges at once, at most, each of which costs `charge`.
+pub fn chunk(charge: u64) -> u64 {
+    (CHUNK_MAX / charge.max(1)).max(1)
 }
 
 /// A power of two of bodies of so many operators that have room in `max`; at least one.

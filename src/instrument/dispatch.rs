@@ -202,9 +202,11 @@ impl Emitter<'_, '_, '_> {
                 self.sink().br(depth);
             }
             PointKind::Loop(ctl) => {
-                let info = &self.scan.ctls[ctl as usize];
-                // The header is going to charge for this pass, which was charged before.
-                self.refuel(if info.passes.is_none() { info.charge } else { 0 });
+                // The header is going to charge for what was charged before.
+                match (self.chunks(ctl), &self.scan.ctls[ctl as usize]) {
+                    (Some(chunks), _) => self.refuel_chunk(chunks),
+                    (None, info) => self.refuel(if info.passes.is_none() { info.charge } else { 0 }),
+                }
                 let depth = self.closer(Closer::Before(ctl));
                 self.sink().br(depth);
             }

@@ -13,7 +13,8 @@ use super::callgraph::CallGraph;
 use super::code::{push_trailer, save_values, zeros};
 use super::counted::Passes;
 use super::hidden::{Hidden, encoded, nullable};
-use super::module::Module;
+use super::inline::InlineTable;
+use super::module::{Body, Module};
 use super::pipeline::{Function, Rewritten};
 use super::points::Origin;
 use super::points::{Closer, Ctl, CtlKind, Op, OpKind, PointId, Scan};
@@ -28,6 +29,8 @@ pub use memory::Scratch;
 pub struct Context<'m, 'a> {
     pub wasm: &'a [u8],
     pub module: &'m Module<'a>,
+    /// What stands at positions behind the module's end.
+    pub inlined: &'m InlineTable,
     pub graph: &'m CallGraph,
     pub hidden: &'m Hidden,
     pub types: &'m TypeTable,
@@ -55,6 +58,7 @@ struct Label {
 pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) cx: &'c Context<'m, 'a>,
     pub(super) scan: &'c Scan,
+    pub(super) body: &'c Body<'a>,
     pub(super) func: u32,
     pub(super) role: Role,
     pub(super) code: Vec<u8>,
@@ -82,12 +86,13 @@ pub(super) struct Emitter<'c, 'm, 'a> {
 /// Rewrites a function that can suspend; another one is only adapted to the new indexes. It is appended to `done`.
 pub fn emit(
     cx: &Context<'_, '_>,
-    func: u32,
+    body: &Body<'_>,
     role: Role,
     scan: &Scan,
     scratch: &mut Scratch,
     done: &mut Rewritten,
 ) {
+    let func = body.func;
     let suspends = cx.graph.can_suspend[func as usize];
     scratch.clear();
     let Scratch { code, hints, origins, mut labels, mut closers, spilled, temps, temp_types, frames, locals } =
@@ -97,6 +102,7 @@ pub fn emit(
     let mut emitter = Emitter {
         cx,
         scan,
+        body,
         func,
         role,
         code,
@@ -130,7 +136,7 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn copy(&mut self, start: u32, end: u32) {
         if start < end {
             let at = self.code.len();
-            self.code.extend_from_slice(&self.cx.wasm[start as usize..end as usize]);
+            self.code.extend_from_slice(self.body.bytes(start, end));
             self.origin(at, start);
         }
     }
@@ -246,6 +252,9 @@ impl Emitter<'_, '_, '_> {
             }
             match op.kind {
                 OpKind::Loop(ctl) if scan.ctls[ctl as usize].passes.is_some() => at = self.repeat(ctl, op),
+                OpKind::Loop(ctl) if let Some(chunks) = self.chunks(ctl) => {
+                    at = self.pass_in_chunks(ctl, op, chunks);
+                }
                 OpKind::Loop(ctl) if let Some(distance) = self.computed(ctl) => {
                     at = self.pass_at_once_or_one_by_one(ctl, op, distance);
                 }

@@ -104,6 +104,21 @@ pub struct Layout {
     pub offsets: Vec<u32>,
     /// Bytes of the frame, trailer included.
     pub size: u32,
+    /// The frame is that of an inlined call as well: place, offset and the last operands and locals are the callee's.
+    pub inlined: Option<InlinedFrame>,
+}
+
+/// Of a frame that holds that of an inlined call: which is whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InlinedFrame {
+    /// Byte offset of the call in the original module.
+    pub call: u32,
+    /// Index of the callee.
+    pub callee: u32,
+    /// How many of the operands are the caller's, the first ones.
+    pub callers: u32,
+    /// The callee's first local, among those of the frame.
+    pub first_local: u32,
 }
 
 impl Layout {
@@ -187,6 +202,7 @@ mod tests {
             locals: vec![(200, Kind::Null)],
             offsets: vec![],
             size: 28,
+            inlined: None,
         };
         table.push(&FrameTable::encode(&[]));
         table.push(&FrameTable::encode(&vec![layout.clone(); 40]));

@@ -43,7 +43,7 @@ impl Emitter<'_, '_, '_> {
     /// All operands go to locals, and the label `Before` ends. Values that were restored right before meet those of the run there: makes each
     /// the result of an instruction, which does nothing and folds away. Else they are arguments of a block, and Cranelift passes them on, from
     /// block to block, all through the loop, though nothing there writes them (DESIGN.md, What Cranelift does).
-    fn come_to(&mut self, ctl: Ctl) {
+    pub(super) fn come_to(&mut self, ctl: Ctl) {
         let info = &self.scan.ctls[ctl as usize];
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(self.spilled.len(), &operands);
@@ -113,6 +113,19 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
+    /// Computes how far it is to the end of a loop, and leaves it on the stack as an i64.
+    pub(super) fn push_distance(&mut self, Distance { local, by, to, down, wide, .. }: Distance) {
+        let mut sink = self.sink();
+        let from = Bound::Local { local, by };
+        let (end, begin) = if down { (from, to) } else { (to, from) };
+        push_bound(&mut sink, end, wide);
+        push_bound(&mut sink, begin, wide);
+        match wide {
+            true => sink.i64_sub(),
+            false => sink.i32_sub().i64_extend_i32_u(),
+        };
+    }
+
     /// A whole innermost loop, whose first operator is `op`. If there is fuel for all of its passes, it is charged for them at once, and
     /// does not check; else each pass charges and checks for itself, which comes to the same. Gives the index of its last one.
     pub(super) fn pass_at_once_or_one_by_one(&mut self, ctl: Ctl, op: &Op, distance: Distance) -> usize {
@@ -156,28 +169,19 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// The operators of a loop between its first and its last one.
-    fn body(&mut self, first: usize, last: usize, op: &Op) {
+    pub(super) fn body(&mut self, first: usize, last: usize, op: &Op) {
         let from = self.ops(first..last, op.end);
         if !self.scan.ops[last].dead_before {
             self.copy(from, self.scan.ops[last].start);
         }
     }
 
-    /// Computes how far it is to the end of a loop, and leaves on the stack whether those are enough passes.
+    /// Keeps how far it is to the end of a loop, and leaves on the stack whether those are enough passes.
     fn enough_passes(&mut self, distance: Distance) {
-        let Distance { local, by, to, shift, down, wide } = distance;
+        self.push_distance(distance);
         let far = self.bulk_locals();
-        let mut sink = self.sink();
-        let from = Bound::Local { local, by };
-        let (end, begin) = if down { (from, to) } else { (to, from) };
-        push_bound(&mut sink, end, wide);
-        push_bound(&mut sink, begin, wide);
-        match wide {
-            true => sink.i64_sub(),
-            false => sink.i32_sub().i64_extend_i32_u(),
-        };
         // So many passes, and once more.
-        sink.local_tee(far).i64_const((PASSES_MIN - 1) << shift).i64_ge_s();
+        self.sink().local_tee(far).i64_const((PASSES_MIN - 1) << distance.shift).i64_ge_s();
     }
 
     /// Computes what fuel is left behind all passes of a loop, each of which costs `charge`, and leaves on the stack whether there

@@ -1,5 +1,6 @@
 //! The charges and the checks behind them, and the fuel of a rebuilt frame.
 
+use super::chunks::Chunks;
 use super::emit::Emitter;
 use wasm_encoder::BlockType;
 
@@ -68,11 +69,25 @@ impl Emitter<'_, '_, '_> {
 
     /// The stack is rebuilt: the fuel is what was granted, and what the loop's header is going to charge again.
     pub(super) fn refuel(&mut self, more: u64) {
-        let (fuel, grant, rewinding) = (self.cx.hidden.fuel, self.cx.hidden.grant, self.cx.hidden.rewinding);
-        self.sink().i32_const(0).global_set(rewinding).global_get(grant);
+        self.push_grant();
         if more > 0 {
             self.sink().i64_const(more as i64).i64_add();
         }
+        let fuel = self.cx.hidden.fuel;
         self.sink().global_set(fuel);
+    }
+
+    /// The same, where the header is going to charge for a chunk.
+    pub(super) fn refuel_chunk(&mut self, chunks: Chunks) {
+        self.find_chunk(chunks);
+        self.push_grant();
+        self.push_charge(chunks);
+        let fuel = self.cx.hidden.fuel;
+        self.sink().i64_add().global_set(fuel);
+    }
+
+    fn push_grant(&mut self) {
+        let (grant, rewinding) = (self.cx.hidden.grant, self.cx.hidden.rewinding);
+        self.sink().i32_const(0).global_set(rewinding).global_get(grant);
     }
 }

@@ -11,6 +11,7 @@ mod assemble;
 mod bytes;
 mod callgraph;
 mod calls;
+mod chunks;
 mod code;
 mod cost;
 mod counted;
@@ -19,11 +20,13 @@ mod dispatch;
 mod emit;
 mod frame;
 mod hidden;
+mod inline;
 mod liveness;
 mod loops;
 mod meter;
 mod module;
 mod opcodes;
+mod outline;
 mod pipeline;
 mod points;
 mod pushed;
@@ -39,13 +42,13 @@ mod types;
 use serde::{Deserialize, Serialize};
 use sink::leb;
 
-pub use cost::{COST_MODEL, OLDEST_COST_MODEL};
-pub use frame::{FrameTable, Kind, Layout, Place, TRAILER};
+pub use cost::{COST_MODEL, INLINES, OLDEST_COST_MODEL};
+pub use frame::{FrameTable, InlinedFrame, Kind, Layout, Place, TRAILER};
 pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 18;
+pub const REWRITER: u32 = 19;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,8 +92,10 @@ pub struct Instrumented {
 pub struct Meta {
     /// Layouts of suspended frames.
     pub frames: FrameTable,
-    /// Original offsets of what was emitted, of the functions and then of the copies.
+    /// Positions of what was emitted, of the functions and then of the copies: original offsets, but for inlined calls.
     pub origins: OriginTable,
+    /// What that is where calls are inlined.
+    inlined: inline::InlineTable,
     /// Functions of which there is a copy, ascending.
     pub copied: Vec<u32>,
     /// Number of functions, imported ones included.
@@ -123,6 +128,19 @@ impl Meta {
         match emitted.checked_sub(self.funcs) {
             None => Some(emitted),
             Some(nth) => self.copied.get(nth as usize).copied(),
+        }
+    }
+
+    /// What an offset in the body of an emitted function stands for: functions and byte offsets of the original module, the callee of
+    /// an inlined call before its caller. Nothing for one of the rewriter's own functions, no offset in code of its own.
+    pub fn places(&self, emitted: u32, offset: Option<u32>) -> Vec<(u32, Option<u32>)> {
+        let Some(function) = self.function(emitted) else { return vec![] };
+        let body = emitted.checked_sub(self.imported_funcs);
+        let position = body.zip(offset).and_then(|(body, offset)| self.origins.original(body, offset));
+        match position.map(|position| self.inlined.original(position)) {
+            None => vec![(function, None)],
+            Some((at, None)) => vec![(function, Some(at))],
+            Some((at, Some(call))) => vec![(call.callee, Some(at)), (function, Some(call.offset))],
         }
     }
 }
@@ -202,11 +220,35 @@ pub fn instrument(wasm: &[u8]) -> Result<Instrumented, Refusal> {
 /// # Errors
 /// As [`instrument`].
 pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, Refusal> {
-    let mut module = module::Module::parse(wasm)?;
-    let graph = callgraph::CallGraph::build(&mut module, options.cost_model)?;
+    let inlines = options.cost_model >= cost::INLINES;
+    match rewrite(wasm, options, inlines) {
+        // What is wrong is told of the module as it was given.
+        Err(_) if inlines => rewrite(wasm, options, false),
+        done => done,
+    }
+}
+
+fn rewrite(wasm: &[u8], options: &Options, inlines: bool) -> Result<Instrumented, Refusal> {
+    let given = module::Module::parse(wasm)?;
+    let mut outlines = outline::outlines(&given, options.cost_model)?;
+    let inlined = if inlines { inline::inline(&given, &outlines) } else { inline::Inlined::default() };
+    let mut module = given.with_bodies(&inlined.bodies);
+    for body in &inlined.bodies {
+        let at = (body.func - module.imported_funcs) as usize;
+        outlines[at] = outline::again(&module, &module.bodies[at], options.cost_model)?;
+    }
+    let graph = callgraph::CallGraph::build(&mut module, outlines, options.cost_model);
     let types = types::TypeTable::new(&module.types);
     let hidden = hidden::Hidden::new(&module, &types, &graph);
-    let cx = emit::Context { wasm, module: &module, graph: &graph, hidden: &hidden, types: &types, options };
+    let cx = emit::Context {
+        wasm,
+        module: &module,
+        inlined: &inlined.table,
+        graph: &graph,
+        hidden: &hidden,
+        types: &types,
+        options,
+    };
     let mut imports = pipeline::Rewritten::default();
     for import in 0..module.imported_funcs {
         imports.frames.push(&FrameTable::encode(&additions::wrapper_layouts(&cx, import)));
@@ -230,6 +272,7 @@ fn meta(cx: &emit::Context<'_, '_>, rewritten: &mut pipeline::Rewritten) -> Meta
     Meta {
         frames: std::mem::take(&mut rewritten.frames),
         origins: std::mem::take(&mut rewritten.origins),
+        inlined: cx.inlined.clone(),
         copied: cx.hidden.copied.clone(),
         funcs: module.funcs.len() as u32,
         globals: additions::saved_globals(cx),

@@ -9,6 +9,7 @@ use wasmparser::{
     ValidatorResources, WasmFeatures,
 };
 
+use super::inline::InlinedBody;
 use super::refusal::{Item, Refusal};
 
 /// The features that are accepted: what wasmtime 48 turns on by default, and branch hints are ignored.
@@ -57,6 +58,14 @@ pub struct Body<'a> {
     pub func: u32,
     pub body: FunctionBody<'a>,
     pub to_validate: FuncToValidate<ValidatorResources>,
+}
+
+impl<'a> Body<'a> {
+    /// The bytes between two positions.
+    pub fn bytes(&self, from: u32, to: u32) -> &'a [u8] {
+        let start = self.body.range().start;
+        &self.body.as_bytes()[from as usize - start..to as usize - start]
+    }
 }
 
 /// The sections that are copied or re-encoded when the module is assembled anew.
@@ -115,6 +124,19 @@ impl<'a> Module<'a> {
         module.referenced.sort_unstable();
         module.referenced.dedup();
         Ok(module)
+    }
+
+    /// The same, with other bodies of some functions.
+    pub fn with_bodies<'b>(self, bodies: &'b [InlinedBody]) -> Module<'b>
+    where
+        'a: 'b,
+    {
+        let mut module: Module<'b> = self;
+        for inlined in bodies {
+            let at = (inlined.func - module.imported_funcs) as usize;
+            module.bodies[at].body = inlined.body();
+        }
+        module
     }
 
     fn section(&mut self, payload: Payload<'a>) -> Result<(), Refusal> {
@@ -377,6 +399,11 @@ impl<'a> Module<'a> {
             && self.types.iter().flatten().all(takes_none)
             && self.imports.iter().all(imports_none)
             && self.exports.iter().all(exports_none)
+    }
+
+    /// The body of a function that is not imported.
+    pub fn body(&self, func: u32) -> &Body<'a> {
+        &self.bodies[(func - self.imported_funcs) as usize]
     }
 
     /// The type of a function.

@@ -183,10 +183,10 @@ fn rewrite_run(
     for body in bodies {
         let scan = scan::scan(cx, body, &mut scratch.scan)?;
         if cx.graph.shrunk[body.func as usize].is_some() {
-            emit::emit(cx, body.func, Role::Hot, scan, &mut scratch.emit, &mut done.functions);
-            emit::emit(cx, body.func, Role::Rebuilding, scan, &mut scratch.emit, &mut done.copies);
+            emit::emit(cx, body, Role::Hot, scan, &mut scratch.emit, &mut done.functions);
+            emit::emit(cx, body, Role::Rebuilding, scan, &mut scratch.emit, &mut done.copies);
         } else {
-            emit::emit(cx, body.func, Role::Whole, scan, &mut scratch.emit, &mut done.functions);
+            emit::emit(cx, body, Role::Whole, scan, &mut scratch.emit, &mut done.functions);
         }
     }
     Ok(done)

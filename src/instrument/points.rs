@@ -131,6 +131,8 @@ pub struct Point {
     pub stack: Vec<ValType>,
     /// How many of those are the innermost construct's own.
     pub own: usize,
+    /// In an inlined call: how many of those are its caller's.
+    pub callers: u32,
     /// Operands that the call takes; filled only if `own` is not 0.
     pub args: Vec<ValType>,
     /// Where the code begins that only pushes the last operands of a call, and for how many of them (`pushed.rs`).

@@ -14,11 +14,11 @@ impl Pushed {
         self.0.clear();
     }
 
-    /// The operator at this offset comes next. The validator has taken it.
+    /// The operator with this first byte, at this position, comes next. The validator has taken it.
     #[inline]
-    pub fn note(&mut self, code: &[u8], at: usize) {
+    pub fn note(&mut self, opcode: u8, at: usize) {
         let starts = &mut self.0;
-        match code[at] {
+        match opcode {
             // `local.get`, constants.
             0x20 | 0x41..=0x44 => starts.push(at as u32),
             // Divisions, remainders and conversions that trap.
@@ -84,7 +84,7 @@ mod tests {
             if let Operator::Call { .. } = operator {
                 result = Some((pushed.last(3, at as u32), at));
             }
-            pushed.note(&wasm, at);
+            pushed.note(wasm[at], at);
             names.push((at, format!("{operator:?}").split(' ').next().unwrap().to_string()));
         }
         let ((start, count), end) = result.unwrap();

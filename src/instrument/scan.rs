@@ -13,6 +13,7 @@ use super::callgraph::CallGraph;
 use super::cost::Costs;
 use super::counted::Passes;
 use super::emit::Context;
+use super::inline::InlinedCall;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
 use super::opcodes::{self, Class, Make};
@@ -43,6 +44,9 @@ struct Frame {
 
 pub(super) struct Scanner<'m, 'a> {
     pub(super) module: &'m Module<'a>,
+    /// The body's bytes, and the position of the first.
+    code: &'a [u8],
+    base: usize,
     graph: &'m CallGraph,
     pub(super) cost_model: u32,
     validator: FuncValidator<ValidatorResources>,
@@ -59,6 +63,9 @@ pub(super) struct Scanner<'m, 'a> {
     pushed: Pushed,
     /// The loops around.
     loops: Vec<Ctl>,
+    /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
+    inlined: &'m [InlinedCall],
+    callers: Option<(InlinedCall, u32)>,
     pub(super) out: Scan,
 }
 
@@ -74,12 +81,12 @@ pub struct Scratch {
 }
 
 /// Validates and reads one body.
-pub fn scan<'s>(
-    cx: &Context<'_, '_>,
-    body: &Body<'_>,
+pub fn scan<'s, 'a>(
+    cx: &Context<'_, 'a>,
+    body: &Body<'a>,
     scratch: &'s mut Scratch,
 ) -> Result<&'s Scan, Refusal> {
-    let module = cx.module;
+    let (module, range) = (cx.module, body.body.range());
     let given = &body.to_validate;
     let to_validate = wasmparser::FuncToValidate {
         resources: given.resources.clone(),
@@ -108,6 +115,7 @@ pub fn scan<'s>(
         offset: reader.original_position() as u32,
         stack: vec![],
         own: 0,
+        callers: 0,
         args: vec![],
         pushed: (0, 0),
         block: entry,
@@ -120,6 +128,8 @@ pub fn scan<'s>(
     frames.push(Frame { ctl: None, end_block, other_block: entry, region: 0, repeats: false });
     let mut scanner = Scanner {
         module,
+        code: body.body.as_bytes(),
+        base: range.start,
         graph: cx.graph,
         cost_model: cx.options.cost_model,
         validator,
@@ -133,6 +143,8 @@ pub fn scan<'s>(
         operands_total: 0,
         pushed,
         loops: vec![],
+        inlined: cx.inlined.calls(range.start as u32, range.end as u32),
+        callers: None,
         out,
     };
     scanner.out.code.0 = reader.original_position() as u32;
@@ -144,7 +156,7 @@ pub fn scan<'s>(
 
 impl<'m, 'a> Scanner<'m, 'a> {
     fn run(&mut self, reader: &mut BinaryReader<'a>) -> Result<(), Refusal> {
-        let wasm = self.module.wasm;
+        let (code, base) = (self.code, self.base);
         let shrunk = self.graph.shrunk[self.func as usize].as_ref();
         let mut checks = shrunk.map_or(&[][..], |shrunk| &shrunk.checks);
         while !self.frames.is_empty() {
@@ -155,8 +167,8 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.check(next.header, start as u32);
                 checks = rest;
             }
-            let mut class = opcodes::class(wasm, start);
-            if class == Class::Call && self.suspends(opcodes::index(wasm, start)) {
+            let mut class = opcodes::class(code, start - base);
+            if class == Class::Call && self.suspends(self.index(start)) {
                 class = Class::Special;
             }
             if class == Class::Special {
@@ -165,7 +177,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 continue;
             }
             self.validate(class, reader, start)?;
-            self.pushed.note(wasm, start);
+            self.pushed.note(code[start - base], start);
             if self.reachable {
                 match class {
                     Class::Call => self.costs.charge(1 + self.callee_cost(start)),
@@ -186,7 +198,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
     #[inline(always)]
     fn validate(&mut self, class: Class, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
         let mut visitor = self.validator.visitor(start);
-        let short = match self.module.wasm.get(start + 1) {
+        let short = match self.code.get(start + 1 - self.base) {
             Some(&index @ 0..0x80) if reader.bytes_remaining() >= 2 => u32::from(index),
             _ => return Ok(reader.visit_operator(&mut visitor)??),
         };
@@ -212,6 +224,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
         }
         self.validator.op(start, &op)?;
         self.control(&op, start as u32, end as u32, was_reachable)
+    }
+
+    /// The index behind the opcode at this position.
+    fn index(&self, start: usize) -> u32 {
+        opcodes::index(self.code, start - self.base)
     }
 
     /// Whether a call of this function is a suspension point.
@@ -245,12 +262,12 @@ impl<'m, 'a> Scanner<'m, 'a> {
 
     /// What the function costs that is called here and cannot suspend.
     fn callee_cost(&self, start: usize) -> u64 {
-        self.graph.cost[opcodes::index(self.module.wasm, start) as usize]
+        self.graph.cost[self.index(start) as usize]
     }
 
     /// An operator of a local, a branch, an end or a call that cannot suspend. The validator has taken it.
     fn frequent(&mut self, class: Class, start: usize, end: usize) {
-        let index = opcodes::index(self.module.wasm, start);
+        let index = self.index(start);
         match class {
             Class::LocalGet => self.flow.read(index),
             Class::LocalSet | Class::LocalTee => {
@@ -366,6 +383,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             offset: start,
             stack,
             own,
+            callers: self.callers(start),
             args,
             pushed,
             block: 0,
@@ -375,6 +393,21 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.out.regions[region].items.push(Reached::Call(point));
         self.mark_points();
         self.note(OpKind::Call(point), start, end);
+    }
+
+    /// If the block that begins there is an inlined call, the operands on the stack are its caller's.
+    fn inlined(&mut self, start: u32) {
+        while let [next, rest @ ..] = self.inlined
+            && next.block <= start
+        {
+            self.callers = Some((*next, self.validator.operand_stack_height()));
+            self.inlined = rest;
+        }
+    }
+
+    /// How many operands are those of the caller of an inlined call.
+    fn callers(&self, at: u32) -> u32 {
+        self.callers.map_or(0, |(call, operands)| if at < call.end { operands } else { 0 })
     }
 
     /// Types of operands of the innermost construct, bottom first: leaving out `above` ones on top, and at
@@ -435,6 +468,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let outer = self.frames.last().expect("in a frame").region;
         let point = self.out.points.len() as PointId;
         self.costs.charge(1);
+        self.inlined(start);
         let mut region = outer;
         if matches!(kind, CtlKind::Loop | CtlKind::Try) {
             region = self.out.regions.len();
@@ -501,6 +535,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                     offset: start,
                     stack,
                     own,
+                    callers: self.callers(start),
                     args: vec![],
                     pushed: (0, 0),
                     block: other_block,

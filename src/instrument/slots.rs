@@ -4,6 +4,7 @@ use super::code::{Slot, kind};
 use super::dispatch::{Lead, leads};
 use super::emit::{Context, Emitter};
 use super::frame::{Kind, Place, TRAILER};
+use super::inline::InlineTable;
 use super::points::{CtlKind, Point, PointId, PointKind, Reached, Scan};
 use super::saves::Saves;
 use super::sink::leb;
@@ -124,7 +125,7 @@ impl Frames {
     }
 
     /// Encodes the layouts, as `Vec<Layout>` in postcard's form.
-    fn encode(&mut self, scan: &Scan) {
+    fn encode(&mut self, table: &InlineTable, scan: &Scan) {
         let out = &mut self.encoded;
         leb(out, scan.points.len() as u64);
         for (id, point) in scan.points.iter().enumerate() {
@@ -135,7 +136,8 @@ impl Frames {
                 PointKind::Loop(_) => Place::Loop,
                 PointKind::Call(_) => Place::Call,
             } as u8);
-            leb(out, u64::from(point.offset));
+            let (offset, inlined) = table.original(point.offset);
+            leb(out, u64::from(offset));
             leb(out, stack.len() as u64);
             out.extend(stack.iter().map(|slot| slot.kind as u8));
             leb(out, locals.len() as u64);
@@ -152,6 +154,11 @@ impl Frames {
             leb(out, offsets.len() as u64);
             offsets.iter().for_each(|slot| leb(out, u64::from(slot.at)));
             leb(out, u64::from(self.size + TRAILER));
+            out.push(u8::from(inlined.is_some()));
+            if let Some(call) = inlined {
+                let parts = [call.offset, call.callee, point.callers, call.first_local];
+                parts.into_iter().for_each(|part| leb(out, u64::from(part)));
+            }
         }
     }
 
@@ -254,7 +261,7 @@ impl Emitter<'_, '_, '_> {
         }
         let locals = scan.locals.len() + self.temp_types.len();
         self.frames.place(cx, locals);
-        self.frames.encode(scan);
+        self.frames.encode(cx.inlined, scan);
         if self.frames.shared {
             self.frames.find_loads(scan, locals);
             self.frames.find_saves(scan, locals);

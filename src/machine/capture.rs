@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use wasmtime::{Ref, Table, Tag};
 
 use super::instance::{Instance, Stage};
-use crate::instrument::{Kind, Layout, PREFIX, Place, TRAILER};
+use crate::instrument::{InlinedFrame, Kind, Layout, PREFIX, Place, TRAILER};
 use crate::snapshot::{self, Exn, Frame, FrameKind, Section, State, Value, limits};
 
 /// Name of the section that holds the state of WASI.
@@ -256,13 +256,17 @@ impl Reader<'_> {
             exns = exns.checked_sub(count(Kind::Exn)).context("too few exceptions")?;
             let mut values = self.values(layout.places(), start, funcs, exns)?;
             let locals = values.split_off(layout.stack.len());
-            frames.push(Frame {
+            let mut frame = Frame {
                 func,
                 offset: u64::from(layout.offset),
                 kind: frame_kind(layout.place),
                 locals: layout.locals.iter().map(|(index, _)| *index).zip(locals).collect(),
                 stack: values,
-            });
+            };
+            if let Some(inlined) = &layout.inlined {
+                frames.push(split_caller(&mut frame, inlined));
+            }
+            frames.push(frame);
             end = start;
         }
         Ok(frames)
@@ -282,6 +286,23 @@ impl Reader<'_> {
         };
         Ok((read(&meta.dropped_data)?, read(&meta.dropped_elems)?))
     }
+}
+
+/// Of a frame that holds that of an inlined call too: takes the caller's out, and leaves the callee's.
+fn split_caller(frame: &mut Frame, inlined: &InlinedFrame) -> Frame {
+    let callees = frame.stack.split_off((inlined.callers as usize).min(frame.stack.len()));
+    let first = frame.locals.partition_point(|(local, _)| *local < inlined.first_local);
+    let mut locals = frame.locals.split_off(first);
+    locals.iter_mut().for_each(|(local, _)| *local -= inlined.first_local);
+    let caller = Frame {
+        func: frame.func,
+        offset: u64::from(inlined.call),
+        kind: FrameKind::Call,
+        locals: std::mem::replace(&mut frame.locals, locals),
+        stack: std::mem::replace(&mut frame.stack, callees),
+    };
+    frame.func = inlined.callee;
+    caller
 }
 
 pub(super) fn frame_kind(place: Place) -> FrameKind {

@@ -16,8 +16,8 @@ use super::lazy::Restoring;
 use super::module::Module;
 use super::values::{self, Ours};
 use crate::digest::ChunkId;
-use crate::instrument::{Kind, Layout, TRAILER};
-use crate::snapshot::{Exn, Frame, PAGE, State, Tree, Value};
+use crate::instrument::{InlinedFrame, Kind, Layout, TRAILER};
+use crate::snapshot::{Exn, Frame, FrameKind, PAGE, State, Tree, Value};
 use crate::wasi::Wasi;
 
 /// Gives a chunk's bytes by its id; they are checked against it.
@@ -206,10 +206,17 @@ impl Instance {
         let meta = self.module.meta.clone();
         let mut out = Writer::default();
         let mut layouts: HashMap<u32, Vec<Layout>> = HashMap::new();
-        for frame in state.frames.iter().rev() {
+        let mut frames = vec![];
+        let mut rest = &state.frames[..];
+        while let [frame, after @ ..] = rest {
             let known =
                 layouts.entry(frame.func).or_insert_with(|| meta.frames.of(frame.func).unwrap_or_default());
-            out.frame(frame, known)?;
+            let joined = Joined::new(frame, after.first(), known)?;
+            rest = if joined.callee.is_some() { &after[1..] } else { after };
+            frames.push(joined);
+        }
+        for joined in frames.iter().rev() {
+            out.frame(joined, &layouts[&joined.frame.func][joined.point])?;
         }
         let (sp, funcs, exns) = (out.bytes.len(), out.funcs.len(), out.exns.len());
         for (&(index, kind), (_, value)) in meta.globals.iter().zip(&state.globals) {
@@ -266,6 +273,42 @@ impl Instance {
     }
 }
 
+/// A frame as it lies in the frame memory: with that of the callee in it, if the call is inlined.
+struct Joined<'a> {
+    frame: &'a Frame,
+    callee: Option<&'a Frame>,
+    /// Its place among the layouts of the function.
+    point: usize,
+}
+
+impl<'a> Joined<'a> {
+    /// A frame that is no inlined call's, and the one after it.
+    fn new(frame: &'a Frame, next: Option<&'a Frame>, layouts: &[Layout]) -> Result<Self> {
+        let stands = |frame: &Frame, l: &Layout| {
+            u64::from(l.offset) == frame.offset && frame_kind(l.place) == frame.kind
+        };
+        let alone = |l: &Layout| l.inlined.is_none() && stands(frame, l);
+        if let Some(point) = layouts.iter().position(alone) {
+            return Ok(Self { frame, callee: None, point });
+        }
+        let calls = |l: &&Layout, callee: &Frame| {
+            let of = |call: &InlinedFrame| u64::from(call.call) == frame.offset && call.callee == callee.func;
+            frame.kind == FrameKind::Call && l.inlined.as_ref().is_some_and(of)
+        };
+        let with = |callee: &&Frame| layouts.iter().any(|l| calls(&l, callee));
+        let Some(callee) = next.filter(with) else { bail!("{}: {NO_POINT}", describe(frame)) };
+        let point = layouts.iter().position(|l| calls(&l, callee) && stands(callee, l));
+        let point = point.with_context(|| format!("{}: {NO_POINT}", describe(callee)))?;
+        Ok(Self { frame, callee: Some(callee), point })
+    }
+}
+
+const NO_POINT: &str = "the module has no such suspension point";
+
+fn describe(frame: &Frame) -> String {
+    format!("frame of function {} at byte {}", frame.func, frame.offset)
+}
+
 /// Frames and values as the guest reads them.
 #[derive(Default)]
 struct Writer {
@@ -275,20 +318,27 @@ struct Writer {
 }
 
 impl Writer {
-    fn frame(&mut self, frame: &Frame, layouts: &[Layout]) -> Result<()> {
-        let describe = || format!("frame of function {} at byte {}", frame.func, frame.offset);
-        let point = layouts
-            .iter()
-            .position(|l| u64::from(l.offset) == frame.offset && frame_kind(l.place) == frame.kind)
-            .with_context(|| format!("{}: the module has no such suspension point", describe()))?;
-        let layout = &layouts[point];
-        let locals: Vec<u32> = frame.locals.iter().map(|(index, _)| *index).collect();
+    fn frame(&mut self, joined: &Joined<'_>, layout: &Layout) -> Result<()> {
+        let Joined { frame, callee, point } = *joined;
+        let describe = || describe(callee.unwrap_or(frame));
+        let (callers, first_local) = match &layout.inlined {
+            Some(inlined) => (inlined.callers as usize, inlined.first_local),
+            None => (layout.stack.len(), 0),
+        };
+        let locals = frame.locals.iter().map(|(index, _)| *index);
+        let callees = callee.map_or(&[][..], |callee| &callee.locals);
+        let locals = locals.chain(callees.iter().map(|(index, _)| index.saturating_add(first_local)));
+        let values: Vec<&Value> = (frame.stack.iter())
+            .chain(callee.iter().flat_map(|callee| &callee.stack))
+            .chain(frame.locals.iter().chain(callees).map(|(_, value)| value))
+            .collect();
         ensure!(
-            layout.stack.len() == frame.stack.len() && layout.locals.iter().map(|(i, _)| i).eq(&locals),
+            frame.stack.len() == callers
+                && layout.locals.iter().map(|(index, _)| *index).eq(locals)
+                && values.len() == layout.kinds().count(),
             "{}: other values are live there",
             describe()
         );
-        let values = frame.stack.iter().chain(frame.locals.iter().map(|(_, value)| value));
         let start = self.bytes.len();
         let mut lying = Writer::default();
         for ((kind, at), value) in layout.places().zip(values) {

@@ -38,14 +38,13 @@ impl Trap {
     }
 }
 
+/// The engine tells of so many native frames, and some of them are two of the guest's.
+const FRAMES_MAX: usize = 20;
+
 fn frames(backtrace: &wasmtime::WasmBacktrace, module: &Module) -> Vec<(u32, Option<u64>)> {
     let meta = &module.meta;
     let emitted = backtrace.frames().iter();
-    emitted
-        .filter_map(|frame| {
-            let body = frame.func_index().checked_sub(meta.imported_funcs)?;
-            let offset = frame.func_offset().and_then(|at| meta.origins.original(body, at as u32));
-            Some((meta.function(frame.func_index())?, offset.map(u64::from)))
-        })
-        .collect()
+    let places = emitted
+        .flat_map(|frame| meta.places(frame.func_index(), frame.func_offset().map(|offset| offset as u32)));
+    places.map(|(func, offset)| (func, offset.map(u64::from))).take(FRAMES_MAX).collect()
 }

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use check::{Engines, Stats};
 use rayon::prelude::*;
 use rng::Rng;
-use wasm_ckpt::instrument::{COST_MODEL, OLDEST_COST_MODEL};
+use wasm_ckpt::instrument::{COST_MODEL, INLINES, OLDEST_COST_MODEL, Options, instrument_with};
 
 /// Native stack of a thread that runs modules.
 const STACK: usize = 16 << 20;
@@ -80,6 +80,16 @@ fn smith() {
 #[test]
 fn structured() {
     run_all("structured", 300, |seed| Some(generate::module(seed)));
+    let inlines = |seed: &u64| {
+        let wasm = generate::module(*seed);
+        let [before, now] = [INLINES - 1, INLINES].map(|cost_model| {
+            let options = Options { cost_model, ..Options::default() };
+            instrument_with(&wasm, &options).unwrap().wasm
+        });
+        before != now
+    };
+    let inlined = (0..300).filter(inlines).count();
+    assert!(inlined > 30, "calls are inlined in {inlined} of 300 modules");
 }
 
 /// Modules on which something once failed.

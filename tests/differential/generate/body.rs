@@ -32,9 +32,10 @@ impl<'s> Body<'s> {
         let (params, results) = shape.func_type(func).clone();
         let count = params.len();
         let mut body = Body::new(shape, params, results);
-        body.size = [20, 60, 160][body.rng().below(3)];
+        let small = body.shape.small;
+        body.size = if small { [4, 8, 16] } else { [20, 60, 160] }[body.rng().below(3)];
         let known = body.shape.func_types;
-        let more = body.rng().below(8);
+        let more = body.rng().below(if small { 3 } else { 8 });
         for _ in 0..more {
             let ty = body.shape.ty(known);
             body.locals.push(ty);
@@ -48,8 +49,16 @@ impl<'s> Body<'s> {
                 body.sink().local_set(local as u32);
             }
         }
-        body.statements(2, 8);
-        if !body.tail_call(&results) {
+        body.statements(if small { 0 } else { 2 }, if small { 2 } else { 8 });
+        if small {
+            // Itself, or one that may call it.
+            let callee = if body.rng().one_in(2) { func } else { body.shape.own_func() };
+            let (params, given) = body.shape.func_type(callee).clone();
+            body.exprs(&params);
+            body.sink().call(callee);
+            body.drops(given.len());
+            body.exprs(&results);
+        } else if !body.tail_call(&results) {
             body.exprs(&results);
         }
         body.sink().end();

@@ -88,12 +88,15 @@ pub struct Shape {
     atomics: bool,
     /// No references: such frames may be restored by one piece of code for all points.
     plain: bool,
+    /// Functions so short that they stand in place of calls of them.
+    small: bool,
 }
 
 impl Shape {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let func_types = 3 + rng.below(4) as u32;
+        let small = rng.one_in(3);
         let mut shape = Shape {
             types: vec![],
             func_types,
@@ -103,12 +106,13 @@ impl Shape {
             globals: vec![Ty::I32],
             slots: vec![],
             atomics: rng.one_in(3),
-            plain: rng.one_in(2),
+            plain: small || rng.one_in(2),
+            small,
             rng,
         };
         // References to function types name earlier ones only, so that each is its own group.
         for at in 0..func_types {
-            let (params, results) = (shape.list(4, at), shape.list(3, at));
+            let (params, results) = (shape.list(4, at), shape.list(if small { 1 } else { 3 }, at));
             shape.types.push((params, results));
         }
         let host = shape.types.len() as u32;
@@ -171,6 +175,12 @@ impl Shape {
     /// The functions of this type.
     fn funcs_of(&self, ty: u32) -> Vec<u32> {
         (0..self.funcs.len() as u32).filter(|f| self.funcs[*f as usize] == ty).collect()
+    }
+
+    /// A function that is not imported.
+    fn own_func(&mut self) -> u32 {
+        let own = self.funcs.len() - self.imports as usize;
+        self.imports + self.rng.below(own) as u32
     }
 
     /// A function of this type that is not imported; each function type has one.

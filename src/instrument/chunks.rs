@@ -1,0 +1,171 @@
+//! Loops whose passes can be computed, from cost model 6 on: charged for and checked once for many passes.
+//!
+//! ```text
+//! block $done
+//!   far = ...; more = min(far >> shift, most)       the passes to the end but one, of a chunk at most
+//!   if (far == more << shift) {                     ;; hint: taken
+//!     fuel -= (more + 1) * charge
+//!     if (fuel < 0) { save; br $exit }
+//!     loop { body }                                 these are all
+//!     br $done
+//!   }
+//!   left = 0
+//!   loop $pass
+//!     if (left == 0) {                              ;; hint: not taken
+//!       far = ...; more = ...; fuel -= ...          as above
+//!       if (fuel < 0) { save; br $exit }
+//!       left = more + 1
+//!     }
+//!     left -= 1
+//!     block $next
+//!       body                                        a branch to the loop: br $next
+//!       br $done
+//!     end
+//!     br $pass
+//!   end
+//! end
+//! ```
+//!
+//! How many passes are charged for follows from the locals at the header, and so does it when a frame is rebuilt there. In cost
+//! model 5 it followed from the fuel that was left as well (`loops.rs`): a loop in which the guest trapped had been charged for to
+//! its end, or not, and the fuel of a run that ends so depended on its slices.
+
+use wasm_encoder::BlockType;
+use wasmparser::ValType;
+
+use super::cost;
+use super::counted::{Distance, Passes};
+use super::emit::Emitter;
+use super::points::{Ctl, Op};
+
+/// How a loop is charged for.
+#[derive(Clone, Copy)]
+pub struct Chunks {
+    distance: Distance,
+    /// For a pass.
+    charge: u64,
+    /// Passes at once, but one.
+    most: u64,
+}
+
+impl Emitter<'_, '_, '_> {
+    /// How a loop is charged for, if it is for many passes at once.
+    pub(super) fn chunks(&self, ctl: Ctl) -> Option<Chunks> {
+        let info = &self.scan.ctls[ctl as usize];
+        match info.counted {
+            Some(Passes::Computed(distance))
+                if self.cx.options.cost_model >= cost::CHUNKS
+                    && info.passes.is_none()
+                    && info.params.is_empty()
+                    && info.results.is_empty() =>
+            {
+                Some(Chunks { distance, charge: info.charge, most: cost::chunk(info.charge) - 1 })
+            }
+            _ => None,
+        }
+    }
+
+    /// A whole innermost loop, whose first operator is `op`. Gives the index of its last one.
+    pub(super) fn pass_in_chunks(&mut self, ctl: Ctl, op: &Op, chunks: Chunks) -> usize {
+        let info = &self.scan.ctls[ctl as usize];
+        self.come_to(ctl); // it has no parameters
+        let done = self.block(BlockType::Empty);
+        if self.cx.options.passes_at_once {
+            self.pass_all(ctl, op, chunks, done);
+        }
+        self.pass_some(ctl, op, chunks, done);
+        self.end_block();
+        self.uncover(ctl);
+        info.end
+    }
+
+    /// Computes in the first of two locals how far the end of the loop is, and in the second one the passes of a chunk, but one.
+    pub(super) fn find_chunk(&mut self, Chunks { distance, most, .. }: Chunks) {
+        self.push_distance(distance);
+        let far = self.bulk_locals();
+        let more = far + 1;
+        let (shift, most) = (i64::from(distance.shift), most as i64);
+        let mut sink = self.sink();
+        sink.local_tee(far).i64_const(shift).i64_shr_u().local_tee(more).i64_const(most);
+        sink.local_get(more).i64_const(most).i64_lt_u().select().local_set(more);
+    }
+
+    /// The charge for these passes.
+    pub(super) fn push_charge(&mut self, Chunks { charge, .. }: Chunks) {
+        let more = self.bulk_locals() + 1;
+        self.sink().local_get(more).i64_const(charge as i64).i64_mul().i64_const(charge as i64).i64_add();
+    }
+
+    /// Charges for these passes, and checks.
+    fn charge_chunk(&mut self, ctl: Ctl, chunks: Chunks) {
+        let fuel = self.cx.hidden.fuel;
+        self.sink().global_get(fuel);
+        self.push_charge(chunks);
+        self.sink().i64_sub().global_set(fuel).global_get(fuel).i64_const(0).i64_lt_s();
+        self.save_if(self.scan.ctls[ctl as usize].point);
+    }
+
+    /// The loop as it is given, if the end is that of the first chunk. It stands in no loop of ours, through which Cranelift would pass on
+    /// what it reads.
+    fn pass_all(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
+        let info = &self.scan.ctls[ctl as usize];
+        self.find_chunk(chunks);
+        let far = self.bulk_locals();
+        let shift = i64::from(chunks.distance.shift);
+        self.sink().local_get(far).local_get(far + 1).i64_const(shift).i64_shl().i64_eq();
+        self.hint(true);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        self.charge_chunk(ctl, chunks);
+        let at = self.code.len();
+        self.sink().loop_(BlockType::Empty);
+        self.origin(at, op.start);
+        self.open += 1;
+        self.push_label(self.open - 1, &info.beneath);
+        self.body(info.start + 1, info.end, op);
+        self.pop_label();
+        self.end_block();
+        let depth = self.depth(done);
+        self.sink().br(depth);
+        self.end_block();
+    }
+
+    /// One chunk after another.
+    fn pass_some(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
+        let info = &self.scan.ctls[ctl as usize];
+        let (more, left) = (self.bulk_locals() + 1, self.counter());
+        self.sink().i64_const(0).local_set(left);
+        let at = self.code.len();
+        self.sink().loop_(BlockType::Empty);
+        self.origin(at, op.start);
+        self.open += 1;
+        let pass = self.open - 1;
+        self.sink().local_get(left).i64_eqz();
+        self.hint(false);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        self.find_chunk(chunks);
+        self.charge_chunk(ctl, chunks);
+        self.sink().local_get(more).i64_const(1).i64_add().local_set(left);
+        self.end_block();
+        self.sink().local_get(left).i64_const(1).i64_sub().local_set(left);
+        let next = self.block(BlockType::Empty);
+        self.push_label(next, &info.beneath);
+        self.body(info.start + 1, info.end, op);
+        self.pop_label();
+        if !self.scan.ops[info.end].dead_before {
+            let depth = self.depth(done);
+            self.sink().br(depth);
+        }
+        self.end_block();
+        let pass = self.depth(pass);
+        self.sink().br(pass);
+        self.end_block();
+    }
+
+    /// A local for the passes that are left.
+    fn counter(&mut self) -> u32 {
+        self.temp_types.push(ValType::I64);
+        (self.scan.locals.len() + self.temp_types.len()) as u32 - 1
+    }
+}
