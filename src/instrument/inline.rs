@@ -19,7 +19,7 @@ use super::sink::leb;
 const BYTES_MAX: usize = 400;
 const ALL_BYTES_MAX: usize = 1500;
 /// Positions are numbers of 32 bits.
-const MODULE_MAX: usize = 1 << 31;
+const MODULE_MAX: usize = 1 << 29;
 
 /// Bodies with inlined calls, and what they stand for.
 #[derive(Default)]
