@@ -3,24 +3,24 @@
 //! ```text
 //! block $done
 //!   far = ...; more = min(far >> shift, most)       the passes to the end but one, of a chunk at most
+//!   fuel -= (more + 1) * charge
+//!   if (fuel < 0) { save; br $exit }
 //!   if (far == more << shift) {                     ;; hint: taken
-//!     fuel -= (more + 1) * charge
-//!     if (fuel < 0) { save; br $exit }
 //!     loop { body }                                 these are all
 //!     br $done
 //!   }
-//!   left = 0
+//!   left = more
 //!   loop $pass
-//!     if (left == 0) {                              ;; hint: not taken
-//!       far = ...; more = ...; fuel -= ...          as above
-//!       if (fuel < 0) { save; br $exit }
-//!       left = more + 1
-//!     }
-//!     left -= 1
 //!     block $next
 //!       body                                        a branch to the loop: br $next
 //!       br $done
 //!     end
+//!     left -= 1
+//!     if (left < 0) {                               ;; hint: not taken
+//!       far = ...; more = ...; fuel -= ...          as above
+//!       if (fuel < 0) { save; br $exit }
+//!       left = more
+//!     }
 //!     br $pass
 //!   end
 //! end
@@ -70,6 +70,7 @@ impl Emitter<'_, '_, '_> {
         let info = &self.scan.ctls[ctl as usize];
         self.come_to(ctl); // it has no parameters
         let done = self.block(BlockType::Empty);
+        self.next_chunk(ctl, chunks);
         if self.cx.options.passes_at_once {
             self.pass_all(ctl, op, chunks, done);
         }
@@ -96,8 +97,9 @@ impl Emitter<'_, '_, '_> {
         self.sink().local_get(more).i64_const(charge as i64).i64_mul().i64_const(charge as i64).i64_add();
     }
 
-    /// Charges for these passes, and checks.
-    fn charge_chunk(&mut self, ctl: Ctl, chunks: Chunks) {
+    /// Charges for a chunk, and checks.
+    fn next_chunk(&mut self, ctl: Ctl, chunks: Chunks) {
+        self.find_chunk(chunks);
         let fuel = self.cx.hidden.fuel;
         self.sink().global_get(fuel);
         self.push_charge(chunks);
@@ -105,18 +107,16 @@ impl Emitter<'_, '_, '_> {
         self.save_if(self.scan.ctls[ctl as usize].point);
     }
 
-    /// The loop as it is given, if the end is that of the first chunk. It stands in no loop of ours, through which Cranelift would pass on
+    /// The loop as it is given, if the end is that of the chunk. It stands in no loop of ours, through which Cranelift would pass on
     /// what it reads.
     fn pass_all(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
         let info = &self.scan.ctls[ctl as usize];
-        self.find_chunk(chunks);
         let far = self.bulk_locals();
         let shift = i64::from(chunks.distance.shift);
         self.sink().local_get(far).local_get(far + 1).i64_const(shift).i64_shl().i64_eq();
         self.hint(true);
         self.sink().if_(BlockType::Empty);
         self.open += 1;
-        self.charge_chunk(ctl, chunks);
         let at = self.code.len();
         self.sink().loop_(BlockType::Empty);
         self.origin(at, op.start);
@@ -134,21 +134,12 @@ impl Emitter<'_, '_, '_> {
     fn pass_some(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
         let info = &self.scan.ctls[ctl as usize];
         let (more, left) = (self.bulk_locals() + 1, self.counter());
-        self.sink().i64_const(0).local_set(left);
+        self.sink().local_get(more).local_set(left);
         let at = self.code.len();
         self.sink().loop_(BlockType::Empty);
         self.origin(at, op.start);
         self.open += 1;
         let pass = self.open - 1;
-        self.sink().local_get(left).i64_eqz();
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
-        self.find_chunk(chunks);
-        self.charge_chunk(ctl, chunks);
-        self.sink().local_get(more).i64_const(1).i64_add().local_set(left);
-        self.end_block();
-        self.sink().local_get(left).i64_const(1).i64_sub().local_set(left);
         let next = self.block(BlockType::Empty);
         self.push_label(next, &info.beneath);
         self.body(info.start + 1, info.end, op);
@@ -157,6 +148,13 @@ impl Emitter<'_, '_, '_> {
             let depth = self.depth(done);
             self.sink().br(depth);
         }
+        self.end_block();
+        self.sink().local_get(left).i64_const(1).i64_sub().local_tee(left).i64_const(0).i64_lt_s();
+        self.hint(false);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+        self.next_chunk(ctl, chunks);
+        self.sink().local_get(more).local_set(left);
         self.end_block();
         let pass = self.depth(pass);
         self.sink().br(pass);

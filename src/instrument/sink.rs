@@ -229,7 +229,7 @@ impl<'c> Sink<'c> {
 
     single! {
         unreachable 0x00 else_ 0x05 end 0x0b return_ 0x0f drop 0x1a select 0x1b ref_is_null 0xd1 ref_as_non_null 0xd4
-        i32_eqz 0x45 i32_eq 0x46 i32_lt_u 0x49 i32_ge_u 0x4f i32_and 0x71 i64_eqz 0x50 i64_eq 0x51 i64_lt_s 0x53 i64_lt_u 0x54 i64_ge_s 0x59 i32_add 0x6a i32_sub 0x6b i64_add 0x7c i64_sub 0x7d
+        i32_eqz 0x45 i32_eq 0x46 i32_lt_u 0x49 i32_ge_u 0x4f i32_and 0x71 i64_eq 0x51 i64_lt_s 0x53 i64_lt_u 0x54 i64_ge_s 0x59 i32_add 0x6a i32_sub 0x6b i64_add 0x7c i64_sub 0x7d
         i64_mul 0x7e i64_and 0x83 i64_or 0x84 i64_shl 0x86 i64_shr_u 0x88 i32_wrap_i64 0xa7 i64_extend_i32_u 0xad f32_reinterpret_i32 0xbe f64_reinterpret_i64 0xbf
     }
 
@@ -335,7 +335,6 @@ mod tests {
             .i32_lt_u()
             .i32_ge_u()
             .i32_and()
-            .i64_eqz()
             .i64_eq()
             .i64_lt_s()
             .i64_lt_u()
@@ -356,7 +355,6 @@ mod tests {
             .i32_lt_u()
             .i32_ge_u()
             .i32_and()
-            .i64_eqz()
             .i64_eq()
             .i64_lt_s()
             .i64_lt_u()
