@@ -67,8 +67,7 @@ impl<'c> Emitter<'c, '_, '_> {
 
     /// Behind a call: saves the frame if the callee has saved its own.
     fn check_call(&mut self, id: PointId) {
-        let fuel = self.cx.hidden.fuel;
-        self.sink().global_get(fuel).i64_const(0).i64_lt_s();
+        self.push_spent();
         self.save_if(id);
     }
 

@@ -34,7 +34,7 @@ use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::cost;
-use super::counted::{Distance, Passes};
+use super::counted::Distance;
 use super::emit::Emitter;
 use super::points::{Ctl, Op};
 
@@ -52,17 +52,11 @@ impl Emitter<'_, '_, '_> {
     /// How a loop is charged for, if it is for many passes at once.
     pub(super) fn chunks(&self, ctl: Ctl) -> Option<Chunks> {
         let info = &self.scan.ctls[ctl as usize];
-        match info.counted {
-            Some(Passes::Computed(distance))
-                if self.cx.options.cost_model >= cost::CHUNKS
-                    && info.passes.is_none()
-                    && info.params.is_empty()
-                    && info.results.is_empty() =>
-            {
-                Some(Chunks { distance, charge: info.charge, most: cost::chunk(info.charge) - 1 })
-            }
-            _ => None,
+        if self.cx.options.cost_model < cost::CHUNKS || info.passes.is_some() {
+            return None;
         }
+        let distance = self.distance(ctl)?;
+        Some(Chunks { distance, charge: info.charge, most: cost::chunk(info.charge) - 1 })
     }
 
     /// A whole innermost loop, whose first operator is `op`. Gives the index of its last one.
@@ -103,30 +97,21 @@ impl Emitter<'_, '_, '_> {
         let fuel = self.cx.hidden.fuel;
         self.sink().global_get(fuel);
         self.push_charge(chunks);
-        self.sink().i64_sub().global_set(fuel).global_get(fuel).i64_const(0).i64_lt_s();
+        self.sink().i64_sub().global_set(fuel);
+        self.push_spent();
         self.save_if(self.scan.ctls[ctl as usize].point);
     }
 
     /// The loop as it is given, if the end is that of the chunk. It stands in no loop of ours, through which Cranelift would pass on
     /// what it reads.
     fn pass_all(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
-        let info = &self.scan.ctls[ctl as usize];
         let far = self.bulk_locals();
         let shift = i64::from(chunks.distance.shift);
         self.sink().local_get(far).local_get(far + 1).i64_const(shift).i64_shl().i64_eq();
         self.hint(true);
         self.sink().if_(BlockType::Empty);
         self.open += 1;
-        let at = self.code.len();
-        self.sink().loop_(BlockType::Empty);
-        self.origin(at, op.start);
-        self.open += 1;
-        self.push_label(self.open - 1, &info.beneath);
-        self.body(info.start + 1, info.end, op);
-        self.pop_label();
-        self.end_block();
-        let depth = self.depth(done);
-        self.sink().br(depth);
+        self.pass_unchecked(ctl, op, done);
         self.end_block();
     }
 

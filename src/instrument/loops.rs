@@ -102,15 +102,20 @@ impl Emitter<'_, '_, '_> {
         self.push_label(self.open - 1, &info.beneath);
     }
 
-    /// How far the end of a loop is, where a copy of it without checks pays.
-    pub(super) fn computed(&self, ctl: Ctl) -> Option<Distance> {
+    /// How far the end of a loop is that has neither parameters nor results, if that can be computed.
+    pub(super) fn distance(&self, ctl: Ctl) -> Option<Distance> {
         let info = &self.scan.ctls[ctl as usize];
         match info.counted {
             Some(Passes::Computed(distance)) if info.params.is_empty() && info.results.is_empty() => {
-                self.cx.options.passes_at_once.then_some(distance)
+                Some(distance)
             }
             _ => None,
         }
+    }
+
+    /// The same, where a copy of the loop without checks pays.
+    pub(super) fn computed(&self, ctl: Ctl) -> Option<Distance> {
+        self.distance(ctl).filter(|_| self.cx.options.passes_at_once)
     }
 
     /// Computes how far it is to the end of a loop, and leaves it on the stack as an i64.
@@ -154,6 +159,14 @@ impl Emitter<'_, '_, '_> {
         self.open += 1;
         let fuel = self.cx.hidden.fuel;
         self.sink().local_get(left).global_set(fuel);
+        self.pass_unchecked(ctl, op, done);
+        self.end_block();
+        self.end_block();
+    }
+
+    /// A copy of a loop without checks, and behind it a branch to the end of `done`.
+    pub(super) fn pass_unchecked(&mut self, ctl: Ctl, op: &Op, done: u32) {
+        let info = &self.scan.ctls[ctl as usize];
         let at = self.code.len();
         self.sink().loop_(BlockType::Empty);
         self.origin(at, op.start);
@@ -164,8 +177,6 @@ impl Emitter<'_, '_, '_> {
         self.end_block();
         let depth = self.depth(done);
         self.sink().br(depth);
-        self.end_block();
-        self.end_block();
     }
 
     /// The operators of a loop between its first and its last one.

@@ -38,6 +38,12 @@ impl Emitter<'_, '_, '_> {
         if charge > 0 {
             self.sink().global_get(fuel).i64_const(charge as i64).i64_sub().global_set(fuel);
         }
+        self.push_spent();
+    }
+
+    /// Leaves on the stack whether the fuel is negative.
+    pub(super) fn push_spent(&mut self) {
+        let fuel = self.cx.hidden.fuel;
         self.sink().global_get(fuel).i64_const(0).i64_lt_s();
     }
 
