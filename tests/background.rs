@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tool::disk::SmallDisk;
+use tool::moments::Moments;
 use tool::{Running, STDOUT, Tool, lines, printed};
 use wasm_ckpt::job::{Delivery, Ending, Event, Mode, Notice, Printed, Sink};
 use wasm_ckpt::store::fault::{FailAfter, Failure};
@@ -300,7 +301,7 @@ fn a_store_that_fails_while_the_program_runs_on_does_no_harm() {
 }
 
 /// Writes all pages of 64 MiB in each round, and prints a line.
-const ROUNDS: u32 = 900;
+const ROUNDS: u32 = 1500;
 
 fn spreading() -> String {
     let spin = "(func $spin (param $n i32)";
@@ -330,11 +331,13 @@ fn processes(with: &str) -> usize {
 fn killed_while_much_is_being_stored_it_goes_on_and_leaves_no_process() {
     let tool = Tool::new();
     tool.wat("spread.wasm", &spreading());
+    let began = Instant::now();
     let undisturbed = tool.run(&["run", "--every", "never", "--job", "straight", "spread.wasm"]);
+    let mut moments = Moments::new(3, began.elapsed());
     assert_eq!((undisturbed.code, undisturbed.out.lines().count()), (0, ROUNDS as usize), "{undisturbed:?}");
     let job = format!("killed-{}", std::process::id());
     let sources = ["auto", "compare", "uffd"];
-    let (mut kills, mut state) = (0_u64, 0x9e37_79b9_u64 + u64::from(std::process::id()));
+    let mut kills = 0_u32;
     loop {
         // Where one does not work, another does.
         let source = sources[kills as usize % if cfg!(target_os = "linux") { 3 } else { 2 }];
@@ -351,8 +354,7 @@ fn killed_while_much_is_being_stored_it_goes_on_and_leaves_no_process() {
         ]);
         command.stdout(fs::File::create(tool.path("out")).unwrap());
         let mut child = Running::spawn(&mut command);
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let wait = Duration::from_millis(200 + (state >> 33) % 900);
+        let wait = moments.after(kills, 100..1100);
         let (began, mut status) = (Instant::now(), None);
         while status.is_none() && (began.elapsed() < wait || kills >= 8) {
             std::thread::sleep(Duration::from_millis(1));

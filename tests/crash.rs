@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tool::moments::Moments;
 use tool::{BOTH, Running, STDOUT, Tool, lines, printed, printed_apart};
 use wasm_ckpt::job::{Ending, Sink, SpecDisk};
 use wasm_ckpt::store::fault::{FailAfter, Failure};
@@ -19,14 +20,6 @@ use wasm_ckpt::{Engine, Every, JobError, Jobs, Module, Options, Outcome, Setting
 /// A program that runs for about two seconds, and what it prints.
 const LINES: u32 = 400;
 const SPIN: u32 = 20_000_000;
-
-/// Random enough to choose moments by.
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
 
 fn open(path: &Path, append: bool) -> File {
     if append {
@@ -41,7 +34,9 @@ fn killed_at_random_moments_it_goes_on_and_prints_the_same() {
     let tool = Tool::new();
     tool.wat("lines.wasm", &lines(LINES, SPIN, BOTH));
     let (out, err) = printed_apart(LINES);
-    let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
+    let began = Instant::now();
+    assert_eq!(tool.run(&["run", "-q", "--every", "never", "--job", "straight", "lines.wasm"]).code, 0);
+    let mut moments = Moments::new(4, began.elapsed());
     for append in [false, true] {
         let job = format!("job-{append}");
         let (out_path, err_path) = (tool.path(&format!("out-{append}")), tool.path(&format!("err-{append}")));
@@ -50,7 +45,7 @@ fn killed_at_random_moments_it_goes_on_and_prints_the_same() {
             let mut command = tool.command(&["run", "-q", "--job", &job, "--every", "20ms", "lines.wasm"]);
             command.stdout(open(&out_path, append)).stderr(open(&err_path, append));
             let mut child = Running::spawn(&mut command);
-            let wait = Duration::from_millis(random(&mut state) % 200);
+            let wait = moments.after(kills, 0..200);
             let (began, mut status) = (Instant::now(), None);
             while status.is_none() && (began.elapsed() < wait || kills >= 25) {
                 std::thread::sleep(Duration::from_millis(1));

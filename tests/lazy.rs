@@ -4,8 +4,10 @@
 mod tool;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
+use tool::moments::Moments;
 use tool::{Running, Tool};
 
 /// Pages that the program fills: 48 MiB.
@@ -83,11 +85,13 @@ const ROUNDS: &str = "(loop $r
 
 #[test]
 fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
-    let tool = paused(ROUNDS, &[]);
+    let tool = paused(&ROUNDS.replace("150", "4000"), &[]);
+    let began = Instant::now();
     let straight = tool.run(&["run", "-q", "--every", "never", "--job", "straight", "prog.wasm"]);
-    assert_eq!((straight.code, straight.out.lines().count()), (0, 150), "{straight:?}");
+    assert_eq!((straight.code, straight.out.lines().count()), (0, 4000), "{straight:?}");
+    let mut moments = Moments::new(6, began.elapsed());
     let out = tool.path("out");
-    let (mut kills, mut paused, mut state) = (0_u64, 0, u64::from(std::process::id()));
+    let (mut kills, mut paused) = (0_u32, 0);
     let ways: [&[&str]; 4] = [&[], &["--dirty-tracking", "compare"], &["--every", "never"], &["--eager"]];
     let began = Instant::now();
     loop {
@@ -98,9 +102,8 @@ fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
         command.args(ways[kills as usize % 4]);
         command.stdout(fs::OpenOptions::new().create(true).append(true).open(&out).unwrap());
         let mut child = Running::spawn(&mut command);
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // Mostly before all is there.
-        let wait = Duration::from_millis(10 + (state >> 33) % (30 + 20 * kills));
+        let wait = moments.after(kills, 10..40 + 20 * u64::from(kills));
         let (started, mut status) = (Instant::now(), None);
         let patient = kills >= 24 || began.elapsed() > Duration::from_secs(30);
         while status.is_none() && (started.elapsed() < wait || patient) {
@@ -110,10 +113,12 @@ fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
         if status.is_none() && kills % 3 == 1 {
             // Asked instead of killed, it pauses with a snapshot.
             child.signal("INT");
-            let code = child.0.wait().unwrap().code();
-            assert!(code == Some(75) || code == Some(0), "{code:?}");
-            status = code.filter(|code| *code == 0).map(|_| std::process::ExitStatus::default());
-            paused += usize::from(code == Some(75));
+            let ended = child.0.wait().unwrap();
+            // Before it listens to the signal, that kills it.
+            let early = ended.signal().is_some();
+            assert!(early || matches!(ended.code(), Some(75 | 0)), "{ended:?}");
+            status = Some(ended).filter(std::process::ExitStatus::success);
+            paused += usize::from(ended.code() == Some(75));
         }
         drop(child);
         match status {

@@ -9,6 +9,21 @@
 //!     loop { body }                                 these are all
 //!     br $done
 //!   }
+//!   loop $chunk
+//!     to = ...                                      the counter's value behind the chunk's last pass
+//!     loop { body, but compares with `to` }
+//!     if (far == more << shift) br $done            ;; hint: not taken
+//!     far = ...; more = ...; fuel -= ...            as above
+//!     if (fuel < 0) { save; br $exit }
+//!     br $chunk
+//!   end
+//! end
+//! ```
+//!
+//! Where what the loop compares with cannot be replaced, a counter of our own is looked at behind each pass, in place of the loop
+//! `$chunk`:
+//!
+//! ```text
 //!   left = more
 //!   loop $pass
 //!     block $next
@@ -23,7 +38,6 @@
 //!     }
 //!     br $pass
 //!   end
-//! end
 //! ```
 //!
 //! How many passes are charged for follows from the locals at the header, and so does it when a frame is rebuilt there. In cost
@@ -34,8 +48,9 @@ use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::cost;
-use super::counted::Distance;
+use super::counted::{Bound, Distance};
 use super::emit::Emitter;
+use super::loops::push_bound;
 use super::points::{Ctl, Op};
 
 /// How a loop is charged for.
@@ -68,7 +83,10 @@ impl Emitter<'_, '_, '_> {
         if self.cx.options.passes_at_once {
             self.pass_all(ctl, op, chunks, done);
         }
-        self.pass_some(ctl, op, chunks, done);
+        match chunks.distance.written {
+            Some(written) => self.pass_to_ends(ctl, op, chunks, written, done),
+            None => self.pass_some(ctl, op, chunks, done),
+        }
         self.end_block();
         self.uncover(ctl);
         info.end
@@ -105,9 +123,7 @@ impl Emitter<'_, '_, '_> {
     /// The loop as it is given, if the end is that of the chunk. It stands in no loop of ours, through which Cranelift would pass on
     /// what it reads.
     fn pass_all(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
-        let far = self.bulk_locals();
-        let shift = i64::from(chunks.distance.shift);
-        self.sink().local_get(far).local_get(far + 1).i64_const(shift).i64_shl().i64_eq();
+        self.push_is_last(chunks);
         self.hint(true);
         self.sink().if_(BlockType::Empty);
         self.open += 1;
@@ -115,10 +131,49 @@ impl Emitter<'_, '_, '_> {
         self.end_block();
     }
 
-    /// One chunk after another.
+    /// Leaves on the stack whether the passes of the chunk are all that are left.
+    fn push_is_last(&mut self, chunks: Chunks) {
+        let far = self.bulk_locals();
+        let shift = i64::from(chunks.distance.shift);
+        self.sink().local_get(far).local_get(far + 1).i64_const(shift).i64_shl().i64_eq();
+    }
+
+    /// One chunk after another, each as the loop is given, but to another end, in place of what is `written` in the loop.
+    fn pass_to_ends(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, written: (u32, u32), done: u32) {
+        let Distance { local, by, shift, down, wide, .. } = chunks.distance;
+        let more = self.bulk_locals() + 1;
+        let to = self.new_local(if wide { ValType::I64 } else { ValType::I32 });
+        let at = self.code.len();
+        self.sink().loop_(BlockType::Empty);
+        self.origin(at, op.start);
+        self.open += 1;
+        let chunk = self.open - 1;
+        let mut sink = self.sink();
+        push_bound(&mut sink, Bound::Local { local, by }, wide);
+        sink.local_get(more).i64_const(i64::from(shift)).i64_shl();
+        match (wide, down) {
+            (true, false) => sink.i64_add(),
+            (true, true) => sink.i64_sub(),
+            (false, false) => sink.i32_wrap_i64().i32_add(),
+            (false, true) => sink.i32_wrap_i64().i32_sub(),
+        };
+        sink.local_set(to);
+        self.replaced = Some((op.end + written.0, op.end + written.1, to));
+        self.loop_unchecked(ctl, op);
+        debug_assert!(self.replaced.is_none());
+        self.push_is_last(chunks);
+        let done = self.depth(done);
+        self.branch_rarely(done);
+        self.next_chunk(ctl, chunks);
+        let chunk = self.depth(chunk);
+        self.sink().br(chunk);
+        self.end_block();
+    }
+
+    /// One chunk after another, with a look at a counter behind each pass.
     fn pass_some(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
         let info = &self.scan.ctls[ctl as usize];
-        let (more, left) = (self.bulk_locals() + 1, self.counter());
+        let (more, left) = (self.bulk_locals() + 1, self.new_local(ValType::I64));
         self.sink().local_get(more).local_set(left);
         let at = self.code.len();
         self.sink().loop_(BlockType::Empty);
@@ -146,9 +201,8 @@ impl Emitter<'_, '_, '_> {
         self.end_block();
     }
 
-    /// A local for the passes that are left.
-    fn counter(&mut self) -> u32 {
-        self.temp_types.push(ValType::I64);
+    fn new_local(&mut self, ty: ValType) -> u32 {
+        self.temp_types.push(ty);
         (self.scan.locals.len() + self.temp_types.len()) as u32 - 1
     }
 }

@@ -52,6 +52,9 @@ pub struct Distance {
     pub down: bool,
     /// Of 64 bits, and not of 32.
     pub wide: bool,
+    /// Where `to` stands, in the loop's last comparison, which its last operator goes back by: from and to an offset in the loop's
+    /// body. None if it is written in another way.
+    pub written: Option<(u32, u32)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,5 +89,5 @@ fn count(before: &[u8], body: &[u8], operators: u64) -> Option<Passes> {
             _ => {}
         }
     }
-    pass.distance().map(Passes::Computed)
+    pass.distance(body).map(Passes::Computed)
 }

@@ -77,6 +77,8 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) temp_types: Vec<ValType>,
     /// Two i32 locals: for addresses, and one for which any value will do.
     scratch: Option<u32>,
+    /// What stands at these offsets is not copied next, but is this local.
+    pub(super) replaced: Option<(u32, u32, u32)>,
     /// Two i64 locals for the cost of bulk operations.
     bulk_locals: Option<u32>,
     /// The frames of its points, if it can suspend.
@@ -116,6 +118,7 @@ pub fn emit(
         temps,
         temp_types,
         scratch: None,
+        replaced: None,
         bulk_locals: None,
         frames,
     };
@@ -134,10 +137,19 @@ impl Emitter<'_, '_, '_> {
 
     /// Copies bytes of the original body.
     pub(super) fn copy(&mut self, start: u32, end: u32) {
-        if start < end {
-            let at = self.code.len();
-            self.code.extend_from_slice(self.body.bytes(start, end));
-            self.origin(at, start);
+        match self.replaced {
+            Some((from, to, local)) if start <= from && to <= end => {
+                self.replaced = None;
+                self.copy(start, from);
+                self.sink().local_get(local);
+                self.copy(to, end);
+            }
+            _ if start < end => {
+                let at = self.code.len();
+                self.code.extend_from_slice(self.body.bytes(start, end));
+                self.origin(at, start);
+            }
+            _ => {}
         }
     }
 

@@ -166,6 +166,13 @@ impl Emitter<'_, '_, '_> {
 
     /// A copy of a loop without checks, and behind it a branch to the end of `done`.
     pub(super) fn pass_unchecked(&mut self, ctl: Ctl, op: &Op, done: u32) {
+        self.loop_unchecked(ctl, op);
+        let depth = self.depth(done);
+        self.sink().br(depth);
+    }
+
+    /// A copy of a loop without checks.
+    pub(super) fn loop_unchecked(&mut self, ctl: Ctl, op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
         let at = self.code.len();
         self.sink().loop_(BlockType::Empty);
@@ -175,8 +182,6 @@ impl Emitter<'_, '_, '_> {
         self.body(info.start + 1, info.end, op);
         self.pop_label();
         self.end_block();
-        let depth = self.depth(done);
-        self.sink().br(depth);
     }
 
     /// The operators of a loop between its first and its last one.
@@ -290,7 +295,7 @@ fn settle<'s>(sink: &mut Sink<'_>, slots: impl Iterator<Item = &'s Slot>) {
 }
 
 /// A value before the first pass.
-fn push_bound(sink: &mut Sink<'_>, bound: Bound, wide: bool) {
+pub(super) fn push_bound(sink: &mut Sink<'_>, bound: Bound, wide: bool) {
     match bound {
         Bound::Number(number) if wide => drop(sink.i64_const(number as i64)),
         Bound::Number(number) => drop(sink.i32_const(number as i32)),

@@ -13,6 +13,8 @@ use crate::rng::Rng;
 
 /// So many snapshots of a chain are made again straight.
 const STRAIGHT_MARKS: usize = 2;
+/// Fuel that a call of a random module may take.
+const FUEL: u64 = 200_000;
 
 /// A load and what it is folded into are not further apart, in bytes.
 const FOLDED_MAX: u64 = 40;
@@ -118,14 +120,14 @@ impl Engines {
         } else {
             OLDEST_COST_MODEL + rng.below(COST_MODEL as usize) as u32
         };
-        self.check_model(wasm, rng, model)
+        self.check_model(wasm, rng, model, FUEL)
     }
 
-    /// Runs the module in all ways with one cost model.
+    /// Runs the module in all ways with one cost model. `fuel`: what a call may take.
     ///
     /// # Errors
     /// What differs.
-    pub fn check_model(&self, wasm: &[u8], mut rng: Rng, model: u32) -> Result<Stats> {
+    pub fn check_model(&self, wasm: &[u8], mut rng: Rng, model: u32, fuel: u64) -> Result<Stats> {
         let mut stats = Stats::default();
         let fuel_at_traps = model != AT_ONCE_OR_NOT;
         let model = (model - OLDEST_COST_MODEL) as usize;
@@ -156,7 +158,7 @@ impl Engines {
         let pulley = if rng.one_in(4) { Self::on_pulley(pulley, wasm)? } else { None };
         let functions = plan::functions(&original)?;
         stats.on_pulley = u64::from(pulley.is_some());
-        let subject = Subject { native, pulley, functions, calls };
+        let subject = Subject { native, pulley, functions, calls, fuel };
         let straight = match subject.straight() {
             Ok(straight) => straight,
             Err(error) => {
@@ -165,8 +167,11 @@ impl Engines {
             }
         };
         same_as_plain(wasm, &plain, &straight).context("straight against plain")?;
-        let chain = subject.chain(&mut rng).context("paused")?;
+        let mut chain = subject.chain(&mut rng).context("paused")?;
         same_as_straight(&straight, &chain, fuel_at_traps).context("paused against straight")?;
+        if !fuel_at_traps && let Some(trapped) = straight.outcomes.iter().position(Outcome::is_trap) {
+            chain.marks.retain(|mark| mark.call <= trapped);
+        }
         for _ in 0..STRAIGHT_MARKS.min(chain.marks.len()) {
             let mark = rng.pick(&chain.marks);
             let (id, state) = subject.straight_to(&mark).with_context(|| format!("{mark:?}"))?;
@@ -180,7 +185,7 @@ impl Engines {
         }
         for outcome in &straight.outcomes {
             stats.calls += 1;
-            stats.traps += u64::from(matches!(outcome, Outcome::Trapped { .. }));
+            stats.traps += u64::from(outcome.is_trap());
             stats.unfinished += u64::from(matches!(outcome, Outcome::Unfinished | Outcome::Overflowed));
         }
         stats.pauses = chain.pauses;
@@ -230,7 +235,7 @@ fn same_as_plain(wasm: &[u8], plain: &plain::Run, ours: &ours::Run) -> Result<()
 }
 
 /// A loop was charged for to its end by this cost model, or pass by pass, depending on the fuel that there was: so does the fuel
-/// after a trap in it.
+/// after a trap in it, and at every point of later calls.
 const AT_ONCE_OR_NOT: u32 = 5;
 
 fn same_as_straight(straight: &ours::Run, chain: &ours::Run, fuel_at_traps: bool) -> Result<()> {
@@ -243,7 +248,7 @@ fn same_as_straight(straight: &ours::Run, chain: &ours::Run, fuel_at_traps: bool
             }
         }
     }
-    let trapped = straight.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Trapped { .. }));
+    let trapped = straight.outcomes.iter().any(Outcome::is_trap);
     if trapped && !fuel_at_traps {
         let but_fuel = |run: &ours::Run| run.end.as_ref().map(|(_, end)| State { fuel: 0, ..end.clone() });
         ensure!(but_fuel(straight) == but_fuel(chain), "the end differs");

@@ -11,8 +11,6 @@ use wasm_ckpt::snapshot::{self, State};
 use crate::plan::{Call, Outcome};
 use crate::rng::Rng;
 
-/// Fuel that a call may take.
-const FUEL: u64 = 200_000;
 /// Pauses of one call at every point; later ones are at random distances.
 const EVERY_POINT: u32 = 30;
 /// No more pauses of one call than this.
@@ -24,6 +22,8 @@ pub struct Subject {
     pub pulley: Option<Module>,
     pub functions: Functions,
     pub calls: Vec<Call>,
+    /// Fuel that a call may take.
+    pub fuel: u64,
 }
 
 /// What came out.
@@ -114,7 +114,7 @@ impl Subject {
 
 impl Guest<'_> {
     fn call(&mut self, number: usize, pausing: &mut Pausing<'_>, run: &mut Run) -> Result<Outcome> {
-        let most = self.instance.fuel() + FUEL;
+        let most = self.instance.fuel() + self.subject.fuel;
         for count in 0.. {
             let until = match pausing {
                 Pausing::Once(call, until) if *call == number => *until,

@@ -35,6 +35,12 @@ pub enum Outcome {
     Overflowed,
 }
 
+impl Outcome {
+    pub fn is_trap(&self) -> bool {
+        matches!(self, Outcome::Trapped { .. })
+    }
+}
+
 /// The calls to make: functions whose names begin with `entry` if there are any, else all whose arguments
 /// we have and whose results are numbers.
 pub fn calls(module: &wasmtime::Module, rng: &mut Rng) -> Vec<Call> {

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod disk;
+pub mod moments;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -169,20 +169,35 @@ fn a_distance_is_computed_from_locals() {
         shift: 2,
         down: false,
         wide: false,
+        written: Some((9, 11)),
     };
     assert_eq!(back_if("(i32.ne (local.get $i) (local.get $k))"), Some(to_k));
-    assert_eq!(back_if("(i32.ne (local.get $k) (local.get $i))"), Some(to_k));
-    assert_eq!(back_if("(i32.eqz (i32.eq (local.get $k) (local.get $i)))"), Some(to_k));
+    let elsewhere = Distance { written: None, ..to_k };
+    assert_eq!(back_if("(i32.ne (local.get $k) (local.get $i))"), Some(elsewhere));
+    assert_eq!(back_if("(i32.eqz (i32.eq (local.get $i) (local.get $k)))"), Some(elsewhere));
+    assert_eq!(back_if("(i32.eqz (i32.eq (local.get $k) (local.get $i)))"), Some(elsewhere));
     let to_9 = Distance { to: Bound::Number(9), ..to_k };
     assert_eq!(back_if("(i32.ne (local.get $i) (i32.const 9))"), Some(to_9));
     assert_eq!(
         of(&format!("(br_if $out (i32.eq (local.get $i) (i32.const 9))) {up} (br $l)")),
-        Some(Distance { by: 0, ..to_9 })
+        Some(Distance { by: 0, written: None, ..to_9 })
     );
     let down = "(local.set $w (i64.sub (local.get $w) (i64.const 1)))";
     assert_eq!(
         of(&format!("{down} (br_if $l (i64.ne (local.get $w) (i64.const 0)))")),
-        Some(Distance { local: w, by: u64::MAX, to: Bound::Number(0), shift: 0, down: true, wide: true })
+        Some(Distance {
+            local: w,
+            by: u64::MAX,
+            to: Bound::Number(0),
+            shift: 0,
+            down: true,
+            wide: true,
+            written: Some((9, 11))
+        })
+    );
+    assert_eq!(
+        of(&format!("{down} (br_if $l (i32.wrap_i64 (i64.shr_u (local.get $w) (i64.const 1))))")),
+        None
     );
     // Another relation, another way out, another end in each pass, no power of two.
     assert_eq!(back_if("(i32.lt_u (local.get $i) (local.get $k))"), None);

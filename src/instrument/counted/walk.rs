@@ -30,6 +30,8 @@ pub(super) struct Test {
     to: Bound,
     /// Of 64 bits, and not of 32.
     wide: bool,
+    /// Where `to` is pushed, if one operator does that, right before the comparison.
+    written: Option<(u32, u32)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -126,6 +128,8 @@ pub(super) struct Walk {
     gone: bool,
     /// How many ways out there are.
     outs: u32,
+    /// Offsets of the last operator, if that is `local.get` or a number.
+    pushed: Option<(u32, u32)>,
 }
 
 impl Walk {
@@ -136,8 +140,13 @@ impl Walk {
         let mut frames: Vec<FrameKind> = vec![];
         while !reader.eof() {
             let frame = frames.last().copied().unwrap_or(FrameKind::Loop);
+            let at = reader.current_position() as u32;
             let operator = reader.visit_operator(&mut Make(Some(frame))).ok()?;
             let level = frames.len() as u32;
+            let pushes = matches!(
+                operator,
+                Operator::LocalGet { .. } | Operator::I32Const { .. } | Operator::I64Const { .. }
+            );
             match operator {
                 Operator::Block { .. } if !repeats => self.stack.clear(),
                 Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
@@ -197,6 +206,7 @@ impl Walk {
                 Operator::Return => self.leave_if(true),
                 _ => self.compute(&operator, level > 0)?,
             }
+            self.pushed = pushes.then_some((at, reader.current_position() as u32));
         }
         frames.is_empty().then_some(())
     }
@@ -249,7 +259,12 @@ impl Walk {
             _ => match relation(operator) {
                 Some((relation, wide)) => {
                     let (right, left) = (self.pop(), self.pop());
-                    self.stack.push(compared(left, relation, right, wide));
+                    self.stack.push(match compared(left, relation, right, wide) {
+                        Value::Test(test) if !matches!(left, Value::Number(_)) => {
+                            Value::Test(Test { written: self.pushed, ..test })
+                        }
+                        value => value,
+                    });
                 }
                 None => self.stack.clear(),
             },
@@ -296,18 +311,20 @@ impl Walk {
         self.tests.push(Test { relation, ..test });
     }
 
-    /// How far the only way out is, if that can be told from locals before the first pass.
-    pub(super) fn distance(&self) -> Option<Distance> {
-        let &[Test { local, by, relation: Unequal, to, wide }] = &self.tests[..] else { return None };
+    /// How far the only way out of a loop with this body is, if that can be told from locals before the first pass.
+    pub(super) fn distance(&self, body: &[u8]) -> Option<Distance> {
+        let &[Test { local, by, relation: Unequal, to, wide, written }] = &self.tests[..] else {
+            return None;
+        };
         if self.outs != 1 {
             return None;
         }
-        let (local, by, to) = match to {
+        let (local, by, to, written) = match to {
             // The other way around.
             Bound::Local { local: to, by: more } if self.step(local) == Some(0) => {
-                (to, more, Bound::Local { local, by })
+                (to, more, Bound::Local { local, by }, None)
             }
-            _ => (local, by, to),
+            _ => (local, by, to, written),
         };
         if let Bound::Local { local: to, .. } = to
             && self.step(to) != Some(0)
@@ -318,7 +335,10 @@ impl Walk {
         let step = if wide { step as i64 } else { i64::from(step as i32) };
         let shift = step.unsigned_abs().trailing_zeros();
         let is_power = step.unsigned_abs().is_power_of_two();
-        (is_power && shift < 32).then_some(Distance { local, by, to, shift, down: step < 0, wide })
+        // `i32.ne` or `i64.ne`, and `br_if 0`.
+        let is_last = |&(_, end): &(u32, u32)| matches!(body[end as usize..], [0x47 | 0x52, 0x0d, 0]);
+        let written = written.filter(is_last);
+        (is_power && shift < 32).then_some(Distance { local, by, to, shift, down: step < 0, wide, written })
     }
 
     /// What a pass adds to a local.
@@ -333,12 +353,17 @@ impl Walk {
 fn compared(left: Value, relation: Relation, right: Value, wide: bool) -> Value {
     match (left, right) {
         (Value::Moved { local, by }, Value::Number(number)) => {
-            Value::Test(Test { local, by, relation, to: Bound::Number(number), wide })
+            Value::Test(Test { local, by, relation, to: Bound::Number(number), wide, written: None })
         }
         (Value::Number(_), Value::Moved { .. }) => compared(right, relation.turned(), left, wide),
-        (Value::Moved { local, by }, Value::Moved { local: to, by: more }) => {
-            Value::Test(Test { local, by, relation, to: Bound::Local { local: to, by: more }, wide })
-        }
+        (Value::Moved { local, by }, Value::Moved { local: to, by: more }) => Value::Test(Test {
+            local,
+            by,
+            relation,
+            to: Bound::Local { local: to, by: more },
+            wide,
+            written: None,
+        }),
         _ => Value::Any,
     }
 }
