@@ -77,11 +77,12 @@ impl<'c> Emitter<'c, '_, '_> {
         if !self.cx.options.calls_in_place {
             return false;
         }
-        let (hidden, module) = (self.cx.hidden, self.cx.module);
-        let itself = hidden.rebuilding(module, func) == hidden.func(module, func);
+        let (graph, module) = (self.cx.graph, self.cx.module);
+        // Else a copy rebuilds its frame.
+        let itself = graph.shrunk[func as usize].is_none();
         // The operands are in locals that are null while the function is being rebuilt.
         let plain = module.func_type(func).params().iter().all(|ty| ty.is_defaultable());
-        itself && plain && !self.cx.graph.tail_calls[func as usize]
+        itself && plain && !graph.tail_calls[func as usize]
     }
 
     /// The operands of a call that stand before the label, which are in locals there.
