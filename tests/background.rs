@@ -333,7 +333,7 @@ fn killed_while_much_is_being_stored_it_goes_on_and_leaves_no_process() {
     tool.wat("spread.wasm", &spreading());
     let began = Instant::now();
     let undisturbed = tool.run(&["run", "--every", "never", "--job", "straight", "spread.wasm"]);
-    let mut moments = Moments::new(3, began.elapsed());
+    let mut moments = Moments::new("background", 3, began.elapsed());
     assert_eq!((undisturbed.code, undisturbed.out.lines().count()), (0, ROUNDS as usize), "{undisturbed:?}");
     let job = format!("killed-{}", std::process::id());
     let sources = ["auto", "compare", "uffd"];

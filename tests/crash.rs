@@ -36,7 +36,7 @@ fn killed_at_random_moments_it_goes_on_and_prints_the_same() {
     let (out, err) = printed_apart(LINES);
     let began = Instant::now();
     assert_eq!(tool.run(&["run", "-q", "--every", "never", "--job", "straight", "lines.wasm"]).code, 0);
-    let mut moments = Moments::new(4, began.elapsed());
+    let mut moments = Moments::new("crash", 4, began.elapsed());
     for append in [false, true] {
         let job = format!("job-{append}");
         let (out_path, err_path) = (tool.path(&format!("out-{append}")), tool.path(&format!("err-{append}")));

@@ -78,18 +78,23 @@ fn paused(rest: &str, options: &[&str]) -> Tool {
     tool
 }
 
-const ROUNDS: &str = "(loop $r
-    (call $sum (i32.const 12288))
-    (call $spin)
-    (br_if $r (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 150))))";
+/// Sums up all pages so often, and counts in between.
+fn rounds(count: u32) -> String {
+    format!(
+        "(loop $r
+            (call $sum (i32.const {PAGES}))
+            (call $spin)
+            (br_if $r (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {count}))))"
+    )
+}
 
 #[test]
 fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
-    let tool = paused(&ROUNDS.replace("150", "4000"), &[]);
+    let tool = paused(&rounds(4000), &[]);
     let began = Instant::now();
     let straight = tool.run(&["run", "-q", "--every", "never", "--job", "straight", "prog.wasm"]);
     assert_eq!((straight.code, straight.out.lines().count()), (0, 4000), "{straight:?}");
-    let mut moments = Moments::new(6, began.elapsed());
+    let mut moments = Moments::new("lazy", 6, began.elapsed());
     let out = tool.path("out");
     let (mut kills, mut paused) = (0_u32, 0);
     let ways: [&[&str]; 4] = [&[], &["--dirty-tracking", "compare"], &["--every", "never"], &["--eager"]];
@@ -134,7 +139,7 @@ fn killed_while_its_memory_comes_it_ends_as_if_undisturbed() {
 
 #[test]
 fn snapshots_after_a_lazy_restore_are_those_of_a_straight_run() {
-    let tool = paused(ROUNDS, &[]);
+    let tool = paused(&rounds(150), &[]);
     let fuel = before_the_rest(&tool).parse::<u64>().unwrap();
     let run = |args: &[&str]| {
         let told = tool.command(args).output().unwrap();
@@ -186,7 +191,7 @@ fn a_damaged_page_that_is_touched_stops_it_with_a_clear_error() {
     // As the program itself touches it, as a function of the host, and as a loop of the engine.
     let print = format!("(call $print (i32.const {}) (i32.const 9000))", 8999 * 4096);
     let copy = "(memory.copy (call $at (i32.const 4)) (call $at (i32.const 8999)) (i32.const 9000))";
-    for rest in [ROUNDS, &print, copy] {
+    for rest in [&rounds(150), &print, copy] {
         let tool = paused(rest, &["--compress", "none"]);
         let before = tool.json(&["ls", "--json", "--snapshots", "x"]);
         assert_eq!(before.as_array().map(Vec::len), Some(1), "{before}");

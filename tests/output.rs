@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tool::moments::Random;
 use tool::{Running, Tool};
 
 /// A run of some seconds, so that dozens of kills find it at work.
@@ -19,25 +20,6 @@ const WORK: u64 = 1_000_000;
 
 fn guest() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/wasm/streams.wasm")
-}
-
-/// Random enough to choose moments by; the seed is printed.
-struct Random(u64);
-
-impl Random {
-    fn new(test: &str) -> Self {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9e37_79b9 + test.len() as u64);
-        println!("{test}: SEED={seed}");
-        Self(seed | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 /// What `streams print` prints: all its lines, and those to output and to error.

@@ -124,9 +124,7 @@ impl Emitter<'_, '_, '_> {
     /// what it reads.
     fn pass_all(&mut self, ctl: Ctl, op: &Op, chunks: Chunks, done: u32) {
         self.push_is_last(chunks);
-        self.hint(true);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(true);
         self.pass_unchecked(ctl, op, done);
         self.end_block();
     }
@@ -143,11 +141,7 @@ impl Emitter<'_, '_, '_> {
         let Distance { local, by, shift, down, wide, .. } = chunks.distance;
         let more = self.bulk_locals() + 1;
         let to = self.new_local(if wide { ValType::I64 } else { ValType::I32 });
-        let at = self.code.len();
-        self.sink().loop_(BlockType::Empty);
-        self.origin(at, op.start);
-        self.open += 1;
-        let chunk = self.open - 1;
+        let chunk = self.open_loop(BlockType::Empty, op);
         let mut sink = self.sink();
         push_bound(&mut sink, Bound::Local { local, by }, wide);
         sink.local_get(more).i64_const(i64::from(shift)).i64_shl();
@@ -175,11 +169,7 @@ impl Emitter<'_, '_, '_> {
         let info = &self.scan.ctls[ctl as usize];
         let (more, left) = (self.bulk_locals() + 1, self.new_local(ValType::I64));
         self.sink().local_get(more).local_set(left);
-        let at = self.code.len();
-        self.sink().loop_(BlockType::Empty);
-        self.origin(at, op.start);
-        self.open += 1;
-        let pass = self.open - 1;
+        let pass = self.open_loop(BlockType::Empty, op);
         let next = self.block(BlockType::Empty);
         self.push_label(next, &info.beneath);
         self.body(info.start + 1, info.end, op);
@@ -190,19 +180,12 @@ impl Emitter<'_, '_, '_> {
         }
         self.end_block();
         self.sink().local_get(left).i64_const(1).i64_sub().local_tee(left).i64_const(0).i64_lt_s();
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(false);
         self.next_chunk(ctl, chunks);
         self.sink().local_get(more).local_set(left);
         self.end_block();
         let pass = self.depth(pass);
         self.sink().br(pass);
         self.end_block();
-    }
-
-    fn new_local(&mut self, ty: ValType) -> u32 {
-        self.temp_types.push(ty);
-        (self.scan.locals.len() + self.temp_types.len()) as u32 - 1
     }
 }

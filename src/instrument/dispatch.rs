@@ -58,9 +58,7 @@ impl Emitter<'_, '_, '_> {
         self.charge_and_check(ctl);
         // An `if`, and not a branch over the cold code: Cranelift is to reach the rest of the loop before the
         // way out of it, or it hoists nothing out of the loop (DESIGN.md, Measured).
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(false);
         let go = self.open - 1;
         // Behind a header that does not check, nothing but a frame that is being rebuilt comes here.
         let kind = |i: &CtlInfo| if i.sunk { CtlKind::Try } else { i.kind };
@@ -106,13 +104,18 @@ impl Emitter<'_, '_, '_> {
         self.dispatch(region, true, go);
     }
 
+    /// Begins what is done if the condition on the stack holds, and is hinted whether it mostly does.
+    pub(super) fn open_if(&mut self, likely: bool) {
+        self.hint(likely);
+        self.sink().if_(BlockType::Empty);
+        self.open += 1;
+    }
+
     /// Puts what follows up to [`Emitter::end_cold`] out of line. Only a hint at a condition says so to the compiler;
     /// this one always holds, and folds away.
     pub(super) fn begin_cold(&mut self) {
         self.sink().i32_const(1);
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(false);
     }
 
     /// Control does not get here.
@@ -123,9 +126,7 @@ impl Emitter<'_, '_, '_> {
 
     /// Saves the frame and returns, if the condition on the stack holds, which is rare.
     pub(super) fn save_if(&mut self, point: PointId) {
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(false);
         self.save(point);
         self.end_block();
     }
@@ -164,9 +165,7 @@ impl Emitter<'_, '_, '_> {
         let bound = first + left.iter().map(|(_, points)| points).sum::<u32>();
         let point = self.scratch() + 1;
         self.sink().local_get(point).i32_const(bound as i32).i32_lt_u();
-        self.hint(false);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(false);
         self.lead(left, first, go);
         self.end_block();
         self.begin_cold();

@@ -195,10 +195,14 @@ impl Emitter<'_, '_, '_> {
         if let Some(local) = self.temps.find(height, ty) {
             return local;
         }
-        let local = (self.scan.locals.len() + self.temp_types.len()) as u32;
-        self.temp_types.push(ty);
+        let local = self.new_local(ty);
         self.temps.add(height, ty, local);
         local
+    }
+
+    pub(super) fn new_local(&mut self, ty: ValType) -> u32 {
+        self.temp_types.push(ty);
+        (self.scan.locals.len() + self.temp_types.len()) as u32 - 1
     }
 
     /// The first of two i32 locals.

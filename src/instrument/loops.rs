@@ -55,6 +55,15 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
+    /// Begins a loop that stands for the one whose first operator is `op`. Gives its level.
+    pub(super) fn open_loop(&mut self, ty: BlockType, op: &Op) -> u32 {
+        let at = self.code.len();
+        self.sink().loop_(ty);
+        self.origin(at, op.start);
+        self.open += 1;
+        self.open - 1
+    }
+
     /// Behind the label `Before`, with all operands in locals.
     fn begin_loop(&mut self, ctl: Ctl, op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
@@ -64,11 +73,8 @@ impl Emitter<'_, '_, '_> {
             self.get_or_zero(temp, ty);
         }
         let ty = self.cx.types.block_type(&info.params, &info.results);
-        let at = self.code.len();
-        self.sink().loop_(ty);
-        self.origin(at, op.start);
-        self.open += 1;
-        self.push_label(self.open - 1, &info.beneath);
+        let header = self.open_loop(ty, op);
+        self.push_label(header, &info.beneath);
         self.spill(params, &info.params);
         self.settle_written(ctl);
         self.open_region(info.region, Some(ctl));
@@ -154,9 +160,7 @@ impl Emitter<'_, '_, '_> {
         self.sink().if_(BlockType::Empty);
         self.open += 1;
         let left = self.fuel_behind(distance, info.charge);
-        self.hint(true);
-        self.sink().if_(BlockType::Empty);
-        self.open += 1;
+        self.open_if(true);
         let fuel = self.cx.hidden.fuel;
         self.sink().local_get(left).global_set(fuel);
         self.pass_unchecked(ctl, op, done);
@@ -174,11 +178,8 @@ impl Emitter<'_, '_, '_> {
     /// A copy of a loop without checks.
     pub(super) fn loop_unchecked(&mut self, ctl: Ctl, op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
-        let at = self.code.len();
-        self.sink().loop_(BlockType::Empty);
-        self.origin(at, op.start);
-        self.open += 1;
-        self.push_label(self.open - 1, &info.beneath);
+        let header = self.open_loop(BlockType::Empty, op);
+        self.push_label(header, &info.beneath);
         self.body(info.start + 1, info.end, op);
         self.pop_label();
         self.end_block();
@@ -229,11 +230,7 @@ impl Emitter<'_, '_, '_> {
         self.come_to(ctl); // it has no parameters
         let ty = self.cx.types.block_type(&[], &info.results);
         let done = self.block(ty);
-        let at = self.code.len();
-        self.sink().loop_(ty);
-        self.origin(at, op.start);
-        self.open += 1;
-        let header = self.open - 1;
+        let header = self.open_loop(ty, op);
         let passes = info.passes.unwrap_or(1);
         for _ in 0..passes {
             let next = self.block(BlockType::Empty);
