@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clock::without_cpu_time;
 use crate::host::{Ready, wasi};
-use crate::programs::{self, Program};
+use crate::programs::Program;
 use crate::ways::{WAYS, build_once};
 
 /// Instructions of one run in each way, in the order of `WAYS`.
@@ -37,8 +37,9 @@ fn count(program: &Program, way: usize, runs: u32, cache: &Path) -> u64 {
     let child = Command::new("valgrind")
         .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--child-count", &program.name, &way.to_string(), &runs.to_string()])
+        .args(["--child-count", &way.to_string(), &runs.to_string()])
         .arg(cache)
+        .args(program.options())
         .output()
         .expect("valgrind is needed to count instructions");
     let told = String::from_utf8_lossy(&child.stderr);
@@ -48,15 +49,14 @@ fn count(program: &Program, way: usize, runs: u32, cache: &Path) -> u64 {
     number.parse().unwrap()
 }
 
-/// The child: name of the program, number of the way, number of runs, directory of what is compiled.
-pub fn child_count(args: &[String]) {
-    let [name, way, runs, cache] = args else { panic!("four arguments, not {args:?}") };
+/// The child: number of the way, number of runs, directory of what is compiled.
+pub fn child_count(program: &Program, args: &[String]) {
+    let [way, runs, cache] = args else { panic!("three arguments, not {args:?}") };
     without_cpu_time();
-    let program = programs::all().into_iter().find(|program| program.name == *name).expect("a program");
     let way = WAYS[way.parse::<usize>().expect("a number")];
     let compiled = build_once(way, &program.wasm().expect("it was there"), Path::new(cache));
     for _ in 0..runs.parse().expect("a number") {
-        Ready::new(&compiled, way, wasi(&program).0).run();
+        Ready::new(&compiled, way, wasi(program).0).run();
     }
 }
 

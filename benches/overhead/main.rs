@@ -7,7 +7,7 @@
 //! every way must print the same.
 //!
 //! Beside it: compile time and code size; how soon a program starts; the speed and memory of the rewriter; and how soon a guest
-//! pauses when it is asked to. `--count` counts instructions instead of time, under valgrind.
+//! pauses when it is asked to. `--count` counts instructions instead of time, under valgrind. `--file` measures any other program.
 
 mod chart;
 mod clock;
@@ -37,6 +37,10 @@ const STARTED: [&str; 4] = ["lua", "quickjs", "sqlite", "python"];
 struct Options {
     /// Programs or groups; without any, all, and all that is measured beside them.
     names: Vec<String>,
+    /// Measures this module instead; what else is named are its arguments. It sees no files, its standard input is empty, its clock stands still, and
+    /// it must end with exit code 0.
+    #[arg(long, conflicts_with = "write")]
+    file: Option<PathBuf>,
     /// Rounds of each program.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -66,11 +70,19 @@ struct Options {
     bench: bool,
     #[arg(long, hide = true)]
     child_rewrite: Option<PathBuf>,
-    #[arg(long, hide = true, num_args = 4)]
+    #[arg(long, hide = true, num_args = 3)]
     child_count: Option<Vec<String>>,
 }
 
 impl Options {
+    /// What is to be measured.
+    fn programs(&self) -> Vec<Program> {
+        match &self.file {
+            Some(file) => vec![Program::of_file(file, &self.names)],
+            None => programs::all().into_iter().filter(|program| self.wants(program)).collect(),
+        }
+    }
+
     fn wants(&self, program: &Program) -> bool {
         let named = |name: &String| *name == program.name || *name == program.group;
         self.names.is_empty() || self.names.iter().any(named)
@@ -90,13 +102,13 @@ fn main() {
     if let Some(file) = &options.child_rewrite {
         return start::child_rewrite(file);
     }
-    if let Some(args) = &options.child_count {
-        return count::child_count(args);
-    }
-    let programs: Vec<Program> = programs::all().into_iter().filter(|p| options.wants(p)).collect();
+    let programs = options.programs();
     if programs.is_empty() {
         eprintln!("no program or group has such a name; --list shows all");
         std::process::exit(2);
+    }
+    if let Some(args) = &options.child_count {
+        return count::child_count(&programs[0], args);
     }
     if options.list {
         programs.iter().for_each(|p| println!("{:14} {:20} {}", p.name, p.group, p.args.join(" ")));
@@ -111,7 +123,10 @@ fn main() {
 /// Says on standard error how far it is.
 fn measure_all(options: &Options, programs: &[Program]) -> Report {
     let mut report = Report { rounds: options.rounds.max(1), ..Report::default() };
-    let missing = |program: &Program| eprintln!("{:14} is not there: guests/fetch.sh gets it", program.name);
+    let missing = |program: &Program| match &options.file {
+        Some(file) => eprintln!("{} cannot be read", file.display()),
+        None => eprintln!("{:14} is not there: guests/fetch.sh gets it", program.name),
+    };
     if options.count {
         let cache = tempfile::tempdir().unwrap();
         for program in programs {

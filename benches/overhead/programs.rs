@@ -1,13 +1,16 @@
 //! What is measured: each program is cut to some 50 to 300 ms of plain code.
 
+use std::ffi::OsString;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a program comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     /// Below `guests/`.
     File(&'static str),
+    /// Anywhere.
+    Other(PathBuf),
     /// Text of a module that is made here.
     Text(String),
 }
@@ -26,11 +29,33 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+fn stem(file: &Path) -> String {
+    file.file_stem().map_or_else(Default::default, |stem| stem.to_string_lossy().into_owned())
+}
+
 impl Program {
+    /// A module that is none of the benchmark's.
+    pub fn of_file(file: &Path, args: &[String]) -> Self {
+        let source = Source::Other(file.to_path_buf());
+        Program { name: stem(file), group: "other", source, args: args.to_vec() }
+    }
+
+    /// The benchmark's own options that name it alone.
+    pub fn options(&self) -> Vec<OsString> {
+        match &self.source {
+            Source::Other(file) => {
+                let file = ["--file".into(), file.into(), "--".into()];
+                file.into_iter().chain(self.args.iter().map(OsString::from)).collect()
+            }
+            _ => vec![OsString::from(&self.name)],
+        }
+    }
+
     /// The module; `None` where it has not been fetched.
     pub fn wasm(&self) -> Option<Vec<u8>> {
         match &self.source {
             Source::File(name) => std::fs::read(root().join("guests").join(name)).ok(),
+            Source::Other(file) => std::fs::read(file).ok(),
             Source::Text(text) => Some(wat::parse_str(text).unwrap()),
         }
     }
@@ -41,6 +66,7 @@ impl Program {
             Source::File(name) => {
                 name.rsplit('/').next().unwrap_or(name).trim_end_matches(".wasm").to_string()
             }
+            Source::Other(file) => stem(file),
             Source::Text(_) => self.name.clone(),
         }
     }

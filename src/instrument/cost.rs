@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 to 6.
+//! The fuel cost model, versions 1 to 7.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -26,11 +26,14 @@
 //! with one charge for both. A loop whose passes can be computed before the first charges for all of them at once, or for as many as
 //! [`CHUNK_MAX`] operators take (`chunks.rs`).
 //!
+//! From version 7 on jumps of a dispatch loop go past its header where they lead forwards (`jumps.rs`), and a function that begins with a loop that calls
+//! charges and checks at its header alone (`first.rs`): each pass is charged for what is around the loop as well, at most [`AROUND_MAX`] operators.
+//!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 6;
+pub const COST_MODEL: u32 = 7;
 /// First version in which a function's check may stand behind its entry.
 pub const SHRINKS: u32 = 4;
 /// First version in which loops that are passed a known number of times are charged for at once.
@@ -39,6 +42,10 @@ pub const COUNTS: u32 = 5;
 pub const INLINES: u32 = 6;
 /// First version in which loops whose passes can be computed charge for many at once.
 pub const CHUNKS: u32 = 6;
+/// First version in which jumps are threaded, and a function's first loop checks for the function.
+pub const THREADS: u32 = 7;
+/// What a call costs besides the loop that the function begins with, at most, if each pass of that is charged for it.
+pub const AROUND_MAX: u64 = 16;
 /// Operators for which such a loop charges at once, at most, if that is more than one pass: a tenth of a millisecond.
 const CHUNK_MAX: u64 = 1 << 18;
 /// Operators that a function executes without a check of its own, at most: its callers are charged for them.

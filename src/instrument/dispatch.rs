@@ -26,8 +26,17 @@ pub(super) fn leads(scan: &Scan, region: usize) -> impl Iterator<Item = (Lead, u
             [own.then_some((Lead::Point(info.point), 1)), (inside > 0).then_some((Lead::Into(ctl), inside))]
         }
     };
-    let entry = (region == 0).then_some((Lead::Point(0), 1));
-    entry.into_iter().chain(scan.regions[region].items.iter().flat_map(of).flatten())
+    // The point that is reached right behind the region's check.
+    let own = match scan.first_loop {
+        None if region == 0 => Some(0),
+        Some(ctl) if scan.is_first(region) => Some(scan.ctls[ctl as usize].point),
+        _ => None,
+    };
+    let items = match scan.first_loop {
+        Some(_) if region == 0 => &[][..],
+        _ => &scan.regions[region].items,
+    };
+    own.map(|point| (Lead::Point(point), 1)).into_iter().chain(items.iter().flat_map(of).flatten())
 }
 
 impl Emitter<'_, '_, '_> {
@@ -41,6 +50,9 @@ impl Emitter<'_, '_, '_> {
             };
             let level = self.block(ty);
             self.closers.insert(closer, level);
+        }
+        if region == 0 && self.scan.first_loop.is_some() {
+            return; // the loop checks
         }
         let info = ctl.map(|c| &self.scan.ctls[c as usize]);
         match (self.role, info.map(|i| i.kind)) {
@@ -71,7 +83,7 @@ impl Emitter<'_, '_, '_> {
         let hidden = self.cx.hidden;
         let items = &self.scan.regions[region].items;
         match inner {
-            Some((CtlKind::Loop, point)) => {
+            Some((CtlKind::Loop, point)) if !self.scan.is_first(region) => {
                 if items.is_empty() || self.role == Role::Hot {
                     return self.save(point);
                 }
@@ -79,7 +91,7 @@ impl Emitter<'_, '_, '_> {
                 self.save_if(point);
                 self.begin_cold();
             }
-            None => {
+            None | Some((CtlKind::Loop, _)) => {
                 self.sink().global_get(hidden.rewinding).i32_eqz();
                 self.save_if(0);
                 self.begin_cold();
@@ -138,7 +150,10 @@ impl Emitter<'_, '_, '_> {
             load_values(&mut self.code, self.cx, scratch, self.frames.loads(region), 0);
         }
         let leads: Vec<_> = leads(self.scan, region).collect();
-        let first = if at_entry { 0 } else { self.first_point(self.scan.regions[region].items[0]) };
+        let first = match leads[0].0 {
+            Lead::Point(point) => point,
+            Lead::Into(ctl) => self.scan.ctls[ctl as usize].point,
+        };
         if !at_entry {
             let (point, any) = (self.cx.hidden.point, self.scratch() + 1);
             self.sink().global_get(point).local_set(any);
@@ -173,13 +188,6 @@ impl Emitter<'_, '_, '_> {
         self.end_cold();
     }
 
-    fn first_point(&self, item: Reached) -> PointId {
-        match item {
-            Reached::Call(point) => point,
-            Reached::Inner(ctl) => self.scan.ctls[ctl as usize].point,
-        }
-    }
-
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
         if !self.frames.shared {
@@ -197,6 +205,11 @@ impl Emitter<'_, '_, '_> {
                 }
                 self.zero_locals();
                 self.refuel(charge);
+                let depth = self.depth(go);
+                self.sink().br(depth);
+            }
+            PointKind::Loop(ctl) if self.scan.first_loop == Some(ctl) => {
+                self.refuel(0);
                 let depth = self.depth(go);
                 self.sink().br(depth);
             }

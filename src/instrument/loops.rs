@@ -48,7 +48,7 @@ impl Emitter<'_, '_, '_> {
         let operands = [&info.beneath[..], &info.params[..]].concat();
         self.spill(self.spilled.len(), &operands);
         self.end_block(); // the label `Before`
-        if self.role != Role::Hot && self.cx.options.settled {
+        if self.role != Role::Hot && self.cx.options.settled && !self.scan.is_first(info.region) {
             let slots = self.frames.slots(info.point).iter();
             let restored = slots.filter(|slot| self.frames.loads_there(info.outer, slot.local));
             settle(&mut Sink::new(&mut self.code), restored);

@@ -18,9 +18,11 @@ mod counted;
 mod cycles;
 mod dispatch;
 mod emit;
+mod first;
 mod frame;
 mod hidden;
 mod inline;
+mod jumps;
 mod liveness;
 mod loops;
 mod meter;
@@ -42,13 +44,13 @@ mod types;
 use serde::{Deserialize, Serialize};
 use sink::leb;
 
-pub use cost::{COST_MODEL, INLINES, OLDEST_COST_MODEL};
+pub use cost::{COST_MODEL, INLINES, OLDEST_COST_MODEL, THREADS};
 pub use frame::{FrameTable, InlinedFrame, Kind, Layout, Place, TRAILER};
 pub use hidden::PREFIX;
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 21;
+pub const REWRITER: u32 = 22;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -229,7 +231,16 @@ pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, R
 }
 
 fn rewrite(wasm: &[u8], options: &Options, inlines: bool) -> Result<Instrumented, Refusal> {
-    let given = module::Module::parse(wasm)?;
+    let mut given = module::Module::parse(wasm)?;
+    let threads = options.cost_model >= cost::THREADS;
+    let threaded = if threads { jumps::thread(wasm, &given.bodies) } else { None };
+    let wasm = match &threaded {
+        Some(threaded) => {
+            given = module::Module::parse(threaded)?;
+            threaded
+        }
+        None => wasm,
+    };
     let mut outlines = outline::outlines(&given, options.cost_model)?;
     let inlined = if inlines { inline::inline(&given, &outlines) } else { inline::Inlined::default() };
     let mut module = given.with_bodies(&inlined.bodies);

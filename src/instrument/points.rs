@@ -192,6 +192,8 @@ pub struct Scan {
     pub writes: Vec<u32>,
     pub params: u32,
     pub entry_charge: u64,
+    /// The loop that the function begins with, if its header is the function's first point: point 0 stands there as well.
+    pub first_loop: Option<Ctl>,
     pub liveness: Liveness,
     /// Byte range of the operators in the module.
     pub code: (u32, u32),
@@ -206,6 +208,11 @@ impl Scan {
     /// Whether the function makes a call that can suspend.
     pub fn calls(&self) -> bool {
         self.points.iter().any(|point| matches!(point.kind, PointKind::Call(_)))
+    }
+
+    /// Whether a region is that of the loop that the function begins with.
+    pub fn is_first(&self, region: usize) -> bool {
+        self.first_loop.is_some_and(|ctl| self.ctls[ctl as usize].region == region)
     }
 
     /// By point: the innermost loop with points around it.
@@ -235,6 +242,7 @@ impl Scan {
         }
         self.locals.clear();
         self.writes.clear();
+        self.first_loop = None;
     }
 }
 

@@ -10,9 +10,10 @@ use wasmparser::{
 };
 
 use super::callgraph::CallGraph;
-use super::cost::Costs;
+use super::cost::{Costs, THREADS};
 use super::counted::Passes;
 use super::emit::Context;
+use super::first;
 use super::inline::InlinedCall;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
@@ -63,6 +64,8 @@ pub(super) struct Scanner<'m, 'a> {
     pushed: Pushed,
     /// The loops around.
     loops: Vec<Ctl>,
+    /// Offset of the loop that the function begins with, if that may check for it.
+    first_loop: Option<u32>,
     /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
     inlined: &'m [InlinedCall],
     callers: Option<(InlinedCall, u32)>,
@@ -121,6 +124,9 @@ pub fn scan<'s, 'a>(
         block: entry,
     });
     out.push_region();
+    let checks = cx.graph.can_suspend[body.func as usize] && cx.graph.shrunk[body.func as usize].is_none();
+    let unites = checks && cx.options.cost_model >= THREADS;
+    let first_loop = if unites { first::first_loop(&body.body) } else { None };
     let mut frames = std::mem::take(&mut scratch.frames);
     frames.clear();
     let mut pushed = std::mem::take(&mut scratch.pushed);
@@ -143,6 +149,7 @@ pub fn scan<'s, 'a>(
         operands_total: 0,
         pushed,
         loops: vec![],
+        first_loop,
         inlined: cx.inlined.calls(range.start as u32, range.end as u32),
         callers: None,
         out,
@@ -313,6 +320,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 Reached::Call(_) => true,
                 Reached::Inner(c) => ctls[c as usize].has_points,
             });
+        }
+        if let Some(at) = self.first_loop {
+            first::unite(&mut self.out, at);
         }
         self.flow.solve(&mut self.out.liveness);
         *scratch = Scratch {

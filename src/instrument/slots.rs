@@ -5,7 +5,7 @@ use super::dispatch::{Lead, leads};
 use super::emit::{Context, Emitter};
 use super::frame::{Kind, Place, TRAILER};
 use super::inline::InlineTable;
-use super::points::{CtlKind, Point, PointId, PointKind, Reached, Scan};
+use super::points::{CtlInfo, CtlKind, Point, PointId, PointKind, Reached, Scan};
 use super::saves::Saves;
 use super::sink::leb;
 
@@ -178,7 +178,9 @@ impl Frames {
         needed.resize_with(scan.regions.len(), || None);
         // The loop whose region it is: what is live at its header. Nothing is known to be at that of a `try_table`.
         let mut loops: Vec<Option<PointId>> = vec![None; scan.regions.len()];
-        for info in scan.ctls.iter().filter(|info| info.kind == CtlKind::Loop) {
+        // The loop that a function begins with restores what is live at its own header as well.
+        let others = |info: &&CtlInfo| info.kind == CtlKind::Loop && !scan.is_first(info.region);
+        for info in scan.ctls.iter().filter(others) {
             loops[info.region] = Some(info.point);
         }
         // Inner regions come behind outer ones.

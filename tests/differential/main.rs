@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use check::{Engines, Stats};
 use rayon::prelude::*;
 use rng::Rng;
-use wasm_ckpt::instrument::{COST_MODEL, INLINES, OLDEST_COST_MODEL, Options, instrument_with};
+use wasm_ckpt::instrument::{COST_MODEL, INLINES, OLDEST_COST_MODEL, Options, THREADS, instrument_with};
 
 /// Native stack of a thread that runs modules.
 const STACK: usize = 16 << 20;
@@ -80,16 +80,18 @@ fn smith() {
 #[test]
 fn structured() {
     run_all("structured", 300, |seed| Some(generate::module(seed)));
-    let inlines = |seed: &u64| {
-        let wasm = generate::module(*seed);
-        let [before, now] = [INLINES - 1, INLINES].map(|cost_model| {
-            let options = Options { cost_model, ..Options::default() };
-            instrument_with(&wasm, &options).unwrap().wasm
-        });
-        before != now
-    };
-    let inlined = (0..300).filter(inlines).count();
-    assert!(inlined > 30, "calls are inlined in {inlined} of 300 modules");
+    for (model, what) in [(INLINES, "calls are inlined"), (THREADS, "jumps are threaded")] {
+        let changes = |seed: &u64| {
+            let wasm = generate::module(*seed);
+            let [before, now] = [model - 1, model].map(|cost_model| {
+                let options = Options { cost_model, ..Options::default() };
+                instrument_with(&wasm, &options).unwrap().wasm
+            });
+            before != now
+        };
+        let changed = (0..300).filter(changes).count();
+        assert!(changed > 30, "{what} in {changed} of 300 modules");
+    }
 }
 
 /// Fuel that a call of them may take: several times what a loop is charged for at once.

@@ -14,7 +14,7 @@ pub struct Body<'s> {
     /// Types of parameters and locals.
     pub locals: Vec<Ty>,
     /// Types that a branch to each label carries, outermost first.
-    labels: Vec<Vec<Ty>>,
+    pub labels: Vec<Vec<Ty>>,
     results: Vec<Ty>,
     /// About so many expressions may still be made.
     size: i32,
@@ -41,7 +41,10 @@ impl<'s> Body<'s> {
             body.locals.push(ty);
         }
         let results = body.results.clone();
-        body.spend(&results, None);
+        let dispatches = !small && body.rng().one_in(3);
+        if !dispatches {
+            body.spend(&results, None);
+        }
         for local in count..body.locals.len() {
             // A local that cannot be null must be set before it is read.
             if matches!(body.locals[local], Ty::NonNull(_)) || body.rng().one_in(2) {
@@ -49,8 +52,14 @@ impl<'s> Body<'s> {
                 body.sink().local_set(local as u32);
             }
         }
-        body.statements(if small { 0 } else { 2 }, if small { 2 } else { 8 });
-        if small {
+        if dispatches {
+            body.dispatch(&results);
+        } else {
+            body.statements(if small { 0 } else { 2 }, if small { 2 } else { 8 });
+        }
+        if dispatches && body.rng().one_in(2) {
+            results.iter().for_each(|&ty| body.constant(ty));
+        } else if small {
             // Itself, or one that may call it.
             let callee = if body.rng().one_in(2) { func } else { body.shape.own_func() };
             let (params, given) = body.shape.func_type(callee).clone();
@@ -123,7 +132,7 @@ impl<'s> Body<'s> {
     }
 
     /// A local of this type, maybe a new one; one that cannot be null is new.
-    fn target(&mut self, ty: Ty) -> u32 {
+    pub fn target(&mut self, ty: Ty) -> u32 {
         let same: Vec<u32> =
             (0..self.locals.len() as u32).filter(|l| self.locals[*l as usize] == ty).collect();
         if same.is_empty() || self.rng().one_in(5) { self.temp(ty) } else { self.rng().pick(&same) }
@@ -159,7 +168,7 @@ impl<'s> Body<'s> {
     }
 
     /// Spends of the budget; without any, gives `results` and leaves the function or by a branch.
-    fn spend(&mut self, results: &[Ty], branch: Option<u32>) {
+    pub fn spend(&mut self, results: &[Ty], branch: Option<u32>) {
         self.sink().global_get(0).i32_const(1).i32_lt_s().if_(BlockType::Empty);
         results.iter().for_each(|&ty| self.constant(ty));
         match branch {
@@ -541,7 +550,7 @@ impl<'s> Body<'s> {
     }
 
     /// The condition is a random value: mostly true.
-    fn when(&mut self, then: impl FnOnce(&mut Self)) {
+    pub fn when(&mut self, then: impl FnOnce(&mut Self)) {
         self.expr(Ty::I32);
         if self.rng().one_in(2) {
             self.sink().i32_const(3).i32_and().i32_eqz();
@@ -626,7 +635,7 @@ impl<'s> Body<'s> {
     }
 
     /// What is never reached has any type; it must end with nothing on the stack.
-    fn dead_code(&mut self) {
+    pub fn dead_code(&mut self) {
         if self.rng().one_in(3) {
             self.sink().i32_add().drop().block(BlockType::Empty).loop_(BlockType::Empty);
             self.sink().unreachable().end().end();

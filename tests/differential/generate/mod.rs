@@ -5,6 +5,7 @@
 //! it functions return and loops end at once.
 
 mod body;
+mod dispatch;
 mod ops;
 
 use wasm_encoder::{
