@@ -72,13 +72,13 @@ fn the_same_command_continues_and_then_starts_anew() {
     let tool = Tool::new();
     tool.wat("lines.wasm", &lines(10, 1000, STDOUT));
     let run = |more: &[&str]| tool.run(&[&["run"], more, &["lines.wasm"]].concat());
-    let paused = run(&["-q", "--pause-after", "5000"]);
+    let paused = run(&["-q", "--pause-after", "5kfuel"]);
     assert!(paused.code == 75 && printed(10).starts_with(&paused.out), "{paused:?}");
     // A pipe gets all of it; and it is said that this is the same job.
     let rest = run(&[]);
     assert_eq!((rest.code, rest.out), (0, printed(10)));
     assert!(
-        rest.err.starts_with("wasm-ckpt: job `lines-#` was interrupted: going on from fuel 50"),
+        rest.err.starts_with("wasm-ckpt: job `lines-#` was paused: going on from fuel 50"),
         "{}",
         rest.err
     );

@@ -98,8 +98,8 @@ pub struct RunArgs {
     pub every: Every,
 
     /// Pause, with a snapshot and exit code 75, when more fuel than this has been consumed since the program
-    /// began
-    #[arg(long, value_name = "FUEL")]
+    /// began: a number, or as in `--every` (10Mfuel)
+    #[arg(long, value_name = "FUEL", value_parser = fuel)]
     pub pause_after: Option<u64>,
 
     /// When paused, write the snapshot's id to this file
@@ -216,6 +216,7 @@ impl RunArgs {
         let pause = Pause::new()?;
         signals::pause_on(&pause)?;
         let (held, line) = (Rc::new(RefCell::new(vec![])), Rc::new(Cell::new(false)));
+        let stored = job.status().is_some_and(|status| status.snapshot().is_some());
         let options = Options {
             every: self.every,
             pause_after: self.pause_after,
@@ -231,7 +232,7 @@ impl RunArgs {
             hash_inputs: self.hash_inputs,
             sync_out: self.sync_out.iter().map(resolve_sync_out).collect::<Result<_>>()?,
             greeting: how.greeting.filter(|_| !self.quiet).map(|line| format!("wasm-ckpt: {line}\n")),
-            observe: self.observer(&held, &line),
+            observe: self.observer(stored, &held, &line),
             loading: if self.eager { Loading::Eager } else { Loading::Lazy },
             stuck: Arc::new(|error| std::process::exit(exit::report(&error).into())),
             ..Options::default()
@@ -261,7 +262,13 @@ impl RunArgs {
 
     /// Tells what happens. In a file that the program writes to as well, lines of ours would be in the way when
     /// it is cut off and continued, so they are held until the end. `line` is set while a line is kept on a terminal.
-    fn observer(&self, held: &Rc<RefCell<Vec<String>>>, line: &Rc<Cell<bool>>) -> Box<dyn FnMut(Notice<'_>)> {
+    /// `stored`: the job has a snapshot.
+    fn observer(
+        &self,
+        mut stored: bool,
+        held: &Rc<RefCell<Vec<String>>>,
+        line: &Rc<Cell<bool>>,
+    ) -> Box<dyn FnMut(Notice<'_>)> {
         let (this, progress) = (self.clone(), self.progress && io::stderr().is_terminal());
         let in_file = rustix::fs::fstat(rustix::stdio::stderr())
             .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
@@ -279,7 +286,7 @@ impl RunArgs {
         let (mut failed, mut skipped) = (false, false);
         Box::new(move |notice| match notice {
             Notice::Committed(commit) => {
-                failed = false;
+                (failed, stored) = (false, true);
                 if progress {
                     line.set(true);
                     eprint!(
@@ -292,8 +299,11 @@ impl RunArgs {
             }
             Notice::SnapshotSkipped => {
                 // Once until they keep up again.
-                if !skipped {
+                if !skipped && stored {
                     say("a snapshot is due before the last one is durable, and left out".to_string());
+                } else if !skipped {
+                    let what = "a snapshot is due before the first one is durable, and left out";
+                    say(format!("{what}: until that is, the job would begin from the start"));
                 }
                 skipped = true;
             }
@@ -357,6 +367,14 @@ pub struct How {
     pub accept_changed: bool,
     /// What is said when the job goes on.
     pub greeting: Option<String>,
+}
+
+/// An amount of fuel.
+fn fuel(text: &str) -> Result<u64, &'static str> {
+    match (text.parse(), text.parse()) {
+        (Ok(number), _) | (_, Ok(Every::Fuel(number))) => Ok(number),
+        _ => Err("give an amount of fuel (1000000, 1000000fuel, 10Mfuel)"),
+    }
 }
 
 /// Says how the program ended, where its exit code does not, and gives the exit code.

@@ -1,6 +1,7 @@
 //! Names of a module's functions and locals, from its name section.
 
 use std::collections::HashMap;
+use std::fmt::{self, Write};
 
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
@@ -86,8 +87,66 @@ impl Names {
     }
 }
 
-/// Names come from the module, so they could do anything to a terminal.
+/// A name as its source has it, as far as it is shown, if a compiler of Rust or C++ made it.
+fn demangled(name: &str) -> Option<String> {
+    let mut text = Text(String::new());
+    if let Ok(symbol) = rustc_demangle::try_demangle(name) {
+        let _ = write!(text, "{symbol:#}"); // without the hash
+        return Some(text.0);
+    }
+    if !name.starts_with("_Z") {
+        return None;
+    }
+    let symbol = cpp_demangle::Symbol::new(name).ok()?;
+    let done = symbol.structured_demangle(&mut text, &cpp_demangle::DemangleOptions::default());
+    (done.is_ok() || text.0.len() >= SHOWN_MAX).then_some(text.0)
+}
+
+/// The beginning of a text: a short name can stand for a very long one.
+struct Text(String);
+
+impl Write for Text {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        self.0.push_str(more);
+        if self.0.len() >= SHOWN_MAX * char::MAX.len_utf8() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// Names come from the module, so they could do anything to a terminal. Those of Rust and C++ are shown as in the source.
 fn shown(name: &str) -> String {
-    let plain = name.chars().take(SHOWN_MAX);
+    let source = demangled(name);
+    let plain = source.as_deref().unwrap_or(name).chars().take(SHOWN_MAX);
     plain.flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_as_in_the_source() {
+        for (given, source) in [
+            ("main", "main"),
+            ("_RNvNtCseAz5zj8E2Rj_5bench7numeric6matmul", "bench::numeric::matmul"),
+            ("_ZN4core9panicking5panic17h0123456789abcdefE", "core::panicking::panic"),
+            ("_ZN5Stack4pushEi", "Stack::push(int)"),
+            ("_Znope", "_Znope"),
+            ("_Rnope", "_Rnope"),
+            ("runtime.memmove", "runtime.memmove"),
+            ("a\nb", "a\\nb"),
+        ] {
+            assert_eq!(shown(given), source);
+        }
+    }
+
+    #[test]
+    fn no_name_takes_long() {
+        // Each part stands for all before it, twice.
+        let mut name = "_ZN1aI1b".to_string();
+        (0..60).for_each(|nth| name += &format!("S{}_IT_T_E", char::from(b'0' + nth % 10)));
+        let doubled = format!("_Z1fI{}E", "3fooIS_S_E".repeat(200));
+        for name in [name, doubled, format!("_R{}", "NvC".repeat(5000)), "_ZN".repeat(5000)] {
+            assert!(shown(&name).chars().count() <= 2 * SHOWN_MAX, "{name}");
+        }
+    }
 }

@@ -132,7 +132,8 @@ pub fn main(args: Args) -> Result<u8> {
                     let from = status.snapshot().map_or("the start".to_string(), |id| {
                         format!("fuel {} (snapshot {})", status.fuel(), id.short())
                     });
-                    greeting = Some(format!("job `{name}` was interrupted: going on from {from}"));
+                    let was = if status.stopped { "paused" } else { "interrupted" };
+                    greeting = Some(format!("job `{name}` was {was}: going on from {from}"));
                     // It may have begun with an earlier version.
                     if let Some(id) = status.snapshot()
                         && let identity = &jobs.snapshot(id)?.state().identity
