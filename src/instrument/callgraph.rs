@@ -9,11 +9,12 @@ use std::collections::HashMap;
 
 use wasmparser::FuncType;
 
-use super::cost::{COUNTS, SHRINKS, UNCHECKED_MAX};
+use super::cost::{COUNTS, SHRINKS, THREADS, UNCHECKED_MAX};
 use super::counted::Counted;
 use super::cycles::{Calls, on_cycles};
 use super::module::{Body, Module};
 use super::outline::{Effects, Outline};
+use super::paid::paid_by_callers;
 use super::points::Callee;
 use super::shrink::{Shrunk, shrink};
 
@@ -33,6 +34,10 @@ pub struct CallGraph {
     pub free_types: Vec<Option<u64>>,
     /// Functions that can suspend and do not check at their entry, by index.
     pub shrunk: Vec<Option<Shrunk>>,
+    /// Operators that callers are charged for where a function does not charge at its entry, by index; else 0.
+    pub paid: Vec<u64>,
+    /// By index of a type: the most that a function has of those, which a reference of that type can reach.
+    pub paid_types: Vec<u64>,
     /// Loops that need not check in each pass, ascending, by function index.
     pub counted: Vec<Vec<Counted>>,
     /// Element and data segments that some instruction drops, ascending.
@@ -57,6 +62,8 @@ impl CallGraph {
             on_cycle: vec![],
             free_types: vec![None; module.types.len()],
             shrunk: vec![],
+            paid: vec![0; count],
+            paid_types: vec![0; module.types.len()],
             counted: vec![vec![]; imported],
             dropped_data: vec![],
             dropped_elems: vec![],
@@ -88,6 +95,9 @@ impl CallGraph {
         graph.note_tail_calls(imported, &outlines, &module.referenced);
         graph.note_cycles(imported, &outlines, &module.referenced);
         graph.shrink(module, cost_model);
+        if cost_model >= THREADS {
+            graph.find_paid(imported, &outlines, module);
+        }
         graph
     }
 
@@ -227,5 +237,36 @@ impl CallGraph {
         };
         let found: Vec<_> = module.bodies.par_iter().map(of).collect();
         self.shrunk.extend(found);
+    }
+
+    /// Those of which callers pay for entries, so that all that is done between two charges is charged for.
+    fn find_paid(&mut self, imported: usize, outlines: &[Outline], module: &Module<'_>) {
+        let outline = |func: u32| (func as usize).checked_sub(imported).map(|at| &outlines[at]);
+        let both = |func: u32| outline(func).map_or([&[][..]; 2], |o| [&o.calls[..], &o.tail_calls[..]]);
+        let fixed = |func: u32| match &self.shrunk[func as usize] {
+            _ if !self.can_suspend[func as usize] => self.cost[func as usize],
+            shrunk => shrunk.as_ref().map_or(0, |shrunk| shrunk.unchecked),
+        };
+        let own = |func: u32| {
+            let of = outline(func).filter(|_| self.can_suspend[func as usize])?;
+            let references = of.reference_call || of.indirect_tail_call;
+            // With subtypes a reference of one type reaches functions of others.
+            let unknown = module.subtypes && self.by_reference[func as usize];
+            let shrunk = self.shrunk[func as usize].is_some();
+            let charges = self.on_cycle[func as usize] || shrunk || references || unknown;
+            let indirect = of.indirect_calls.iter().map(|&ty| self.free_type(ty)).sum::<Option<u64>>()?;
+            let direct = both(func).concat().into_iter().map(fixed).fold(indirect, u64::saturating_add);
+            (!charges).then_some(direct.saturating_add(of.operators - of.in_loops))
+        };
+        let paid = paid_by_callers(module.funcs.len() as u32, own, both);
+        let mut types: HashMap<&FuncType, u64> = HashMap::new();
+        for &func in &module.referenced {
+            let dearest = types.entry(module.func_type(func)).or_default();
+            *dearest = paid[func as usize].max(*dearest);
+        }
+        for (paid, ty) in self.paid_types.iter_mut().zip(&module.types) {
+            *paid = ty.as_ref().and_then(|ty| types.get(ty).copied()).unwrap_or(0);
+        }
+        self.paid = paid;
     }
 }

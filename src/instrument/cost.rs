@@ -27,7 +27,9 @@
 //! [`CHUNK_MAX`] operators take (`chunks.rs`).
 //!
 //! From version 7 on jumps of a dispatch loop go past its header where they lead forwards (`jumps.rs`), and a function that begins with a loop that calls
-//! charges and checks at its header alone (`first.rs`): each pass is charged for what is around the loop as well, at most [`AROUND_MAX`] operators.
+//! charges and checks at its header alone (`first.rs`): each pass is charged for what is around the loop as well, at most [`AROUND_MAX`] operators. A
+//! function that is on no cycle of calls, or at least is not the one of it that charges, does not charge at its entry if it is short: its callers are charged
+//! for all that it does outside of its loops (`paid.rs`), each operator once.
 //!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
@@ -42,8 +44,10 @@ pub const COUNTS: u32 = 5;
 pub const INLINES: u32 = 6;
 /// First version in which loops whose passes can be computed charge for many at once.
 pub const CHUNKS: u32 = 6;
-/// First version in which jumps are threaded, and a function's first loop checks for the function.
+/// First version in which jumps are threaded, a function's first loop checks for the function, and callers pay for short functions.
 pub const THREADS: u32 = 7;
+/// Operators of a function, those of callees that do not charge included, for which its callers are charged, at most.
+pub const PAID_MAX: u64 = 200;
 /// What a call costs besides the loop that the function begins with, at most, if each pass of that is charged for it.
 pub const AROUND_MAX: u64 = 16;
 /// Operators for which such a loop charges at once, at most, if that is more than one pass: a tenth of a millisecond.

@@ -92,8 +92,10 @@ impl Emitter<'_, '_, '_> {
                 self.begin_cold();
             }
             None | Some((CtlKind::Loop, _)) => {
-                self.sink().global_get(hidden.rewinding).i32_eqz();
-                self.save_if(0);
+                if inner.is_some() || self.scan.entry_charge > 0 {
+                    self.sink().global_get(hidden.rewinding).i32_eqz();
+                    self.save_if(0);
+                }
                 self.begin_cold();
                 self.find_point(region, go);
                 return self.end_cold();

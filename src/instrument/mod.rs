@@ -29,6 +29,7 @@ mod meter;
 mod module;
 mod opcodes;
 mod outline;
+mod paid;
 mod pipeline;
 mod points;
 mod pushed;

@@ -14,6 +14,8 @@ use super::refusal::Refusal;
 pub struct Outline {
     pub suspends: bool,
     pub operators: u64,
+    /// Of these, those in loops that charge for themselves.
+    pub in_loops: u64,
     pub calls: Vec<u32>,
     pub tail_calls: Vec<u32>,
     /// Types of the references that it calls, once for each call.
@@ -69,6 +71,7 @@ fn outline(
     let mut reader = body.get_binary_reader_for_operators()?;
     let (code, start) = (body.as_bytes(), body.range().start);
     let mut frames = Constructs::new(reader.original_position());
+    let mut loops = 0u32;
     while !reader.eof() {
         let rest = code.get(reader.original_position() - start..).unwrap_or_default();
         if frames.kind().is_some() {
@@ -92,6 +95,7 @@ fn outline(
         match operator {
             Operator::Loop { .. } => {
                 outline.suspends |= cost_model < COUNTS;
+                loops += 1;
                 frames.enter(FrameKind::Loop, (offset, end), outline.operators);
             }
             Operator::Block { .. } => frames.enter(FrameKind::Block, (offset, end), outline.operators),
@@ -99,15 +103,20 @@ fn outline(
             Operator::Else => frames.change(FrameKind::Else, end),
             Operator::End | Operator::Delegate { .. } => {
                 let bytes = |from: usize, to: usize| code.get(from - start..to - start).unwrap_or_default();
-                if let Left::Loop(counted, operators) = frames.leave((offset, end), outline.operators, bytes)
+                let left = frames.leave((offset, end), outline.operators, bytes);
+                if let Left::Loop(counted, operators) = left
                     && cost_model >= COUNTS
                 {
+                    loops -= 1;
                     outline.counted.extend(counted);
                     match counted.map(|counted| counted.passes) {
                         Some(Passes::Free(passes)) => {
                             outline.operators = outline.operators.saturating_add(operators * (passes - 1));
                         }
-                        _ => outline.suspends = true,
+                        _ => {
+                            outline.suspends = true;
+                            outline.in_loops += if loops == 0 { operators } else { 0 };
+                        }
                     }
                 }
             }

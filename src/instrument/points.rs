@@ -191,6 +191,7 @@ pub struct Scan {
     /// The locals that are written, in program order, as often as they are.
     pub writes: Vec<u32>,
     pub params: u32,
+    /// 0: callers pay. Then it is no suspension point, and what comes to it without fuel is being rebuilt.
     pub entry_charge: u64,
     /// The loop that the function begins with, if its header is the function's first point: point 0 stands there as well.
     pub first_loop: Option<Ctl>,

@@ -261,10 +261,16 @@ impl<'m, 'a> Scanner<'m, 'a> {
         found.map(|found| counted[found].passes)
     }
 
-    /// What a function does before it checks.
+    /// What a function does before it checks, or without being charged for it.
     fn unchecked(&self, callee: Callee) -> u64 {
-        let Callee::Direct(func) = callee else { return 0 };
-        self.graph.shrunk[func as usize].as_ref().map_or(0, |shrunk| shrunk.unchecked)
+        let CallGraph { shrunk, paid, paid_types, .. } = self.graph;
+        match callee {
+            Callee::Direct(func) => match shrunk.get(func as usize) {
+                Some(Some(shrunk)) => shrunk.unchecked,
+                _ => paid.get(func as usize).copied().unwrap_or(0),
+            },
+            Callee::Indirect { ty } | Callee::Ref { ty } => paid_types.get(ty as usize).copied().unwrap_or(0),
+        }
     }
 
     /// What the function costs that is called here and cannot suspend.
@@ -321,6 +327,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 Reached::Inner(c) => ctls[c as usize].has_points,
             });
         }
+        if self.graph.paid[self.func as usize] > 0 {
+            self.out.entry_charge = 0;
+        }
         if let Some(at) = self.first_loop {
             first::unite(&mut self.out, at);
         }
@@ -371,6 +380,14 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.costs.charge(1);
                 let wide = self.operand(0) == Some(ValType::I64);
                 return self.note(OpKind::Bulk { wide }, start, end);
+            }
+            Operator::ReturnCall { function_index: func } => {
+                let paid = self.graph.paid.get(*func as usize).copied();
+                return self.costs.charge(1 + paid.unwrap_or(0));
+            }
+            Operator::ReturnCallIndirect { type_index: ty, .. }
+            | Operator::ReturnCallRef { type_index: ty } => {
+                return self.costs.charge(1 + self.unchecked(Callee::Ref { ty: *ty }));
             }
             _ => return self.costs.charge(1),
         };
