@@ -258,7 +258,8 @@ impl CallGraph {
             let direct = both(func).concat().into_iter().map(fixed).fold(indirect, u64::saturating_add);
             (!charges).then_some(direct.saturating_add(of.operators - of.in_loops))
         };
-        let paid = paid_by_callers(module.funcs.len() as u32, own, both);
+        let own: Vec<Option<u64>> = (0..module.funcs.len() as u32).map(own).collect();
+        let paid = paid_by_callers(&own, both);
         let mut types: HashMap<&FuncType, u64> = HashMap::new();
         for &func in &module.referenced {
             let dearest = types.entry(module.func_type(func)).or_default();

@@ -1,7 +1,7 @@
 //! Wasm to resumable Wasm, and the layout of its frames. Pure: no engine, no I/O.
 //!
-//! [`instrument`] reads as the chain of its passes: `module` (sections, refusals), `callgraph` (who can
-//! suspend), `pipeline` (the functions one by one: `scan` gives points, operands, liveness and cost of a body, `emit`
+//! [`instrument`] reads as the chain of its passes: `module` (sections, refusals), `jumps` and `inline` (bodies that are read in place of
+//! those given), `callgraph` (who can suspend, and who pays for whom), `pipeline` (the functions one by one: `scan` gives points, operands, liveness and cost of a body, `emit`
 //! the body anew), `assemble`.
 #![doc = include_str!("DESIGN.md")]
 

@@ -9,20 +9,16 @@ use super::cost::PAID_MAX;
 ///
 /// `own` is what a function does outside of its loops, or none if it has to charge; `calls` are those whom it calls by name. Of functions that have not to
 /// charge no cycle is made: they are walked over depth first, callees before callers.
-pub fn paid_by_callers<'o>(
-    count: u32,
-    own: impl Fn(u32) -> Option<u64>,
-    calls: impl Fn(u32) -> [&'o [u32]; 2],
-) -> Vec<u64> {
-    let mut paid = vec![0; count as usize];
-    let mut met = vec![false; count as usize];
-    for root in 0..count {
+pub fn paid_by_callers<'o>(own: &[Option<u64>], calls: impl Fn(u32) -> [&'o [u32]; 2]) -> Vec<u64> {
+    let mut paid = vec![0; own.len()];
+    let mut met = vec![false; own.len()];
+    for root in 0..own.len() as u32 {
         if std::mem::replace(&mut met[root as usize], true) {
             continue;
         }
         let mut open = vec![(root, 0)];
         while let Some((at, n)) = open.pop() {
-            let Some(own) = own(at) else { continue };
+            let Some(own) = own[at as usize] else { continue };
             let [direct, tail] = calls(at);
             if let Some(&callee) = direct.iter().chain(tail).nth(n) {
                 open.push((at, n + 1));
@@ -45,11 +41,8 @@ mod tests {
 
     /// Of functions by what they do themselves, and whom they call.
     fn paid(functions: &[(Option<u64>, &[u32])]) -> Vec<u64> {
-        paid_by_callers(
-            functions.len() as u32,
-            |f| functions[f as usize].0,
-            |f| [functions[f as usize].1, &[]],
-        )
+        let own: Vec<_> = functions.iter().map(|(own, _)| *own).collect();
+        paid_by_callers(&own, |f| [functions[f as usize].1, &[]])
     }
 
     #[test]
