@@ -206,15 +206,9 @@ impl Emitter<'_, '_, '_> {
                     return self.begin_again(charge);
                 }
                 self.zero_locals();
-                self.refuel(charge);
-                let depth = self.depth(go);
-                self.sink().br(depth);
+                self.go_on(charge, go);
             }
-            PointKind::Loop(ctl) if self.scan.first_loop == Some(ctl) => {
-                self.refuel(0);
-                let depth = self.depth(go);
-                self.sink().br(depth);
-            }
+            PointKind::Loop(ctl) if self.scan.first_loop == Some(ctl) => self.go_on(0, go),
             PointKind::Loop(ctl) => {
                 // The header is going to charge for what was charged before.
                 match (self.chunks(ctl), &self.scan.ctls[ctl as usize]) {
@@ -226,6 +220,13 @@ impl Emitter<'_, '_, '_> {
             }
             PointKind::Call(callee) => self.resume_call(id, callee),
         }
+    }
+
+    /// Goes on right behind the region's check, with so much more fuel for what is going to be charged again.
+    fn go_on(&mut self, more: u64, go: u32) {
+        self.refuel(more);
+        let depth = self.depth(go);
+        self.sink().br(depth);
     }
 
     /// The frame stands at the function's entry, and this is the copy that rebuilds: the one that runs takes its place.

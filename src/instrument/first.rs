@@ -17,21 +17,20 @@ pub fn first_loop(body: &FunctionBody<'_>) -> Option<u32> {
 }
 
 /// Reads on behind the loop that a function begins with, and gives its offset. Nothing comes before it but blocks, and what has no effect outside of the
-/// function. Blocks are told of.
-pub fn come_to_loop(reader: &mut OperatorsReader<'_>, mut block: impl FnMut(BlockType)) -> Option<usize> {
+/// function. All operators are told of, the loop's the last.
+pub fn come_to_loop(reader: &mut OperatorsReader<'_>, mut tell: impl FnMut(&Operator<'_>)) -> Option<usize> {
     for _ in 0..BEFORE_MAX {
-        match reader.read_with_offset().ok()? {
-            (Operator::Loop { blockty: BlockType::Empty }, at) => return Some(at),
-            (Operator::Block { blockty }, _) => block(blockty),
-            (
-                Operator::LocalGet { .. }
-                | Operator::LocalSet { .. }
-                | Operator::LocalTee { .. }
-                | Operator::GlobalGet { .. }
-                | Operator::I32Const { .. }
-                | Operator::I64Const { .. },
-                _,
-            ) => {}
+        let (operator, at) = reader.read_with_offset().ok()?;
+        tell(&operator);
+        match operator {
+            Operator::Loop { blockty: BlockType::Empty } => return Some(at),
+            Operator::Block { .. }
+            | Operator::LocalGet { .. }
+            | Operator::LocalSet { .. }
+            | Operator::LocalTee { .. }
+            | Operator::GlobalGet { .. }
+            | Operator::I32Const { .. }
+            | Operator::I64Const { .. } => {}
             _ => return None,
         }
     }

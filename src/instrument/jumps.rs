@@ -129,14 +129,10 @@ fn find(body: &FunctionBody<'_>) -> Option<Vec<Patch>> {
 /// The dispatch loop that a function begins with.
 fn dispatch(reader: &mut wasmparser::OperatorsReader<'_>, open: &mut Vec<Open>) -> Option<Dispatch> {
     let (mut local, mut constructs) = (None, 0);
-    let mut enter = |blockty| {
-        constructs += 1;
-        open.push(Open { number: constructs, is_plain: blockty == BlockType::Empty });
-    };
-    come_to_loop(reader, &mut enter)?;
-    constructs += 1;
+    come_to_loop(reader, |operator| {
+        let _ = follow(operator, open, &mut constructs); // nothing ends there
+    })?;
     let at = constructs;
-    open.push(Open { number: at, is_plain: false });
     loop {
         let operator = reader.read().ok()?;
         match (&operator, local) {

@@ -232,15 +232,12 @@ pub fn instrument_with(wasm: &[u8], options: &Options) -> Result<Instrumented, R
 }
 
 fn rewrite(wasm: &[u8], options: &Options, inlines: bool) -> Result<Instrumented, Refusal> {
-    let mut given = module::Module::parse(wasm)?;
+    let given = module::Module::parse(wasm)?;
     let threads = options.cost_model >= cost::THREADS;
     let threaded = if threads { jumps::thread(wasm, &given.bodies) } else { None };
-    let wasm = match &threaded {
-        Some(threaded) => {
-            given = module::Module::parse(threaded)?;
-            threaded
-        }
-        None => wasm,
+    let given = match &threaded {
+        Some(threaded) => given.with_code(threaded),
+        None => given,
     };
     let mut outlines = outline::outlines(&given, options.cost_model)?;
     let inlined = if inlines { inline::inline(&given, &outlines) } else { inline::Inlined::default() };

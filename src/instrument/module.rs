@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use wasmparser::types::CoreTypeId;
 use wasmparser::{
-    CompositeInnerType, Export, ExternalKind, FuncToValidate, FuncType, FunctionBody, GlobalType, HeapType,
-    MemoryType, PackedIndex, Parser, Payload, RefType, TableType, TypeRef, ValType, ValidPayload, Validator,
-    ValidatorResources, WasmFeatures,
+    BinaryReader, CompositeInnerType, Export, ExternalKind, FuncToValidate, FuncType, FunctionBody,
+    GlobalType, HeapType, MemoryType, PackedIndex, Parser, Payload, RefType, TableType, TypeRef, ValType,
+    ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::inline::InlinedBody;
@@ -135,6 +135,19 @@ impl<'a> Module<'a> {
         for inlined in bodies {
             let at = (inlined.func - module.imported_funcs) as usize;
             module.bodies[at].body = inlined.body();
+        }
+        module
+    }
+
+    /// The same, with all bodies read from other bytes, of a module in which all is at the same place.
+    pub fn with_code<'b>(self, wasm: &'b [u8]) -> Module<'b>
+    where
+        'a: 'b,
+    {
+        let mut module: Module<'b> = self;
+        for body in &mut module.bodies {
+            let range = body.body.range();
+            body.body = FunctionBody::new(BinaryReader::new(&wasm[range.clone()], range.start));
         }
         module
     }

@@ -382,6 +382,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 return self.note(OpKind::Bulk { wide }, start, end);
             }
             Operator::ReturnCall { function_index: func } => {
+                // What comes before a callee's own checks is not charged for here, as in the models before 7.
                 let paid = self.graph.paid.get(*func as usize).copied();
                 return self.costs.charge(1 + paid.unwrap_or(0));
             }
