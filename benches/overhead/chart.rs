@@ -121,7 +121,7 @@ fn bar(out: &mut String, class: &str, ratio: &Ratio, y: f64, thick: f64) {
     );
 }
 
-/// The quartiles of the rounds.
+/// The least and the largest ratio of a layout.
 fn spread(out: &mut String, ratio: &Ratio, y: f64) {
     let _ = writeln!(
         out,

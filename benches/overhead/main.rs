@@ -1,8 +1,8 @@
 //! What being resumable costs: `cargo bench --bench overhead [-- [OPTIONS] NAME...]`.
 //!
-//! Each program runs plain, rewritten, rewritten with NaNs as the processor gives them ("any NaN"), with wasmtime's fuel and with its epochs, in turn
-//! in one process, many short rounds, each in another order. The table gives the ratio of the medians of processor time to
-//! plain's, and the quartiles of the ratios within single rounds. Rewritten is what production runs: the same settings, and
+//! Each program runs plain, rewritten, rewritten with the other setting for NaNs, with wasmtime's fuel and with its epochs, in turn
+//! in one process, in several layouts of its code (`layout.rs`) and short rounds, each in another order. The table gives the processor time of the
+//! middle layout over that of plain's, and the least and largest ratio of a layout. Rewritten is what production runs: the same settings, and
 //! slices at whose ends the stack is unwound and rebuilt. WASI is the project's own in all ways, so that only the guest's code differs;
 //! every way must print the same.
 //!
@@ -13,6 +13,7 @@ mod chart;
 mod clock;
 mod count;
 mod host;
+mod layout;
 mod markdown;
 mod measure;
 mod pause;
@@ -41,9 +42,12 @@ struct Options {
     /// it must end with exit code 0.
     #[arg(long, conflicts_with = "write")]
     file: Option<PathBuf>,
-    /// Rounds of each program.
-    #[arg(long, default_value_t = 15)]
+    /// Rounds of each program in each layout.
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Layouts of each program's code, of which the middle one counts; modules above 4 MiB have 3 at most.
+    #[arg(long, default_value_t = 5)]
+    layouts: usize,
     /// Only these parts: speed, start, pause.
     #[arg(long, value_delimiter = ',')]
     parts: Vec<String>,
@@ -122,7 +126,8 @@ fn main() {
 
 /// Says on standard error how far it is.
 fn measure_all(options: &Options, programs: &[Program]) -> Report {
-    let mut report = Report { rounds: options.rounds.max(1), ..Report::default() };
+    let mut report =
+        Report { rounds: options.rounds.max(1), layouts: options.layouts.max(1), ..Report::default() };
     let missing = |program: &Program| match &options.file {
         Some(file) => eprintln!("{} cannot be read", file.display()),
         None => eprintln!("{:14} is not there: guests/fetch.sh gets it", program.name),
@@ -141,7 +146,7 @@ fn measure_all(options: &Options, programs: &[Program]) -> Report {
         return report;
     }
     if options.part("speed") {
-        let mut modules = Modules::default();
+        let mut modules = Modules::new(report.layouts);
         for program in programs {
             match measure::measure(program, &mut modules, report.rounds) {
                 Some(row) => {

@@ -64,7 +64,9 @@ impl Report {
         let _ = writeln!(out, "<details><summary>Each program</summary>\n");
         let _ = writeln!(
             out,
-            "Medians of {} rounds in processor time; in brackets the quartiles of the rounds' own ratios.",
+            "Processor time of the middle one of {} layouts of the code ({} of modules above 4 MiB), {} rounds in each; in brackets the least and the largest ratio of a layout.",
+            self.layouts,
+            self.layouts.min(3),
             self.rounds
         );
         head(out, &[&["program", "plain, ms"][..], &heads()].concat());

@@ -1,16 +1,18 @@
-//! Rounds: in each, a program runs once in every way, in an order that changes from round to round.
+//! Rounds: in each, a program runs once in every way in each layout, in an order that changes from round to round.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::clock::Took;
 use crate::host::{Ready, wasi};
+use crate::layout::shifted;
 use crate::programs::{Program, Source};
-use crate::ways::{Built, WAYS, Way, build};
+use crate::ways::{Built, Compiled, WAYS, build, build_once};
 
-/// A ratio of medians; median and quartiles of the ratios within single rounds, and the ratio of the least times, beside it:
-/// where they disagree, the machine was busy.
+/// A ratio of the times of the middle layout, and the least and the largest ratio of a layout. Beside it the middle one of the layouts' ratios, and
+/// the ratio of the least times: where they disagree, the machine was busy, or it is the layout that decides.
 #[derive(Debug, Clone, Copy)]
 pub struct Ratio {
     pub median: f64,
@@ -27,7 +29,7 @@ pub struct Row {
     pub module: String,
     /// Median of plain, in seconds of processor time.
     pub plain: f64,
-    /// Quartiles of plain against its own median: the noise.
+    /// Quartiles of all times of plain against it: the noise, and what the layout does.
     pub noise: (f64, f64),
     /// Processor time against plain's, in the order of `WAYS` without plain.
     pub cpu: Vec<Ratio>,
@@ -45,38 +47,52 @@ pub struct ModuleRow {
 }
 
 /// Modules that have been compiled, by name.
-#[derive(Default)]
 pub struct Modules {
-    built: HashMap<String, Vec<Built>>,
+    layouts: usize,
+    /// By layout, in the order of `WAYS`.
+    built: HashMap<String, Vec<Vec<Compiled>>>,
     pub rows: Vec<ModuleRow>,
 }
 
 /// Modules up to this size are compiled this often, for the least.
 const SMALL: (usize, usize) = (1 << 20, 3);
+/// Modules above this size are compiled in so many layouts at most.
+const LARGE: (usize, usize) = (4 << 20, 3);
 
 impl Modules {
-    /// The program's module in all ways; `None` if it has not been fetched.
-    fn get(&mut self, program: &Program) -> Option<&[Built]> {
+    /// None yet; each will be compiled in so many layouts.
+    pub fn new(layouts: usize) -> Self {
+        Modules { layouts: layouts.max(1), built: HashMap::new(), rows: vec![] }
+    }
+
+    /// The program's module in all layouts and ways; `None` if it has not been fetched.
+    fn get(&mut self, program: &Program) -> Option<&[Vec<Compiled>]> {
         let name = program.module();
         if !self.built.contains_key(&name) {
             let wasm = program.wasm()?;
             let times = if wasm.len() <= SMALL.0 { SMALL.1 } else { 1 };
             let mut built: Vec<Vec<Built>> = vec![];
             for _ in 0..times {
-                built.push(WAYS.iter().map(|way| fresh(*way, &wasm)).collect());
+                built.push(WAYS.iter().map(|way| fresh(|cache| build(*way, &wasm, cache))).collect());
             }
             if !matches!(program.source, Source::Text(_)) {
                 self.rows.push(module_row(&name, wasm.len(), &built));
             }
-            self.built.insert(name.clone(), built.pop()?);
+            let mut layouts = vec![built.pop()?.into_iter().map(|built| built.compiled).collect()];
+            let count = if wasm.len() <= LARGE.0 { self.layouts } else { self.layouts.min(LARGE.1) };
+            for layout in 1..count {
+                let wasm = shifted(&wasm, layout);
+                layouts.push(WAYS.iter().map(|way| fresh(|cache| build_once(*way, &wasm, cache))).collect());
+            }
+            self.built.insert(name.clone(), layouts);
         }
         self.built.get(&name).map(Vec::as_slice)
     }
 }
 
-fn fresh(way: Way, wasm: &[u8]) -> Built {
-    let cache = tempfile::tempdir().unwrap();
-    build(way, wasm, cache.path())
+/// With an empty cache, which is gone afterwards.
+fn fresh<T>(build: impl FnOnce(&Path) -> T) -> T {
+    build(tempfile::tempdir().unwrap().path())
 }
 
 fn module_row(name: &str, bytes: usize, built: &[Vec<Built>]) -> ModuleRow {
@@ -91,61 +107,76 @@ fn module_row(name: &str, bytes: usize, built: &[Vec<Built>]) -> ModuleRow {
     }
 }
 
-/// Runs a program; `None` if it has not been fetched.
+/// Runs a program so many rounds in each layout; `None` if it has not been fetched.
 pub fn measure(program: &Program, modules: &mut Modules, rounds: usize) -> Option<Row> {
-    let built = modules.get(program)?;
-    let mut samples: Vec<Vec<Took>> = vec![vec![]; WAYS.len()];
+    let layouts = modules.get(program)?;
+    // By layout and way.
+    let mut samples: Vec<Vec<Vec<Took>>> = vec![vec![vec![]; WAYS.len()]; layouts.len()];
     let mut expected = None;
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     // One round before those that count.
     for round in 0..=rounds {
-        let mut order: Vec<usize> = (0..WAYS.len()).collect();
-        for i in (1..order.len()).rev() {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            order.swap(i, (random % (i as u64 + 1)) as usize);
-        }
-        for way in order {
-            let (wasi, out) = wasi(program);
-            let took = Ready::new(&built[way].compiled, WAYS[way], wasi).run();
-            let printed = out.contents();
-            let expected = expected.get_or_insert_with(|| printed.clone());
-            assert!(*expected == printed, "{}: {} prints something else", program.name, WAYS[way].name());
-            if round > 0 {
-                samples[way].push(took);
+        for (built, samples) in layouts.iter().zip(&mut samples) {
+            for way in shuffled(WAYS.len(), &mut random) {
+                let (wasi, out) = wasi(program);
+                let took = Ready::new(&built[way], WAYS[way], wasi).run();
+                let printed = out.contents();
+                let expected = expected.get_or_insert_with(|| printed.clone());
+                assert!(*expected == printed, "{}: {} prints something else", program.name, WAYS[way].name());
+                if round > 0 {
+                    samples[way].push(took);
+                }
             }
         }
     }
     Some(row(program, &samples))
 }
 
-fn row(program: &Program, samples: &[Vec<Took>]) -> Row {
-    let plain = sorted(samples[0].iter().map(|took| took.cpu));
-    let median = at(&plain, 0.5);
-    let ratios =
-        |time: fn(&Took) -> f64| (1..WAYS.len()).map(|way| ratio(&samples[0], &samples[way], time)).collect();
+/// The numbers below `count` in another order each time.
+fn shuffled(count: usize, random: &mut u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        order.swap(i, (*random % (i as u64 + 1)) as usize);
+    }
+    order
+}
+
+fn row(program: &Program, samples: &[Vec<Vec<Took>>]) -> Row {
+    let medians = |way: usize, time: fn(&Took) -> f64| -> Vec<f64> {
+        samples.iter().map(|ways| at(&sorted(ways[way].iter().map(time)), 0.5)).collect()
+    };
+    let all =
+        |way: usize, time: fn(&Took) -> f64| sorted(samples.iter().flat_map(|ways| &ways[way]).map(time));
+    let ratio = |way: usize, time: fn(&Took) -> f64| {
+        let (plain, other) = (medians(0, time), medians(way, time));
+        let ratios = sorted(plain.iter().zip(&other).map(|(plain, other)| other / plain));
+        Ratio {
+            median: middle(other) / middle(plain),
+            paired: at(&ratios, 0.5),
+            least: all(way, time)[0] / all(0, time)[0],
+            low: ratios[0],
+            high: ratios[ratios.len() - 1],
+        }
+    };
+    let plain = middle(medians(0, |took| took.cpu));
+    let times = all(0, |took| took.cpu);
     Row {
         name: program.name.clone(),
         group: program.group,
         module: program.module(),
-        plain: median,
-        noise: (at(&plain, 0.25) / median, at(&plain, 0.75) / median),
-        cpu: ratios(|took| took.cpu),
-        wall: ratios(|took| took.wall),
+        plain,
+        noise: (at(&times, 0.25) / plain, at(&times, 0.75) / plain),
+        cpu: (1..WAYS.len()).map(|way| ratio(way, |took| took.cpu)).collect(),
+        wall: (1..WAYS.len()).map(|way| ratio(way, |took| took.wall)).collect(),
     }
 }
 
-fn ratio(plain: &[Took], other: &[Took], time: fn(&Took) -> f64) -> Ratio {
-    let paired = sorted(plain.iter().zip(other).map(|(plain, other)| time(other) / time(plain)));
-    let [plain, other] = [plain, other].map(|all| sorted(all.iter().map(time)));
-    Ratio {
-        median: at(&other, 0.5) / at(&plain, 0.5),
-        paired: at(&paired, 0.5),
-        least: at(&other, 0.0) / at(&plain, 0.0),
-        low: at(&paired, 0.25),
-        high: at(&paired, 0.75),
-    }
+/// The median.
+fn middle(values: Vec<f64>) -> f64 {
+    at(&sorted(values.into_iter()), 0.5)
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {

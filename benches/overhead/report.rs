@@ -20,6 +20,7 @@ pub fn heads() -> [&'static str; 4] {
 #[derive(Default)]
 pub struct Report {
     pub rounds: usize,
+    pub layouts: usize,
     pub rows: Vec<Row>,
     pub modules: Vec<ModuleRow>,
     pub starts: Vec<Start>,
@@ -72,7 +73,7 @@ impl Report {
         mean(rows.map(|row| row.cpu[way - 1].median))
     }
 
-    /// The same of the medians of the ratios within rounds, and of the least times.
+    /// The same of the medians of the ratios within layouts, and of the least times.
     fn other_means(&self, way: usize) -> (f64, f64) {
         let ratios = || self.rows.iter().map(|row| &row.cpu[way - 1]);
         (mean(ratios().map(|r| r.paired)), mean(ratios().map(|r| r.least)))
@@ -117,8 +118,8 @@ impl Report {
         let heads = heads().map(|head| format!("{head:>20}")).join("");
         let _ = writeln!(
             out,
-            "processor time, ratio of medians of {} rounds (quartiles of the rounds' ratios)",
-            self.rounds
+            "processor time, ratio of the middle one of {} layouts, {} rounds in each (least and largest ratio of a layout)",
+            self.layouts, self.rounds
         );
         let _ = writeln!(out, "                plain ms  quartiles{heads}");
         for group in self.groups() {
@@ -132,7 +133,7 @@ impl Report {
         let shown = |value: fn(&(f64, f64)) -> f64| -> String {
             others.iter().map(|means| format!("{:>7.3}x            ", value(means))).collect()
         };
-        let _ = writeln!(out, "= {:33} {}", "  by ratios within rounds", shown(|means| means.0));
+        let _ = writeln!(out, "= {:33} {}", "  by ratios within layouts", shown(|means| means.0));
         let _ = writeln!(out, "= {:33} {}", "  by least times", shown(|means| means.1));
         let worst = (1..WAYS.len()).filter_map(|way| {
             let row = self.worst(way, None)?;
@@ -205,7 +206,7 @@ impl Report {
         let means: serde_json::Map<String, Value> =
             ways().map(|(i, way)| (way.name().to_string(), json!(self.mean(i, None)))).collect();
         json!({
-            "machine": machine(), "rounds": self.rounds, "geometric_means": means,
+            "machine": machine(), "layouts": self.layouts, "rounds": self.rounds, "geometric_means": means,
             "programs": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
             "modules": self.modules.iter().map(ModuleRow::json).collect::<Vec<_>>(),
             "starts": self.starts.iter().map(Start::json).collect::<Vec<_>>(),
