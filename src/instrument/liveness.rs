@@ -216,19 +216,16 @@ impl FlowBuilder {
 }
 
 impl Liveness {
-    /// The locals that are live at the beginning of the block, ascending.
-    pub fn live_at(&self, block: Block) -> impl Iterator<Item = u32> + '_ {
+    /// Tells of the locals that are live at the beginning of the block, ascending.
+    pub fn each_at(&self, block: Block, mut tell: impl FnMut(u32)) {
         let at = block as usize * self.words;
-        self.live_in[at..at + self.words].iter().enumerate().flat_map(|(word, &bits)| {
+        for (word, &bits) in self.live_in[at..at + self.words].iter().enumerate() {
             let mut bits = bits;
-            std::iter::from_fn(move || {
-                (bits != 0).then(|| {
-                    let bit = bits.trailing_zeros();
-                    bits &= bits - 1;
-                    word as u32 * 64 + bit
-                })
-            })
-        })
+            while bits != 0 {
+                tell(word as u32 * 64 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
     }
 }
 
@@ -252,8 +249,13 @@ mod tests {
         flow.read(1);
         let mut live = Liveness::default();
         flow.solve(&mut live);
-        assert_eq!(live.live_at(entry).collect::<Vec<_>>(), [69]);
-        assert_eq!(live.live_at(header).collect::<Vec<_>>(), [0, 69]);
-        assert_eq!(live.live_at(exit).collect::<Vec<_>>(), [1]);
+        let live_at = |block| {
+            let mut found = vec![];
+            live.each_at(block, |local| found.push(local));
+            found
+        };
+        assert_eq!(live_at(entry), [69]);
+        assert_eq!(live_at(header), [0, 69]);
+        assert_eq!(live_at(exit), [1]);
     }
 }
