@@ -1,6 +1,9 @@
 //! Opcodes by their first byte: most operators are validated, or skipped, without making a value of them.
 
-use wasmparser::{FrameKind, FrameStack, Operator, VisitOperator, VisitSimdOperator};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, BlockType, FrameKind, FrameStack, Operator, ValType, VisitOperator,
+    VisitSimdOperator,
+};
 
 /// What an operator means to a pass over the code.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,17 @@ pub enum Class {
     Call,
     /// Something else.
     Special,
+}
+
+impl Class {
+    /// Whether the opcode is followed by an index, and nothing else.
+    #[inline(always)]
+    pub fn has_index(self) -> bool {
+        matches!(
+            self,
+            Class::LocalGet | Class::LocalSet | Class::LocalTee | Class::Br | Class::BrIf | Class::Call
+        )
+    }
 }
 
 /// By the first byte of the operator.
@@ -45,13 +59,21 @@ const CLASSES: [Class; 256] = {
 };
 
 /// The class of the operator at this place.
+#[inline(always)]
 pub fn class(code: &[u8], at: usize) -> Class {
     code.get(at).map_or(Class::Special, |&first| CLASSES[first as usize])
 }
 
 /// The index behind the opcode at this place, LEB128; of what is not valid, any.
+#[inline(always)]
 pub fn index(code: &[u8], at: usize) -> u32 {
-    let bytes = code.get(at + 1..).unwrap_or_default();
+    match code.get(at + 1) {
+        Some(&short @ 0..0x80) => u32::from(short),
+        _ => long_index(code.get(at + 1..).unwrap_or_default()),
+    }
+}
+
+fn long_index(bytes: &[u8]) -> u32 {
     let mut value = 0;
     for (i, byte) in bytes.iter().take(5).enumerate() {
         value |= u32::from(byte & 0x7f) << (7 * i);
@@ -66,8 +88,12 @@ pub fn index(code: &[u8], at: usize) -> u32 {
 /// there is a number.
 const SHORT: [(u8, u8); 256] = {
     let mut short = [(0, 0); 256];
-    // `drop`, `select`, numbers; locals, globals, constants; memory, where a byte of flags comes before the offset.
+    // `unreachable`, `nop`, `return`, `drop`, `select`, numbers; `br`, `br_if`, locals, globals, constants; memory, where a byte
+    // of flags comes before the offset.
     let ranges = [
+        (0x00, 0x01, 1, 0),
+        (0x0c, 0x0d, 1, 0xff),
+        (0x0f, 0x0f, 1, 0),
         (0x1a, 0x1b, 1, 0),
         (0x45, 0xc4, 1, 0),
         (0x20, 0x24, 1, 0xff),
@@ -86,23 +112,68 @@ const SHORT: [(u8, u8); 256] = {
     short
 };
 
-/// The most frequent operators that the code begins with, in short form, where nothing needs to be checked to know their length:
-/// their number, and their bytes. Up to the last 8 bytes.
+/// The length of an operator if it is one of the most frequent ones, in short form, where nothing needs to be checked to know it. Without a
+/// branch that depends on the operator: it could not be foreseen.
+#[inline(always)]
+pub fn short(bytes: [u8; 8]) -> Option<usize> {
+    let (before, number) = SHORT[bytes[0] as usize];
+    let ends = !u64::from_le_bytes(bytes) >> (8 * u32::from(before)) & 0x8080_8080_8080_8080;
+    let len = (ends.trailing_zeros() / 8 + 1) as usize;
+    let flags_are_plain = before < 2 || bytes[1] <= 4;
+    let is_short = before > 0 && (number == 0 || len <= 4) && flags_are_plain;
+    is_short.then_some(before as usize + (len & number as usize))
+}
+
+/// The operators that the code begins with of which [`short`] tells the length, if they neither call nor begin or end a construct: their
+/// number, and their bytes. Up to the last 8 bytes.
 pub fn skip_frequent(code: &[u8]) -> (u64, usize) {
-    let (mut rest, mut operators) = (code, 0);
-    // Without a branch that depends on the operator, but for the one that leaves: they could not be foreseen.
-    while let Some(bytes) = rest.first_chunk::<8>() {
-        let (before, number) = SHORT[bytes[0] as usize];
-        let ends = !u64::from_le_bytes(*bytes) >> (8 * u32::from(before)) & 0x8080_8080_8080_8080;
-        let len = (ends.trailing_zeros() / 8 + 1) as usize;
-        let flags_are_plain = before < 2 || bytes[1] <= 4;
-        if before == 0 || (number > 0 && len > 4) || !flags_are_plain {
-            break;
-        }
-        rest = &rest[before as usize + (len & number as usize)..];
+    let (mut at, mut operators) = (0, 0);
+    while let Some(bytes) = code.get(at..).and_then(<[u8]>::first_chunk)
+        && let Some(len) = short(*bytes)
+    {
+        at += len;
         operators += 1;
     }
-    (operators, code.len() - rest.len())
+    (operators, at)
+}
+
+/// Reads an operator, which `code` begins with, within a frame of this kind. The most frequent ones of those that
+/// [`skip_frequent`] leaves are made without going through all opcodes.
+#[inline(always)]
+pub fn read<'a>(
+    reader: &mut BinaryReader<'a>,
+    code: &[u8],
+    within: Option<FrameKind>,
+) -> Result<Operator<'a>, BinaryReaderError> {
+    match frequent(code) {
+        Some((operator, len)) if within.is_some() => reader.read_bytes(len).map(|_| operator),
+        _ => reader.visit_operator(&mut Make(within)),
+    }
+}
+
+/// A frequent control operator in short form, and its length.
+#[inline(always)]
+fn frequent(code: &[u8]) -> Option<(Operator<'static>, usize)> {
+    let &[opcode, next, ..] = code else { return None };
+    let blockty = || {
+        Some(match next {
+            0x40 => BlockType::Empty,
+            0x7f => BlockType::Type(ValType::I32),
+            0x7e => BlockType::Type(ValType::I64),
+            _ => return None,
+        })
+    };
+    match opcode {
+        0x02 => Some((Operator::Block { blockty: blockty()? }, 2)),
+        0x03 => Some((Operator::Loop { blockty: blockty()? }, 2)),
+        0x04 => Some((Operator::If { blockty: blockty()? }, 2)),
+        0x0b => Some((Operator::End, 1)),
+        0x10 if next < 0x80 => Some((Operator::Call { function_index: next.into() }, 2)),
+        0x10 if code.get(2).is_some_and(|&last| last < 0x80) => {
+            Some((Operator::Call { function_index: long_index(&code[1..]) }, 3))
+        }
+        _ => None,
+    }
 }
 
 /// Makes a value of an operator, within a frame of this kind.

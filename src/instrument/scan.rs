@@ -17,7 +17,7 @@ use super::first;
 use super::inline::InlinedCall;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
-use super::opcodes::{self, Class, Make};
+use super::opcodes::{self, Class};
 use super::points::{
     Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
 };
@@ -68,6 +68,8 @@ pub(super) struct Scanner<'m, 'a> {
     first_loop: Option<u32>,
     /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
     inlined: &'m [InlinedCall],
+    /// Some local has a type without a default.
+    has_non_null: bool,
     callers: Option<(InlinedCall, u32)>,
     pub(super) out: Scan,
 }
@@ -152,6 +154,7 @@ pub fn scan<'s, 'a>(
         first_loop,
         inlined: cx.inlined.calls(range.start as u32, range.end as u32),
         callers: None,
+        has_non_null: out.locals.iter().any(|ty| !ty.is_defaultable()),
         out,
     };
     scanner.out.code.0 = reader.original_position() as u32;
@@ -174,24 +177,22 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 self.check(next.header, start as u32);
                 checks = rest;
             }
-            let mut class = opcodes::class(code, start - base);
-            if class == Class::Call && self.suspends(self.index(start)) {
-                class = Class::Special;
-            }
-            if class == Class::Special {
+            let class = opcodes::class(code, start - base);
+            let index = if class.has_index() { opcodes::index(code, start - base) } else { 0 };
+            if class == Class::Special || class == Class::Call && self.suspends(index) {
                 self.special(reader, start)?;
                 self.pushed.clear();
                 continue;
             }
-            self.validate(class, reader, start)?;
+            self.validate(class, index, reader, start)?;
             self.pushed.note(code[start - base], start);
             if self.reachable {
                 match class {
-                    Class::Call => self.costs.charge(1 + self.callee_cost(start)),
+                    Class::Call => self.costs.charge(1 + self.graph.cost[index as usize]),
                     _ => self.costs.charge_one(),
                 }
                 if class != Class::Plain {
-                    self.frequent(class, start, reader.original_position());
+                    self.frequent(class, index, start, reader.original_position());
                 }
             } else if class == Class::End {
                 self.dead_end(start as u32, reader.original_position() as u32);
@@ -201,28 +202,38 @@ impl<'m, 'a> Scanner<'m, 'a> {
         Ok(())
     }
 
-    /// Validates an operator; one of a local with a short index without going through all opcodes.
+    /// Validates an operator; a frequent one with a short index without going through all opcodes.
     #[inline(always)]
-    fn validate(&mut self, class: Class, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
+    fn validate(
+        &mut self,
+        class: Class,
+        index: u32,
+        reader: &mut BinaryReader<'a>,
+        start: usize,
+    ) -> Result<(), Refusal> {
         let mut visitor = self.validator.visitor(start);
-        let short = match self.code.get(start + 1 - self.base) {
-            Some(&index @ 0..0x80) if reader.bytes_remaining() >= 2 => u32::from(index),
-            _ => return Ok(reader.visit_operator(&mut visitor)??),
-        };
+        let is_short = self.code.get(start + 1 - self.base).is_some_and(|&next| next < 0x80);
+        if class == Class::Plain || class.has_index() && !is_short {
+            return Ok(reader.visit_operator(&mut visitor)??);
+        }
         let done = match class {
-            Class::LocalGet => visitor.visit_local_get(short),
-            Class::LocalSet => visitor.visit_local_set(short),
-            Class::LocalTee => visitor.visit_local_tee(short),
+            Class::LocalGet => visitor.visit_local_get(index),
+            Class::LocalSet => visitor.visit_local_set(index),
+            Class::LocalTee => visitor.visit_local_tee(index),
+            Class::BrIf => visitor.visit_br_if(index),
+            Class::End => visitor.visit_end(),
+            // `br` and `call`: not that frequent.
             _ => return Ok(reader.visit_operator(&mut visitor)??),
         };
-        reader.read_bytes(2)?;
+        reader.read_bytes(1 + usize::from(class.has_index()))?;
         Ok(done?)
     }
 
     /// An operator that is more than its operands and results.
     fn special(&mut self, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
         let frame = self.validator.get_control_frame(0).map(|frame| frame.kind);
-        let op = reader.visit_operator(&mut Make(frame))?;
+        let rest = self.code.get(start - self.base..).unwrap_or_default();
+        let op = opcodes::read(reader, rest, frame)?;
         let end = reader.original_position();
         let was_reachable = self.reachable;
         if was_reachable {
@@ -231,11 +242,6 @@ impl<'m, 'a> Scanner<'m, 'a> {
         }
         self.validator.op(start, &op)?;
         self.control(&op, start as u32, end as u32, was_reachable)
-    }
-
-    /// The index behind the opcode at this position.
-    fn index(&self, start: usize) -> u32 {
-        opcodes::index(self.code, start - self.base)
     }
 
     /// Whether a call of this function is a suspension point.
@@ -273,14 +279,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
         }
     }
 
-    /// What the function costs that is called here and cannot suspend.
-    fn callee_cost(&self, start: usize) -> u64 {
-        self.graph.cost[self.index(start) as usize]
-    }
-
     /// An operator of a local, a branch, an end or a call that cannot suspend. The validator has taken it.
-    fn frequent(&mut self, class: Class, start: usize, end: usize) {
-        let index = self.index(start);
+    #[inline(always)]
+    fn frequent(&mut self, class: Class, index: u32, start: usize, end: usize) {
         match class {
             Class::LocalGet => self.flow.read(index),
             Class::LocalSet | Class::LocalTee => {
@@ -289,7 +290,8 @@ impl<'m, 'a> Scanner<'m, 'a> {
             }
             _ => return self.frequent_control(class, index, start as u32, end as u32),
         }
-        if class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable() {
+        if self.has_non_null && class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable()
+        {
             // The local is nullable in what we emit, and so would be the value that `tee` leaves.
             self.note(OpKind::GetNonNull, start as u32, end as u32);
         }
