@@ -18,7 +18,7 @@ use super::module::{Body, Module};
 use super::pipeline::{Function, Rewritten};
 use super::points::Origin;
 use super::points::{Closer, Ctl, CtlKind, Op, OpKind, PointId, Scan};
-use super::sink::Sink;
+use super::sink::{Sink, append};
 use super::slots::Frames;
 use super::types::TypeTable;
 use memory::{Closers, Temps, declare_locals};
@@ -146,7 +146,7 @@ impl Emitter<'_, '_, '_> {
             }
             _ if start < end => {
                 let at = self.code.len();
-                self.code.extend_from_slice(self.body.bytes(start, end));
+                append(&mut self.code, self.body.bytes_from(start), (end - start) as usize);
                 self.origin(at, start);
             }
             _ => {}

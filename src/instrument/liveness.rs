@@ -24,8 +24,7 @@ pub struct FlowBuilder {
     /// Some edge leads back, to a block that has begun.
     has_loops: bool,
     /// Per local: the block (plus 1) that last read it before writing it, and that last wrote it.
-    read_in: Vec<u32>,
-    written_in: Vec<u32>,
+    seen_in: Vec<(Block, Block)>,
 }
 
 /// A block's ranges in `gens` and `kills`, empty until the block has begun, and the last of its edges.
@@ -63,10 +62,8 @@ impl FlowBuilder {
         self.kills.clear();
         self.edges.clear();
         (self.current, self.has_loops) = (None, false);
-        for stamps in [&mut self.read_in, &mut self.written_in] {
-            stamps.clear();
-            stamps.resize(locals as usize, 0);
-        }
+        self.seen_in.clear();
+        self.seen_in.resize(locals as usize, (0, 0));
     }
 
     /// A block that is going to begin later, to branch to.
@@ -117,20 +114,22 @@ impl FlowBuilder {
         }
     }
 
+    #[inline(always)]
     pub fn read(&mut self, local: u32) {
         let Some(block) = self.current else { return };
-        let (l, stamp) = (local as usize, block + 1);
-        if self.written_in[l] != stamp && self.read_in[l] != stamp {
-            self.read_in[l] = stamp;
+        let (read, written) = &mut self.seen_in[local as usize];
+        if *read != block + 1 && *written != block + 1 {
+            *read = block + 1;
             self.gens.push(local);
         }
     }
 
+    #[inline(always)]
     pub fn write(&mut self, local: u32) {
         let Some(block) = self.current else { return };
-        let (l, stamp) = (local as usize, block + 1);
-        if self.written_in[l] != stamp {
-            self.written_in[l] = stamp;
+        let (_, written) = &mut self.seen_in[local as usize];
+        if *written != block + 1 {
+            *written = block + 1;
             self.kills.push(local);
         }
     }

@@ -23,17 +23,6 @@ pub enum Class {
     Special,
 }
 
-impl Class {
-    /// Whether the opcode is followed by an index, and nothing else.
-    #[inline(always)]
-    pub fn has_index(self) -> bool {
-        matches!(
-            self,
-            Class::LocalGet | Class::LocalSet | Class::LocalTee | Class::Br | Class::BrIf | Class::Call
-        )
-    }
-}
-
 /// By the first byte of the operator.
 const CLASSES: [Class; 256] = {
     let mut classes = [Class::Special; 256];
@@ -84,27 +73,31 @@ fn long_index(bytes: &[u8]) -> u32 {
     value
 }
 
-/// Of an operator in short form: how many bytes come before its number, 0 if it is another one, and all bits set if
-/// there is a number.
-const SHORT: [(u8, u8); 256] = {
+/// Of an operator in short form, as bits of its first 8 bytes: those of which the first one that is not set ends it, and those that must not be
+/// set. None of an operator that has no such form.
+const SHORT: [(u64, u64); 256] = {
     let mut short = [(0, 0); 256];
-    // `unreachable`, `nop`, `return`, `drop`, `select`, numbers; `br`, `br_if`, locals, globals, constants; memory, where a byte
-    // of flags comes before the offset.
+    const ALONE: (u64, u64) = (0x80, 0);
+    const WITH_NUMBER: (u64, u64) = (0x80_8080_8000, 0);
+    // A byte of flags comes before the offset: the alignment alone.
+    const ACCESS: (u64, u64) = (0x8080_8080_0000, 0xf800);
     let ranges = [
-        (0x00, 0x01, 1, 0),
-        (0x0c, 0x0d, 1, 0xff),
-        (0x0f, 0x0f, 1, 0),
-        (0x1a, 0x1b, 1, 0),
-        (0x45, 0xc4, 1, 0),
-        (0x20, 0x24, 1, 0xff),
-        (0x41, 0x42, 1, 0xff),
-        (0x28, 0x3e, 2, 0xff),
+        // `unreachable`, `nop`, `return`, `drop`, `select`, numbers.
+        (0x00, 0x01, ALONE),
+        (0x0f, 0x0f, ALONE),
+        (0x1a, 0x1b, ALONE),
+        (0x45, 0xc4, ALONE),
+        // `br`, `br_if`, locals, globals, constants.
+        (0x0c, 0x0d, WITH_NUMBER),
+        (0x20, 0x24, WITH_NUMBER),
+        (0x41, 0x42, WITH_NUMBER),
+        (0x28, 0x3e, ACCESS),
     ];
     let mut i = 0;
     while i < ranges.len() {
-        let (mut at, last, before, number) = ranges[i];
+        let (mut at, last, bits) = ranges[i];
         while at <= last {
-            short[at] = (before, number);
+            short[at] = bits;
             at += 1;
         }
         i += 1;
@@ -116,12 +109,11 @@ const SHORT: [(u8, u8); 256] = {
 /// branch that depends on the operator: it could not be foreseen.
 #[inline(always)]
 pub fn short(bytes: [u8; 8]) -> Option<usize> {
-    let (before, number) = SHORT[bytes[0] as usize];
-    let ends = !u64::from_le_bytes(bytes) >> (8 * u32::from(before)) & 0x8080_8080_8080_8080;
-    let len = (ends.trailing_zeros() / 8 + 1) as usize;
-    let flags_are_plain = before < 2 || bytes[1] <= 4;
-    let is_short = before > 0 && (number == 0 || len <= 4) && flags_are_plain;
-    is_short.then_some(before as usize + (len & number as usize))
+    let (ends, others) = SHORT[bytes[0] as usize];
+    let word = u64::from_le_bytes(bytes);
+    // The opcode itself always ends.
+    let end = (!word | 0x80) & ends;
+    (end != 0 && word & others == 0).then(|| end.trailing_zeros() as usize / 8 + 1)
 }
 
 /// The operators that the code begins with of which [`short`] tells the length, if they neither call nor begin or end a construct: their

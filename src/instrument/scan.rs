@@ -3,11 +3,9 @@
 //! here.
 
 mod control;
+mod read;
 
-use wasmparser::{
-    BinaryReader, BlockType, FuncValidator, FuncValidatorAllocations, Operator, ValType, ValidatorResources,
-    VisitOperator,
-};
+use wasmparser::{BlockType, FuncValidator, FuncValidatorAllocations, Operator, ValType, ValidatorResources};
 
 use super::callgraph::CallGraph;
 use super::cost::{Costs, THREADS};
@@ -17,7 +15,6 @@ use super::first;
 use super::inline::InlinedCall;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
-use super::opcodes::{self, Class};
 use super::points::{
     Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
 };
@@ -165,85 +162,6 @@ pub fn scan<'s, 'a>(
 }
 
 impl<'m, 'a> Scanner<'m, 'a> {
-    fn run(&mut self, reader: &mut BinaryReader<'a>) -> Result<(), Refusal> {
-        let (code, base) = (self.code, self.base);
-        let shrunk = self.graph.shrunk[self.func as usize].as_ref();
-        let mut checks = shrunk.map_or(&[][..], |shrunk| &shrunk.checks);
-        while !self.frames.is_empty() {
-            let start = reader.original_position();
-            while let [next, rest @ ..] = checks
-                && next.at == start as u32
-            {
-                self.check(next.header, start as u32);
-                checks = rest;
-            }
-            let class = opcodes::class(code, start - base);
-            let index = if class.has_index() { opcodes::index(code, start - base) } else { 0 };
-            if class == Class::Special || class == Class::Call && self.suspends(index) {
-                self.special(reader, start)?;
-                self.pushed.clear();
-                continue;
-            }
-            self.validate(class, index, reader, start)?;
-            self.pushed.note(code[start - base], start);
-            if self.reachable {
-                match class {
-                    Class::Call => self.costs.charge(1 + self.graph.cost[index as usize]),
-                    _ => self.costs.charge_one(),
-                }
-                if class != Class::Plain {
-                    self.frequent(class, index, start, reader.original_position());
-                }
-            } else if class == Class::End {
-                self.dead_end(start as u32, reader.original_position() as u32);
-            }
-        }
-        reader.finish_expression(&self.validator.visitor(reader.original_position()))?;
-        Ok(())
-    }
-
-    /// Validates an operator; a frequent one with a short index without going through all opcodes.
-    #[inline(always)]
-    fn validate(
-        &mut self,
-        class: Class,
-        index: u32,
-        reader: &mut BinaryReader<'a>,
-        start: usize,
-    ) -> Result<(), Refusal> {
-        let mut visitor = self.validator.visitor(start);
-        let is_short = self.code.get(start + 1 - self.base).is_some_and(|&next| next < 0x80);
-        if class == Class::Plain || class.has_index() && !is_short {
-            return Ok(reader.visit_operator(&mut visitor)??);
-        }
-        let done = match class {
-            Class::LocalGet => visitor.visit_local_get(index),
-            Class::LocalSet => visitor.visit_local_set(index),
-            Class::LocalTee => visitor.visit_local_tee(index),
-            Class::BrIf => visitor.visit_br_if(index),
-            Class::End => visitor.visit_end(),
-            // `br` and `call`: not that frequent.
-            _ => return Ok(reader.visit_operator(&mut visitor)??),
-        };
-        reader.read_bytes(1 + usize::from(class.has_index()))?;
-        Ok(done?)
-    }
-
-    /// An operator that is more than its operands and results.
-    fn special(&mut self, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
-        let frame = self.validator.get_control_frame(0).map(|frame| frame.kind);
-        let rest = self.code.get(start - self.base..).unwrap_or_default();
-        let op = opcodes::read(reader, rest, frame)?;
-        let end = reader.original_position();
-        let was_reachable = self.reachable;
-        if was_reachable {
-            self.refuse(&op, start as u64)?;
-            self.before(&op, start as u32, end as u32);
-        }
-        self.validator.op(start, &op)?;
-        self.control(&op, start as u32, end as u32, was_reachable)
-    }
-
     /// Whether a call of this function is a suspension point.
     fn suspends(&self, func: u32) -> bool {
         self.graph.can_suspend.get(func as usize) == Some(&true)
@@ -276,24 +194,6 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 _ => paid.get(func as usize).copied().unwrap_or(0),
             },
             Callee::Indirect { ty } | Callee::Ref { ty } => paid_types.get(ty as usize).copied().unwrap_or(0),
-        }
-    }
-
-    /// An operator of a local, a branch, an end or a call that cannot suspend. The validator has taken it.
-    #[inline(always)]
-    fn frequent(&mut self, class: Class, index: u32, start: usize, end: usize) {
-        match class {
-            Class::LocalGet => self.flow.read(index),
-            Class::LocalSet | Class::LocalTee => {
-                self.out.writes.push(index);
-                self.flow.write(index);
-            }
-            _ => return self.frequent_control(class, index, start as u32, end as u32),
-        }
-        if self.has_non_null && class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable()
-        {
-            // The local is nullable in what we emit, and so would be the value that `tee` leaves.
-            self.note(OpKind::GetNonNull, start as u32, end as u32);
         }
     }
 
@@ -347,13 +247,13 @@ impl<'m, 'a> Scanner<'m, 'a> {
         Ok(())
     }
 
-    pub(super) fn signature(&self, ty: &BlockType) -> (Vec<ValType>, Vec<ValType>) {
+    pub(super) fn signature<'s>(&'s self, ty: &'s BlockType) -> (&'s [ValType], &'s [ValType]) {
         match ty {
-            BlockType::Empty => (vec![], vec![]),
-            BlockType::Type(ty) => (vec![], vec![*ty]),
+            BlockType::Empty => (&[], &[]),
+            BlockType::Type(ty) => (&[], std::slice::from_ref(ty)),
             BlockType::FuncType(at) => match self.module.types.get(*at as usize) {
-                Some(Some(ty)) => (ty.params().to_vec(), ty.results().to_vec()),
-                _ => (vec![], vec![]), // the validator refuses it right after
+                Some(Some(ty)) => (ty.params(), ty.results()),
+                _ => (&[], &[]), // the validator refuses it right after
             },
         }
     }
@@ -493,6 +393,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         let counted = if kind == CtlKind::Loop { self.counted(start) } else { None };
         let kind = if matches!(counted, Some(Passes::Free(_))) { CtlKind::Free } else { kind };
         let (params, results) = self.signature(ty);
+        let (params, results) = (params.to_vec(), results.to_vec());
         let beneath = self.operands(above + params.len(), None);
         let ctl = self.out.ctls.len() as Ctl;
         let outer = self.frames.last().expect("in a frame").region;

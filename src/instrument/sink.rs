@@ -14,6 +14,19 @@ pub fn leb(code: &mut Vec<u8>, value: u64) {
     }
 }
 
+/// Appends so many of the bytes. Few of them by appending sixteen, which is one instruction or two, and taking back what is too much.
+#[inline]
+pub fn append(code: &mut Vec<u8>, bytes: &[u8], len: usize) {
+    match bytes.first_chunk::<16>() {
+        Some(chunk) if len <= 16 => {
+            let end = code.len() + len;
+            code.extend_from_slice(chunk);
+            code.truncate(end);
+        }
+        _ => code.extend_from_slice(&bytes[..len]),
+    }
+}
+
 /// Appends instructions to a body.
 pub struct Sink<'c> {
     code: &'c mut Vec<u8>,
