@@ -45,7 +45,9 @@ impl Emitter<'_, '_, '_> {
         let closers = &self.scan.regions[region].closers;
         for &closer in closers.iter().rev() {
             let ty = match closer {
-                Closer::End(c) => self.cx.types.block_type(&[], &self.scan.ctls[c as usize].results),
+                Closer::End(c) => {
+                    self.cx.types.block_type(&[], self.scan.types(self.scan.ctls[c as usize].results))
+                }
                 _ => BlockType::Empty,
             };
             let level = self.block(ty);

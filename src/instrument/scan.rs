@@ -16,7 +16,7 @@ use super::inline::InlinedCall;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
 use super::points::{
-    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
+    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan, Types,
 };
 use super::pushed::Pushed;
 use super::refusal::{Item, Refusal};
@@ -115,10 +115,10 @@ pub fn scan<'s, 'a>(
     out.points.push(Point {
         kind: PointKind::Entry,
         offset: reader.original_position() as u32,
-        stack: vec![],
+        stack: Types::default(),
         own: 0,
         callers: 0,
-        args: vec![],
+        args: Types::default(),
         pushed: (0, 0),
         block: entry,
     });
@@ -247,11 +247,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
         Ok(())
     }
 
-    pub(super) fn signature<'s>(&'s self, ty: &'s BlockType) -> (&'s [ValType], &'s [ValType]) {
+    pub(super) fn signature<'s>(module: &'s Module<'a>, ty: &'s BlockType) -> (&'s [ValType], &'s [ValType]) {
         match ty {
             BlockType::Empty => (&[], &[]),
             BlockType::Type(ty) => (&[], std::slice::from_ref(ty)),
-            BlockType::FuncType(at) => match self.module.types.get(*at as usize) {
+            BlockType::FuncType(at) => match module.types.get(*at as usize) {
                 Some(Some(ty)) => (ty.params(), ty.results()),
                 _ => (&[], &[]), // the validator refuses it right after
             },
@@ -280,7 +280,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 if self.cost_model >= 2 =>
             {
                 self.costs.charge(1);
-                let wide = self.operand(0) == Some(ValType::I64);
+                let wide = operand(self.module, &self.validator, 0) == Some(ValType::I64);
                 return self.note(OpKind::Bulk { wide }, start, end);
             }
             Operator::ReturnCall { function_index: func } => {
@@ -302,9 +302,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 _ => return, // the validator refuses it right after
             },
         };
-        let own = self.operands(count + extra, None).len();
+        let own = self.own_operands().saturating_sub(count + extra);
         let stack = self.operand_stack(count + extra);
-        let args = if own == 0 { vec![] } else { self.operands(0, Some(count + extra)) };
+        let args = if own == 0 { Types::default() } else { self.operands(0, count + extra) };
         let pushed = self.pushed.last(count, start);
         let point = self.out.points.len() as PointId;
         // The block is set once the call is over.
@@ -340,28 +340,27 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.callers.map_or(0, |(call, operands)| if at < call.end { operands } else { 0 })
     }
 
-    /// Types of operands of the innermost construct, bottom first: leaving out `above` ones on top, and at
-    /// most `count`.
-    fn operands(&self, above: usize, count: Option<usize>) -> Vec<ValType> {
+    /// How many operands are those of the innermost construct.
+    fn own_operands(&self) -> usize {
         let height = self.validator.operand_stack_height() as usize;
-        let base = self.validator.get_control_frame(0).map_or(0, |f| f.height);
-        let all = height.saturating_sub(base).saturating_sub(above);
-        let count = count.unwrap_or(all).min(all);
-        (0..count).rev().filter_map(|depth| self.operand(above + depth)).collect()
+        height.saturating_sub(self.validator.get_control_frame(0).map_or(0, |frame| frame.height))
     }
 
-    /// Types of the whole operand stack, bottom first, leaving out `above` ones on top.
-    fn operand_stack(&mut self, above: usize) -> Vec<ValType> {
+    /// Notes the types of operands, bottom first: of `count`, beneath `above` ones on top.
+    fn operands(&mut self, above: usize, count: usize) -> Types {
+        let Self { validator, module, out, .. } = self;
+        let operand = |depth| operand(module, validator, above + depth);
+        out.add_types((0..count).rev().filter_map(operand))
+    }
+
+    /// Notes the types of the whole operand stack, bottom first, leaving out `above` ones on top.
+    fn operand_stack(&mut self, above: usize) -> Types {
         let all = (self.validator.operand_stack_height() as usize).saturating_sub(above);
         self.operands_total += all;
         if self.operands_total > OPERANDS_MAX {
-            return vec![]; // refused at the end
+            return self.operands(0, 0); // refused at the end
         }
-        (0..all).rev().filter_map(|depth| self.operand(above + depth)).collect()
-    }
-
-    fn operand(&self, depth: usize) -> Option<ValType> {
-        Some(self.module.indexed(self.validator.get_operand_type(depth).flatten()?))
+        self.operands(above, all)
     }
 
     /// All constructs around the current place have a point inside.
@@ -392,9 +391,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
     ) {
         let counted = if kind == CtlKind::Loop { self.counted(start) } else { None };
         let kind = if matches!(counted, Some(Passes::Free(_))) { CtlKind::Free } else { kind };
-        let (params, results) = self.signature(ty);
-        let (params, results) = (params.to_vec(), results.to_vec());
-        let beneath = self.operands(above + params.len(), None);
+        let (params, results) = Self::signature(self.module, ty);
+        let above_beneath = above + params.len();
+        let beneath = self.operands(above_beneath, self.own_operands().saturating_sub(above_beneath));
+        let params = self.out.add_types(params.iter().copied());
+        let results = self.out.add_types(results.iter().copied());
         let ctl = self.out.ctls.len() as Ctl;
         let outer = self.frames.last().expect("in a frame").region;
         let point = self.out.points.len() as PointId;
@@ -450,12 +451,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
             CtlKind::Loop => {
                 self.costs.enter_loop();
                 other_block = self.flow.split();
-                let (mut stack, own) = (self.operand_stack(above), 0);
                 // The header takes its parameters by their declared types; what is given may be a subtype.
-                let params = &self.out.ctls[ctl as usize].params;
-                let given = stack.len().saturating_sub(params.len());
-                stack.truncate(given);
-                stack.extend_from_slice(params);
+                self.operands_total += params.len();
+                let stack = self.operand_stack(above_beneath);
+                let stack = stack.with(self.out.repeat_types(params));
                 let shrunk = self.graph.shrunk[self.func as usize].as_ref();
                 let sunk = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header == Some(start)));
                 // Operands lie in locals that are used again behind the loop.
@@ -465,9 +464,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
                     kind,
                     offset: start,
                     stack,
-                    own,
+                    own: 0,
                     callers: self.callers(start),
-                    args: vec![],
+                    args: Types::default(),
                     pushed: (0, 0),
                     block: other_block,
                 });
@@ -490,6 +489,15 @@ impl<'m, 'a> Scanner<'m, 'a> {
         }
         self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, repeats });
     }
+}
+
+/// The type of an operand, so many beneath the topmost one.
+fn operand(
+    module: &Module<'_>,
+    validator: &FuncValidator<ValidatorResources>,
+    depth: usize,
+) -> Option<ValType> {
+    Some(module.indexed(validator.get_operand_type(depth).flatten()?))
 }
 
 fn catch_label(catch: &wasmparser::Catch) -> u32 {

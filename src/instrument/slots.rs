@@ -281,7 +281,7 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn lay_out_frames(&mut self) {
         let (cx, scan) = (self.cx, self.scan);
         for point in &scan.points {
-            for (height, &ty) in point.stack.iter().enumerate() {
+            for (height, &ty) in scan.types(point.stack).iter().enumerate() {
                 let local = self.temp(height, ty);
                 self.frames.slots.push(Slot { local, ty, kind: kind(cx, ty), at: 0 });
             }
