@@ -59,6 +59,9 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) cx: &'c Context<'m, 'a>,
     pub(super) scan: &'c Scan,
     pub(super) body: &'c Body<'a>,
+    /// The body's bytes, and the position of the first.
+    given: &'a [u8],
+    base: u32,
     pub(super) func: u32,
     pub(super) role: Role,
     pub(super) code: Vec<u8>,
@@ -105,6 +108,8 @@ pub fn emit(
         cx,
         scan,
         body,
+        given: body.body.as_bytes(),
+        base: body.body.range().start as u32,
         func,
         role,
         code,
@@ -146,7 +151,7 @@ impl Emitter<'_, '_, '_> {
             }
             _ if start < end => {
                 let at = self.code.len();
-                append(&mut self.code, self.body.bytes_from(start), (end - start) as usize);
+                append(&mut self.code, &self.given[(start - self.base) as usize..], (end - start) as usize);
                 self.origin(at, start);
             }
             _ => {}

@@ -61,11 +61,6 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The bytes from a position to the body's end.
-    pub fn bytes_from(&self, from: u32) -> &'a [u8] {
-        &self.body.as_bytes()[from as usize - self.body.range().start..]
-    }
-
     /// The bytes between two positions.
     pub fn bytes(&self, from: u32, to: u32) -> &'a [u8] {
         let start = self.body.range().start;
