@@ -1,6 +1,6 @@
 //! The operators of a body one after another: most of them by their first byte alone, and by what the validator says.
 
-use wasmparser::{BinaryReader, VisitOperator};
+use wasmparser::{BinaryReader, MemArg, VisitOperator};
 
 use super::super::opcodes::{self, Class};
 use super::super::points::OpKind;
@@ -22,7 +22,7 @@ impl<'a> Scanner<'_, 'a> {
             }
             match opcodes::class(code, at) {
                 Class::Plain => {
-                    reader.visit_operator(&mut self.validator.visitor(base + at))??;
+                    self.validate_plain(reader, at)?;
                     self.pushed.note(code[at], base + at);
                     if self.reachable {
                         self.costs.charge_one();
@@ -38,6 +38,35 @@ impl<'a> Scanner<'_, 'a> {
         }
         reader.finish_expression(&self.validator.visitor(reader.original_position()))?;
         Ok(())
+    }
+
+    /// An operator that takes operands, gives results, and does nothing else that matters here. Of the most frequent accesses to memory and of constants,
+    /// if they are short, the validator is told without going through all opcodes.
+    #[inline(always)]
+    fn validate_plain(&mut self, reader: &mut BinaryReader<'a>, at: usize) -> Result<(), Refusal> {
+        let mut visitor = self.validator.visitor(self.base + at);
+        // The flags are the alignment alone: an access to the first memory.
+        let (len, done) = match self.code[at..] {
+            [0x41, number @ 0..0x80, ..] => {
+                let value = i32::from((number << 1) as i8 >> 1);
+                (2, visitor.visit_i32_const(value))
+            }
+            [opcode @ (0x28 | 0x29 | 0x2d | 0x36 | 0x37 | 0x3a), align @ 0..8, offset @ 0..0x80, ..] => {
+                let access = |max_align| MemArg { align, max_align, offset: offset.into(), memory: 0 };
+                let done = match opcode {
+                    0x28 => visitor.visit_i32_load(access(2)),
+                    0x29 => visitor.visit_i64_load(access(3)),
+                    0x2d => visitor.visit_i32_load8_u(access(0)),
+                    0x36 => visitor.visit_i32_store(access(2)),
+                    0x37 => visitor.visit_i64_store(access(3)),
+                    _ => visitor.visit_i32_store8(access(0)),
+                };
+                (3, done)
+            }
+            _ => return Ok(reader.visit_operator(&mut visitor)??),
+        };
+        reader.read_bytes(len)?;
+        Ok(done?)
     }
 
     /// The index at this place, if it has one byte. Then the validator is told of the operator without going through all opcodes.
