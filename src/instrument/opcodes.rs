@@ -218,4 +218,35 @@ mod tests {
         }
         assert_eq!(index(&code, 0), 200);
     }
+
+    #[test]
+    fn what_is_read_at_once_is_what_the_reader_reads() {
+        // Blocks of several types, `end`, calls with indexes of one byte and more, and others.
+        let codes: [&[u8]; 14] = [
+            &[0x02, 0x40],
+            &[0x02, 0x7f],
+            &[0x03, 0x7e],
+            &[0x03, 0x40],
+            &[0x04, 0x40],
+            &[0x04, 0x7c],
+            &[0x04, 5],
+            &[0x0b],
+            &[0x0b, 0x0b],
+            &[0x10, 0x7f],
+            &[0x10, 0xff, 1],
+            &[0x10, 0xff, 0xff, 1],
+            &[0x10, 0x80],
+            &[0x45, 0x0b],
+        ];
+        for code in codes {
+            let [mut ours, mut theirs] = [0; 2].map(|_| BinaryReader::new(code, 0));
+            let kind = Some(FrameKind::Block);
+            let found = read(&mut ours, code, kind).map_err(|error| error.to_string());
+            let wanted = theirs.visit_operator(&mut Make(kind)).map_err(|error| error.to_string());
+            assert_eq!(found, wanted, "{code:x?}");
+            assert_eq!(ours.current_position(), theirs.current_position(), "{code:x?}");
+            // Behind the end of a function.
+            assert!(read(&mut BinaryReader::new(code, 0), code, None).is_err(), "{code:x?}");
+        }
+    }
 }

@@ -384,4 +384,14 @@ mod tests {
         sink.i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         assert_eq!(ours, theirs);
     }
+
+    #[test]
+    fn as_many_bytes_are_appended_as_are_wanted() {
+        let bytes: Vec<u8> = (0..40).collect();
+        for (from, len) in [(0, 0), (0, 1), (3, 16), (3, 17), (24, 16), (25, 15), (39, 1), (40, 0), (0, 40)] {
+            let mut code = vec![7];
+            append(&mut code, &bytes[from..], len);
+            assert_eq!(code, [&[7], &bytes[from..from + len]].concat());
+        }
+    }
 }
