@@ -44,8 +44,8 @@ impl Scanner<'_, '_> {
     }
 
     fn refuse_types(&self, ty: &BlockType, offset: u64) -> Result<(), Refusal> {
-        let (params, results) = self.signature(ty);
-        for &ty in params.iter().chain(&results) {
+        let (params, results) = Self::signature(self.module, ty);
+        for &ty in params.iter().chain(results) {
             self.module.value_type("function", self.func, ty, offset)?;
         }
         Ok(())

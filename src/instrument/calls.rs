@@ -27,7 +27,7 @@ impl<'c> Emitter<'c, '_, '_> {
         let PointKind::Call(callee) = point.kind else { unreachable!("noted as a call") };
         let (height, after) = (self.spilled.len(), point.stack.len());
         debug_assert_eq!(height + point.own, after, "operands of function {} at {}", self.func, point.offset);
-        let own = &point.stack[height..];
+        let own = &self.scan.types(point.stack)[height..];
         let in_place = self.again_in_place(callee);
         if in_place {
             let params = self.params_before(id, callee);
@@ -37,9 +37,9 @@ impl<'c> Emitter<'c, '_, '_> {
             self.reload(after, params);
             self.copy(point.pushed.0, op.start);
         } else if !own.is_empty() {
-            self.spill(after, &point.args);
+            self.spill(after, self.scan.types(point.args));
             self.spill(height, own);
-            self.reload(after, &point.args);
+            self.reload(after, self.scan.types(point.args));
         }
         let at = self.code.len();
         match callee {

@@ -171,7 +171,7 @@ impl Emitter<'_, '_, '_> {
         self.sink().local_get(more).local_set(left);
         let pass = self.open_loop(BlockType::Empty, op);
         let next = self.block(BlockType::Empty);
-        self.push_label(next, &info.beneath);
+        self.push_label(next, self.scan.types(info.beneath));
         self.body(info.start + 1, info.end, op);
         self.pop_label();
         if !self.scan.ops[info.end].dead_before {

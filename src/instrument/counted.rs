@@ -78,7 +78,8 @@ fn count(before: &[u8], body: &[u8], operators: u64) -> Option<Passes> {
     pass.walk(body, true)?;
     let tests: Vec<_> = pass.tests.iter().filter_map(|test| Some((test, pass.step(test.local)?))).collect();
     let mut entry = Walk::default();
-    if !tests.is_empty() && entry.walk(before, false).is_some() {
+    let may_be_known = tests.iter().any(|(test, step)| test.is_of_number() && *step != 0);
+    if may_be_known && entry.walk(before, false).is_some() {
         let of = |&(test, step): &(&Test, u64)| match entry.get(test.local) {
             Value::Number(first) => test.passes(first, step),
             _ => None,

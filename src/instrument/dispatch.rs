@@ -45,7 +45,9 @@ impl Emitter<'_, '_, '_> {
         let closers = &self.scan.regions[region].closers;
         for &closer in closers.iter().rev() {
             let ty = match closer {
-                Closer::End(c) => self.cx.types.block_type(&[], &self.scan.ctls[c as usize].results),
+                Closer::End(c) => {
+                    self.cx.types.block_type(&[], self.scan.types(self.scan.ctls[c as usize].results))
+                }
                 _ => BlockType::Empty,
             };
             let level = self.block(ty);
@@ -244,10 +246,12 @@ impl Emitter<'_, '_, '_> {
         if !self.frames.shared {
             return;
         }
-        let (all, scan) = (self.frames.loads(0), self.scan);
-        let find = |local| all.binary_search_by_key(&local, |slot| slot.local).ok().map(|at| all[at]);
-        let live = scan.liveness.live_at(scan.points[0].block);
-        let stale: Vec<_> = live.filter(|&local| local >= scan.params).filter_map(find).collect();
+        let (scan, mut stale) = (self.scan, vec![]);
+        let loads = self.frames.loads(0);
+        scan.liveness.each_at(scan.points[0].block, |local| {
+            let at = loads.binary_search_by_key(&local, |slot| slot.local);
+            stale.extend(at.ok().filter(|_| local >= scan.params).map(|at| loads[at]));
+        });
         for slot in stale {
             zeros(&mut self.code, self.cx, &[slot.ty]);
             self.sink().local_set(slot.local);

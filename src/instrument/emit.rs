@@ -18,7 +18,7 @@ use super::module::{Body, Module};
 use super::pipeline::{Function, Rewritten};
 use super::points::Origin;
 use super::points::{Closer, Ctl, CtlKind, Op, OpKind, PointId, Scan};
-use super::sink::Sink;
+use super::sink::{Sink, append};
 use super::slots::Frames;
 use super::types::TypeTable;
 use memory::{Closers, Temps, declare_locals};
@@ -59,6 +59,9 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) cx: &'c Context<'m, 'a>,
     pub(super) scan: &'c Scan,
     pub(super) body: &'c Body<'a>,
+    /// The body's bytes, and the position of the first.
+    given: &'a [u8],
+    base: u32,
     pub(super) func: u32,
     pub(super) role: Role,
     pub(super) code: Vec<u8>,
@@ -105,6 +108,8 @@ pub fn emit(
         cx,
         scan,
         body,
+        given: body.body.as_bytes(),
+        base: body.body.range().start as u32,
         func,
         role,
         code,
@@ -146,7 +151,7 @@ impl Emitter<'_, '_, '_> {
             }
             _ if start < end => {
                 let at = self.code.len();
-                self.code.extend_from_slice(self.body.bytes(start, end));
+                append(&mut self.code, &self.given[(start - self.base) as usize..], (end - start) as usize);
                 self.origin(at, start);
             }
             _ => {}
@@ -389,13 +394,13 @@ impl Emitter<'_, '_, '_> {
         }
         // The block itself began where its region begins.
         let level = self.closers.level(Closer::End(ctl));
-        let operands = [&info.beneath[..], &info.params[..]].concat();
+        let operands = self.scan.types(info.operands());
         let height = self.spilled.len();
         if !info.beneath.is_empty() {
-            self.spill(height, &operands);
-            self.reload(height + info.beneath.len(), &info.params);
+            self.spill(height, operands);
+            self.reload(height + info.beneath.len(), self.scan.types(info.params));
         }
-        self.push_label(level, &info.beneath);
+        self.push_label(level, self.scan.types(info.beneath));
     }
 
     fn enter_if(&mut self, ctl: Ctl, op: &Op) {
@@ -405,21 +410,21 @@ impl Emitter<'_, '_, '_> {
             self.open += 1;
             return self.push_label(self.open - 1, &[]);
         }
-        let operands = [&info.beneath[..], &info.params[..]].concat();
+        let operands = self.scan.types(info.operands());
         let height = self.spilled.len();
         if !operands.is_empty() {
             let condition = self.temp(height + operands.len(), ValType::I32);
             self.sink().local_set(condition);
-            self.spill(height, &operands);
+            self.spill(height, operands);
             self.sink().local_get(condition);
         }
         let otherwise =
             if info.has_else || !info.params.is_empty() { Closer::Else(ctl) } else { Closer::End(ctl) };
         let depth = self.closer(otherwise);
         self.sink().i32_eqz().br_if(depth);
-        self.reload(height + info.beneath.len(), &info.params);
+        self.reload(height + info.beneath.len(), self.scan.types(info.params));
         let level = self.closers.level(Closer::End(ctl));
-        self.push_label(level, &info.beneath);
+        self.push_label(level, self.scan.types(info.beneath));
     }
 
     fn enter_else(&mut self, ctl: Ctl, op: &Op) {
@@ -438,7 +443,7 @@ impl Emitter<'_, '_, '_> {
         }
         self.end_block();
         let info = &self.scan.ctls[ctl as usize];
-        self.reload(self.spilled.len(), &info.params);
+        self.reload(self.spilled.len(), self.scan.types(info.params));
     }
 
     fn leave(&mut self, ctl: Ctl, op: &Op) {
@@ -459,24 +464,24 @@ impl Emitter<'_, '_, '_> {
         let info = &self.scan.ctls[ctl as usize];
         if !info.beneath.is_empty() {
             let height = self.spilled.len();
-            self.spill(height + info.beneath.len(), &info.results);
-            self.reload(height, &info.beneath);
-            self.reload(height + info.beneath.len(), &info.results);
+            self.spill(height + info.beneath.len(), self.scan.types(info.results));
+            self.reload(height, self.scan.types(info.beneath));
+            self.reload(height + info.beneath.len(), self.scan.types(info.results));
         }
     }
 
     fn enter_try(&mut self, ctl: Ctl, catches: &[wasmparser::Catch], op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
         let height = self.spilled.len();
-        let mut params: &[ValType] = &info.params;
+        let mut params: &[ValType] = self.scan.types(info.params);
         if info.has_points {
-            let operands = [&info.beneath[..], &info.params[..]].concat();
-            self.spill(height, &operands);
+            let operands = self.scan.types(info.operands());
+            self.spill(height, operands);
             self.end_block(); // the label `Before`
             params = &[];
         }
         let catches: Vec<_> = catches.iter().map(|c| self.catch(*c)).collect();
-        let ty = self.cx.types.block_type(params, &info.results);
+        let ty = self.cx.types.block_type(params, self.scan.types(info.results));
         let at = self.code.len();
         self.sink().try_table(ty, catches);
         self.origin(at, op.start);
@@ -484,9 +489,9 @@ impl Emitter<'_, '_, '_> {
         if !info.has_points {
             return self.push_label(self.open - 1, &[]);
         }
-        self.push_label(self.open - 1, &info.beneath);
+        self.push_label(self.open - 1, self.scan.types(info.beneath));
         self.open_region(info.region, Some(ctl));
-        self.reload(height + info.beneath.len(), &info.params);
+        self.reload(height + info.beneath.len(), self.scan.types(info.params));
     }
 
     fn catch(&self, catch: wasmparser::Catch) -> wasm_encoder::Catch {

@@ -22,10 +22,11 @@
 //! Only the numbers of labels are changed, in as many bytes as they had: all else stays where it is, and the module is as valid as before.
 
 use rayon::prelude::*;
-use wasmparser::{BlockType, FunctionBody, Operator};
+use wasmparser::{BinaryReader, BlockType, FrameKind, FunctionBody, Operator};
 
 use super::first::come_to_loop;
 use super::module::Body;
+use super::opcodes;
 
 /// A label's number that is to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +84,22 @@ struct Open {
     number: usize,
     /// A block without parameters and results: a jump to it goes to its end, and takes nothing along.
     is_plain: bool,
+    /// The first arm of an `if`.
+    is_if: bool,
 }
+
+const BR: u8 = 0x0c;
+const LOCAL_SET: u8 = 0x21;
+const I32_CONST: u8 = 0x41;
 
 /// What stands right before the current operator, as far as it matters.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
     Other,
-    Const(i32),
-    /// The dispatch's local was set to this constant.
-    Goes(i32),
+    /// A constant, whose number stands at this place of the body.
+    Const(usize),
+    /// The dispatch's local was set to that.
+    Goes(usize),
 }
 
 /// The jumps of one function. The body need not be valid: of one that cannot be read there are none.
@@ -101,24 +109,38 @@ fn patches(body: &FunctionBody<'_>) -> Vec<Patch> {
 
 fn find(body: &FunctionBody<'_>) -> Option<Vec<Patch>> {
     let mut reader = body.get_operators_reader().ok()?;
-    let mut open = vec![Open { number: 0, is_plain: false }];
+    let mut open = vec![Open { number: 0, is_plain: false, is_if: false }];
     let dispatch = dispatch(&mut reader, &mut open)?;
     let mut constructs = open.last()?.number;
     let (mut patches, mut before) = (vec![], Before::Other);
+    let (code, start) = (body.as_bytes(), body.range().start);
+    let mut reader = reader.get_binary_reader();
     while !reader.eof() {
-        let (operator, at) = reader.read_with_offset().ok()?;
-        before = match (operator, before) {
-            (Operator::I32Const { value }, _) => Before::Const(value),
-            (Operator::LocalSet { local_index }, Before::Const(value)) if local_index == dispatch.local => {
-                Before::Goes(value)
+        let (around, at) = (open.last()?, reader.original_position());
+        let rest = code.get(at - start..)?;
+        // Most operators are looked at by their bytes alone: nearly all of what Go compiles is read here.
+        let operator = match rest.first_chunk().copied().and_then(opcodes::short) {
+            Some(len) => reader.read_bytes(len).ok().map(|_| None)?,
+            None => {
+                let kind = if around.is_if { FrameKind::If } else { FrameKind::Block };
+                Some(opcodes::read(&mut reader, rest, Some(kind)).ok()?)
             }
-            (Operator::Br { relative_depth }, Before::Goes(value)) => {
+        };
+        before = match (rest[0], before) {
+            (I32_CONST, _) => Before::Const(at + 1 - start),
+            (LOCAL_SET, Before::Const(number)) if opcodes::index(rest, 0) == dispatch.local => {
+                Before::Goes(number)
+            }
+            (BR, Before::Goes(number)) => {
+                let value = BinaryReader::new(&code[number..], 0).read_var_i32().ok()?;
                 let bytes = (at + 1, reader.original_position());
-                patches.extend(dispatch.threaded(&open, relative_depth, value, bytes));
+                patches.extend(dispatch.threaded(&open, opcodes::index(rest, 0), value, bytes));
                 Before::Other
             }
-            (operator, _) => {
-                follow(&operator, &mut open, &mut constructs)?;
+            _ => {
+                if let Some(operator) = operator {
+                    follow(&operator, &mut open, &mut constructs)?;
+                }
                 Before::Other
             }
         };
@@ -156,10 +178,14 @@ fn follow(operator: &Operator<'_>, open: &mut Vec<Open>, constructs: &mut usize)
         Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => false,
         Operator::Try { .. } | Operator::Delegate { .. } => return None,
         Operator::End => return open.pop().map(drop),
+        Operator::Else => {
+            open.last_mut()?.is_if = false;
+            return Some(());
+        }
         _ => return Some(()),
     };
     *constructs += 1;
-    open.push(Open { number: *constructs, is_plain });
+    open.push(Open { number: *constructs, is_plain, is_if: matches!(operator, Operator::If { .. }) });
     Some(())
 }
 

@@ -18,14 +18,15 @@ pub struct FlowBuilder {
     gens: Vec<u32>,
     kills: Vec<u32>,
     edges: Vec<Edge>,
-    /// Used while solving.
-    masks: Vec<(u64, u64)>,
+    /// Where the locals fit a word, by block, and of the current one: those that are read before they are written, and those that are
+    /// written. Then the lists above and below are not used.
+    masks: Vec<Masks>,
+    now: Masks,
     current: Option<Block>,
     /// Some edge leads back, to a block that has begun.
     has_loops: bool,
     /// Per local: the block (plus 1) that last read it before writing it, and that last wrote it.
-    read_in: Vec<u32>,
-    written_in: Vec<u32>,
+    seen_in: Vec<(Block, Block)>,
 }
 
 /// A block's ranges in `gens` and `kills`, empty until the block has begun, and the last of its edges.
@@ -35,6 +36,13 @@ struct BlockData {
     gens: (u32, u32),
     kills: (u32, u32),
     edge: u32,
+}
+
+/// Sets of locals, those of a function with a word of locals at most.
+#[derive(Clone, Copy, Default)]
+struct Masks {
+    gens: u64,
+    kills: u64,
 }
 
 /// An edge, and the one before it that leaves the same block.
@@ -62,16 +70,24 @@ impl FlowBuilder {
         self.gens.clear();
         self.kills.clear();
         self.edges.clear();
+        self.masks.clear();
         (self.current, self.has_loops) = (None, false);
-        for stamps in [&mut self.read_in, &mut self.written_in] {
-            stamps.clear();
-            stamps.resize(locals as usize, 0);
+        self.seen_in.clear();
+        if !self.fit_a_word() {
+            self.seen_in.resize(locals as usize, (0, 0));
         }
+    }
+
+    /// As the locals of most functions do.
+    #[inline(always)]
+    fn fit_a_word(&self) -> bool {
+        self.locals <= u64::BITS
     }
 
     /// A block that is going to begin later, to branch to.
     pub fn reserve(&mut self) -> Block {
         self.blocks.push(BlockData { begun: false, gens: (0, 0), kills: (0, 0), edge: NO_EDGE });
+        self.masks.push(Masks::default());
         self.blocks.len() as Block - 1
     }
 
@@ -83,6 +99,7 @@ impl FlowBuilder {
         let data = &mut self.blocks[block as usize];
         *data = BlockData { begun: true, gens: (g, g), kills: (k, k), ..*data };
         self.order.push(block);
+        self.now = Masks::default();
         self.current = Some(block);
     }
 
@@ -114,23 +131,34 @@ impl FlowBuilder {
             let data = &mut self.blocks[block as usize];
             data.gens.1 = self.gens.len() as u32;
             data.kills.1 = self.kills.len() as u32;
+            self.masks[block as usize] = self.now;
         }
     }
 
+    #[inline(always)]
     pub fn read(&mut self, local: u32) {
+        if self.fit_a_word() {
+            self.now.gens |= 1 << (local % u64::BITS) & !self.now.kills;
+            return;
+        }
         let Some(block) = self.current else { return };
-        let (l, stamp) = (local as usize, block + 1);
-        if self.written_in[l] != stamp && self.read_in[l] != stamp {
-            self.read_in[l] = stamp;
+        let (read, written) = &mut self.seen_in[local as usize];
+        if *read != block + 1 && *written != block + 1 {
+            *read = block + 1;
             self.gens.push(local);
         }
     }
 
+    #[inline(always)]
     pub fn write(&mut self, local: u32) {
+        if self.fit_a_word() {
+            self.now.kills |= 1 << (local % u64::BITS);
+            return;
+        }
         let Some(block) = self.current else { return };
-        let (l, stamp) = (local as usize, block + 1);
-        if self.written_in[l] != stamp {
-            self.written_in[l] = stamp;
+        let (_, written) = &mut self.seen_in[local as usize];
+        if *written != block + 1 {
+            *written = block + 1;
             self.kills.push(local);
         }
     }
@@ -154,15 +182,8 @@ impl FlowBuilder {
         }
     }
 
-    /// [`FlowBuilder::settle`] of a function whose locals have one word, as most have: what a block does to it is two masks.
-    fn settle_words(&mut self, live_in: &mut [u64]) {
-        self.masks.clear();
-        self.masks.extend(self.blocks.iter().map(|data| {
-            let mask = |locals: &[u32]| locals.iter().fold(0u64, |mask, local| mask | 1 << (local % 64));
-            let gens = mask(&self.gens[data.gens.0 as usize..data.gens.1 as usize]);
-            let kills = mask(&self.kills[data.kills.0 as usize..data.kills.1 as usize]);
-            (gens, !kills)
-        }));
+    /// [`FlowBuilder::settle`] of a function whose locals fit a word: what a block does to it is two masks.
+    fn settle_words(&self, live_in: &mut [u64]) {
         let mut changed = true;
         while changed {
             changed = false;
@@ -172,8 +193,8 @@ impl FlowBuilder {
                     out |= live_in[to as usize];
                     edge = before;
                 }
-                let (gens, kept) = self.masks[block as usize];
-                let found = gens | out & kept;
+                let Masks { gens, kills } = self.masks[block as usize];
+                let found = gens | out & !kills;
                 let place = &mut live_in[block as usize];
                 changed |= self.has_loops && *place != found;
                 *place = found;
@@ -216,19 +237,16 @@ impl FlowBuilder {
 }
 
 impl Liveness {
-    /// The locals that are live at the beginning of the block, ascending.
-    pub fn live_at(&self, block: Block) -> impl Iterator<Item = u32> + '_ {
+    /// Tells of the locals that are live at the beginning of the block, ascending.
+    pub fn each_at(&self, block: Block, mut tell: impl FnMut(u32)) {
         let at = block as usize * self.words;
-        self.live_in[at..at + self.words].iter().enumerate().flat_map(|(word, &bits)| {
+        for (word, &bits) in self.live_in[at..at + self.words].iter().enumerate() {
             let mut bits = bits;
-            std::iter::from_fn(move || {
-                (bits != 0).then(|| {
-                    let bit = bits.trailing_zeros();
-                    bits &= bits - 1;
-                    word as u32 * 64 + bit
-                })
-            })
-        })
+            while bits != 0 {
+                tell(word as u32 * 64 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
     }
 }
 
@@ -240,20 +258,29 @@ mod tests {
     fn a_loop_keeps_what_it_reads_alive() {
         // l0 = ..; loop { point; read l0; write l1; branch back } ; read l1
         let mut flow = FlowBuilder::default();
-        flow.reset(70);
-        let entry = flow.split();
-        flow.write(0);
-        let header = flow.split();
-        flow.read(0);
-        flow.write(1);
-        flow.read(69);
-        flow.branch(header);
-        let exit = flow.split();
-        flow.read(1);
-        let mut live = Liveness::default();
-        flow.solve(&mut live);
-        assert_eq!(live.live_at(entry).collect::<Vec<_>>(), [69]);
-        assert_eq!(live.live_at(header).collect::<Vec<_>>(), [0, 69]);
-        assert_eq!(live.live_at(exit).collect::<Vec<_>>(), [1]);
+        // Sets of locals of two words, of one, and of less.
+        for locals in [70, 64, 3] {
+            flow.reset(locals);
+            let entry = flow.split();
+            flow.write(0);
+            let header = flow.split();
+            flow.read(0);
+            flow.write(1);
+            flow.read(1);
+            flow.read(locals - 1);
+            flow.branch(header);
+            let exit = flow.split();
+            flow.read(1);
+            let mut live = Liveness::default();
+            flow.solve(&mut live);
+            let live_at = |block| {
+                let mut found = vec![];
+                live.each_at(block, |local| found.push(local));
+                found
+            };
+            assert_eq!(live_at(entry), [locals - 1]);
+            assert_eq!(live_at(header), [0, locals - 1]);
+            assert_eq!(live_at(exit), [1]);
+        }
     }
 }

@@ -45,8 +45,8 @@ impl Emitter<'_, '_, '_> {
     /// block to block, all through the loop, though nothing there writes them (DESIGN.md, What Cranelift does).
     pub(super) fn come_to(&mut self, ctl: Ctl) {
         let info = &self.scan.ctls[ctl as usize];
-        let operands = [&info.beneath[..], &info.params[..]].concat();
-        self.spill(self.spilled.len(), &operands);
+        let operands = self.scan.types(info.operands());
+        self.spill(self.spilled.len(), operands);
         self.end_block(); // the label `Before`
         if self.role != Role::Hot && self.cx.options.settled && !self.scan.is_first(info.region) {
             let slots = self.frames.slots(info.point).iter();
@@ -68,17 +68,17 @@ impl Emitter<'_, '_, '_> {
     fn begin_loop(&mut self, ctl: Ctl, op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
         let params = self.spilled.len() + info.beneath.len();
-        for (i, &ty) in info.params.iter().enumerate() {
+        for (i, &ty) in self.scan.types(info.params).iter().enumerate() {
             let temp = self.temp(params + i, ty);
             self.get_or_zero(temp, ty);
         }
-        let ty = self.cx.types.block_type(&info.params, &info.results);
+        let ty = self.cx.types.block_type(self.scan.types(info.params), self.scan.types(info.results));
         let header = self.open_loop(ty, op);
-        self.push_label(header, &info.beneath);
-        self.spill(params, &info.params);
+        self.push_label(header, self.scan.types(info.beneath));
+        self.spill(params, self.scan.types(info.params));
         self.settle_written(ctl);
         self.open_region(info.region, Some(ctl));
-        self.reload(params, &info.params);
+        self.reload(params, self.scan.types(info.params));
     }
 
     /// The same at the header, for values that the loop writes, if there are loops inside: all through those they would be passed on.
@@ -102,10 +102,10 @@ impl Emitter<'_, '_, '_> {
         self.come_to(ctl);
         self.charge_passes(ctl);
         self.save_if(info.point);
-        self.reload(self.spilled.len() + info.beneath.len(), &info.params);
+        self.reload(self.spilled.len() + info.beneath.len(), self.scan.types(info.params));
         self.copy(op.start, op.end);
         self.open += 1;
-        self.push_label(self.open - 1, &info.beneath);
+        self.push_label(self.open - 1, self.scan.types(info.beneath));
     }
 
     /// How far the end of a loop is that has neither parameters nor results, if that can be computed.
@@ -179,7 +179,7 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn loop_unchecked(&mut self, ctl: Ctl, op: &Op) {
         let info = &self.scan.ctls[ctl as usize];
         let header = self.open_loop(BlockType::Empty, op);
-        self.push_label(header, &info.beneath);
+        self.push_label(header, self.scan.types(info.beneath));
         self.body(info.start + 1, info.end, op);
         self.pop_label();
         self.end_block();
@@ -228,14 +228,14 @@ impl Emitter<'_, '_, '_> {
         let info = &scan.ctls[ctl as usize];
         let (first, last) = (info.start + 1, info.end);
         self.come_to(ctl); // it has no parameters
-        let ty = self.cx.types.block_type(&[], &info.results);
+        let ty = self.cx.types.block_type(&[], self.scan.types(info.results));
         let done = self.block(ty);
         let header = self.open_loop(ty, op);
         let passes = info.passes.unwrap_or(1);
         for _ in 0..passes {
             let next = self.block(BlockType::Empty);
             self.set_repeated(true);
-            self.push_label(next, &info.beneath);
+            self.push_label(next, self.scan.types(info.beneath));
             if self.ends_with_its_condition(ctl) {
                 let from = self.ops(first..last - 1, op.end);
                 self.copy(from, scan.ops[last - 1].start);

@@ -170,9 +170,11 @@ impl OriginTable {
             let at = origin.at + shift;
             // A repeated body goes back to where it began.
             let from = i64::from(origin.from) - i64::from(last.1);
-            leb(out, u64::from(at - last.0));
-            leb(out, ((from << 1) ^ (from >> 63)) as u64);
-            leb(out, u64::from(origin.len));
+            let delta = [u64::from(at - last.0), ((from << 1) ^ (from >> 63)) as u64, u64::from(origin.len)];
+            match delta {
+                [0..0x80, 0..0x80, 0..0x80] => out.extend_from_slice(&delta.map(|part| part as u8)),
+                _ => delta.into_iter().for_each(|part| leb(out, part)),
+            }
             last = (at, origin.from);
         }
         self.ends.push(self.bytes.len() as u32);

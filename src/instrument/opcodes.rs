@@ -1,6 +1,9 @@
 //! Opcodes by their first byte: most operators are validated, or skipped, without making a value of them.
 
-use wasmparser::{FrameKind, FrameStack, Operator, VisitOperator, VisitSimdOperator};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, BlockType, FrameKind, FrameStack, Operator, ValType, VisitOperator,
+    VisitSimdOperator,
+};
 
 /// What an operator means to a pass over the code.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,13 +48,21 @@ const CLASSES: [Class; 256] = {
 };
 
 /// The class of the operator at this place.
+#[inline(always)]
 pub fn class(code: &[u8], at: usize) -> Class {
     code.get(at).map_or(Class::Special, |&first| CLASSES[first as usize])
 }
 
 /// The index behind the opcode at this place, LEB128; of what is not valid, any.
+#[inline(always)]
 pub fn index(code: &[u8], at: usize) -> u32 {
-    let bytes = code.get(at + 1..).unwrap_or_default();
+    match code.get(at + 1) {
+        Some(&short @ 0..0x80) => u32::from(short),
+        _ => long_index(code.get(at + 1..).unwrap_or_default()),
+    }
+}
+
+fn long_index(bytes: &[u8]) -> u32 {
     let mut value = 0;
     for (i, byte) in bytes.iter().take(5).enumerate() {
         value |= u32::from(byte & 0x7f) << (7 * i);
@@ -62,23 +73,31 @@ pub fn index(code: &[u8], at: usize) -> u32 {
     value
 }
 
-/// Of an operator in short form: how many bytes come before its number, 0 if it is another one, and all bits set if
-/// there is a number.
-const SHORT: [(u8, u8); 256] = {
+/// Of an operator in short form, as bits of its first 8 bytes: those of which the first one that is not set ends it, and those that must not be
+/// set. None of an operator that has no such form.
+const SHORT: [(u64, u64); 256] = {
     let mut short = [(0, 0); 256];
-    // `drop`, `select`, numbers; locals, globals, constants; memory, where a byte of flags comes before the offset.
+    const ALONE: (u64, u64) = (0x80, 0);
+    const WITH_NUMBER: (u64, u64) = (0x80_8080_8000, 0);
+    // A byte of flags comes before the offset: the alignment alone.
+    const ACCESS: (u64, u64) = (0x8080_8080_0000, 0xf800);
     let ranges = [
-        (0x1a, 0x1b, 1, 0),
-        (0x45, 0xc4, 1, 0),
-        (0x20, 0x24, 1, 0xff),
-        (0x41, 0x42, 1, 0xff),
-        (0x28, 0x3e, 2, 0xff),
+        // `unreachable`, `nop`, `return`, `drop`, `select`, numbers.
+        (0x00, 0x01, ALONE),
+        (0x0f, 0x0f, ALONE),
+        (0x1a, 0x1b, ALONE),
+        (0x45, 0xc4, ALONE),
+        // `br`, `br_if`, locals, globals, constants.
+        (0x0c, 0x0d, WITH_NUMBER),
+        (0x20, 0x24, WITH_NUMBER),
+        (0x41, 0x42, WITH_NUMBER),
+        (0x28, 0x3e, ACCESS),
     ];
     let mut i = 0;
     while i < ranges.len() {
-        let (mut at, last, before, number) = ranges[i];
+        let (mut at, last, bits) = ranges[i];
         while at <= last {
-            short[at] = (before, number);
+            short[at] = bits;
             at += 1;
         }
         i += 1;
@@ -86,23 +105,67 @@ const SHORT: [(u8, u8); 256] = {
     short
 };
 
-/// The most frequent operators that the code begins with, in short form, where nothing needs to be checked to know their length:
-/// their number, and their bytes. Up to the last 8 bytes.
+/// The length of an operator if it is one of the most frequent ones, in short form, where nothing needs to be checked to know it. Without a
+/// branch that depends on the operator: it could not be foreseen.
+#[inline(always)]
+pub fn short(bytes: [u8; 8]) -> Option<usize> {
+    let (ends, others) = SHORT[bytes[0] as usize];
+    let word = u64::from_le_bytes(bytes);
+    // The opcode itself always ends.
+    let end = (!word | 0x80) & ends;
+    (end != 0 && word & others == 0).then(|| end.trailing_zeros() as usize / 8 + 1)
+}
+
+/// The operators that the code begins with of which [`short`] tells the length, if they neither call nor begin or end a construct: their
+/// number, and their bytes. Up to the last 8 bytes.
 pub fn skip_frequent(code: &[u8]) -> (u64, usize) {
-    let (mut rest, mut operators) = (code, 0);
-    // Without a branch that depends on the operator, but for the one that leaves: they could not be foreseen.
-    while let Some(bytes) = rest.first_chunk::<8>() {
-        let (before, number) = SHORT[bytes[0] as usize];
-        let ends = !u64::from_le_bytes(*bytes) >> (8 * u32::from(before)) & 0x8080_8080_8080_8080;
-        let len = (ends.trailing_zeros() / 8 + 1) as usize;
-        let flags_are_plain = before < 2 || bytes[1] <= 4;
-        if before == 0 || (number > 0 && len > 4) || !flags_are_plain {
-            break;
-        }
-        rest = &rest[before as usize + (len & number as usize)..];
+    let (mut at, mut operators) = (0, 0);
+    while let Some(bytes) = code.get(at..).and_then(<[u8]>::first_chunk)
+        && let Some(len) = short(*bytes)
+    {
+        at += len;
         operators += 1;
     }
-    (operators, code.len() - rest.len())
+    (operators, at)
+}
+
+/// Reads an operator, which `code` begins with, within a frame of this kind. The most frequent ones of those that
+/// [`skip_frequent`] leaves are made without going through all opcodes.
+#[inline(always)]
+pub fn read<'a>(
+    reader: &mut BinaryReader<'a>,
+    code: &[u8],
+    within: Option<FrameKind>,
+) -> Result<Operator<'a>, BinaryReaderError> {
+    match frequent(code) {
+        Some((operator, len)) if within.is_some() => reader.read_bytes(len).map(|_| operator),
+        _ => reader.visit_operator(&mut Make(within)),
+    }
+}
+
+/// A frequent control operator in short form, and its length.
+#[inline(always)]
+fn frequent(code: &[u8]) -> Option<(Operator<'static>, usize)> {
+    let &[opcode, next, ..] = code else { return None };
+    let blockty = || {
+        Some(match next {
+            0x40 => BlockType::Empty,
+            0x7f => BlockType::Type(ValType::I32),
+            0x7e => BlockType::Type(ValType::I64),
+            _ => return None,
+        })
+    };
+    match opcode {
+        0x02 => Some((Operator::Block { blockty: blockty()? }, 2)),
+        0x03 => Some((Operator::Loop { blockty: blockty()? }, 2)),
+        0x04 => Some((Operator::If { blockty: blockty()? }, 2)),
+        0x0b => Some((Operator::End, 1)),
+        0x10 if next < 0x80 => Some((Operator::Call { function_index: next.into() }, 2)),
+        0x10 if code.get(2).is_some_and(|&last| last < 0x80) => {
+            Some((Operator::Call { function_index: long_index(&code[1..]) }, 3))
+        }
+        _ => None,
+    }
 }
 
 /// Makes a value of an operator, within a frame of this kind.
@@ -154,5 +217,36 @@ mod tests {
             assert_eq!(skip_frequent(&padded), (0, 0), "{other:x?}");
         }
         assert_eq!(index(&code, 0), 200);
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_what_the_reader_reads() {
+        // Blocks of several types, `end`, calls with indexes of one byte and more, and others.
+        let codes: [&[u8]; 14] = [
+            &[0x02, 0x40],
+            &[0x02, 0x7f],
+            &[0x03, 0x7e],
+            &[0x03, 0x40],
+            &[0x04, 0x40],
+            &[0x04, 0x7c],
+            &[0x04, 5],
+            &[0x0b],
+            &[0x0b, 0x0b],
+            &[0x10, 0x7f],
+            &[0x10, 0xff, 1],
+            &[0x10, 0xff, 0xff, 1],
+            &[0x10, 0x80],
+            &[0x45, 0x0b],
+        ];
+        for code in codes {
+            let [mut ours, mut theirs] = [0; 2].map(|_| BinaryReader::new(code, 0));
+            let kind = Some(FrameKind::Block);
+            let found = read(&mut ours, code, kind).map_err(|error| error.to_string());
+            let wanted = theirs.visit_operator(&mut Make(kind)).map_err(|error| error.to_string());
+            assert_eq!(found, wanted, "{code:x?}");
+            assert_eq!(ours.current_position(), theirs.current_position(), "{code:x?}");
+            // Behind the end of a function.
+            assert!(read(&mut BinaryReader::new(code, 0), code, None).is_err(), "{code:x?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use wasmparser::{FrameKind, Operator};
 use super::cost::COUNTS;
 use super::counted::{Constructs, Counted, Left, Passes};
 use super::module::{Body, Module};
-use super::opcodes::{self, Make};
+use super::opcodes;
 use super::refusal::Refusal;
 
 /// What matters of a function to others.
@@ -73,7 +73,7 @@ fn outline(
     let mut frames = Constructs::new(reader.original_position());
     let mut loops = 0u32;
     while !reader.eof() {
-        let rest = code.get(reader.original_position() - start..).unwrap_or_default();
+        let mut rest = code.get(reader.original_position() - start..).unwrap_or_default();
         if frames.kind().is_some() {
             let (operators, bytes) = opcodes::skip_frequent(rest);
             outline.operators += operators;
@@ -81,10 +81,11 @@ fn outline(
             if reader.eof() {
                 break;
             }
+            rest = &rest[bytes..];
         }
         outline.operators += 1;
         let offset = reader.original_position();
-        let operator = reader.visit_operator(&mut Make(frames.kind()))?;
+        let operator = opcodes::read(&mut reader, rest, frames.kind())?;
         let end = reader.original_position();
         let unknown = |what, index| Refusal::Invalid {
             message: format!("unknown {what} {index}"),

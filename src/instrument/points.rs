@@ -61,13 +61,36 @@ pub enum OpKind {
     Stop,
 }
 
+/// Types of values in a row, among [`Scan::types`].
+#[derive(Clone, Copy, Default)]
+pub struct Types {
+    start: usize,
+    len: u32,
+}
+
+impl Types {
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// These and those right behind them.
+    pub fn with(self, behind: Types) -> Types {
+        debug_assert_eq!(self.start + self.len(), behind.start);
+        Types { start: self.start, len: self.len + behind.len }
+    }
+}
+
 /// A control construct.
 pub struct CtlInfo {
     pub kind: CtlKind,
-    /// Operands of the surrounding construct that lie beneath its parameters.
-    pub beneath: Vec<ValType>,
-    pub params: Vec<ValType>,
-    pub results: Vec<ValType>,
+    /// Operands of the surrounding construct that lie beneath its parameters, which are right behind them.
+    pub beneath: Types,
+    pub params: Types,
+    pub results: Types,
     /// There is a suspension point inside.
     pub has_points: bool,
     pub has_else: bool,
@@ -94,6 +117,13 @@ pub struct CtlInfo {
     pub has_loops: bool,
     /// The part of [`Scan::writes`] that is written in it.
     pub writes: (u32, u32),
+}
+
+impl CtlInfo {
+    /// The operands beneath it, and its parameters.
+    pub fn operands(&self) -> Types {
+        self.beneath.with(self.params)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,13 +158,13 @@ pub struct Point {
     /// Byte offset of its operator in the module.
     pub offset: u32,
     /// The operand stack, bottom first, without what a call takes.
-    pub stack: Vec<ValType>,
+    pub stack: Types,
     /// How many of those are the innermost construct's own.
     pub own: usize,
     /// In an inlined call: how many of those are its caller's.
     pub callers: u32,
     /// Operands that the call takes; filled only if `own` is not 0.
-    pub args: Vec<ValType>,
+    pub args: Types,
     /// Where the code begins that only pushes the last operands of a call, and for how many of them (`pushed.rs`).
     pub pushed: (u32, u32),
     /// The block whose live locals are the point's.
@@ -187,6 +217,8 @@ pub struct Scan {
     pub regions: Vec<Region>,
     /// Empty ones, for their memory.
     pub spare: Vec<Region>,
+    /// Types of what is on the operand stack at constructs and points.
+    types: Vec<ValType>,
     pub locals: Vec<ValType>,
     /// The locals that are written, in program order, as often as they are.
     pub writes: Vec<u32>,
@@ -201,6 +233,24 @@ pub struct Scan {
 }
 
 impl Scan {
+    pub fn types(&self, of: Types) -> &[ValType] {
+        &self.types[of.start..of.start + of.len()]
+    }
+
+    /// Adds types behind those that are there.
+    pub fn add_types(&mut self, types: impl IntoIterator<Item = ValType>) -> Types {
+        let start = self.types.len();
+        self.types.extend(types);
+        Types { start, len: (self.types.len() - start) as u32 }
+    }
+
+    /// Adds the same types once more.
+    pub fn repeat_types(&mut self, of: Types) -> Types {
+        let start = self.types.len();
+        self.types.extend_from_within(of.start..of.start + of.len());
+        Types { start, ..of }
+    }
+
     pub fn push_region(&mut self) {
         let region = self.spare.pop().unwrap_or_default();
         self.regions.push(region);
@@ -241,6 +291,7 @@ impl Scan {
             region.items.clear();
             self.spare.push(region);
         }
+        self.types.clear();
         self.locals.clear();
         self.writes.clear();
         self.first_loop = None;

@@ -5,6 +5,38 @@
 
 use super::opcodes::index;
 
+/// What an operator does to the operands that were only pushed.
+#[derive(Clone, Copy)]
+enum Effect {
+    Push,
+    /// One takes the place of another.
+    Keep,
+    /// One takes the place of two.
+    Join,
+    Clear,
+}
+
+/// By the first byte of the operator.
+const EFFECTS: [Effect; 256] = {
+    let mut effects = [Effect::Clear; 256];
+    let mut opcode = 0;
+    while opcode < effects.len() {
+        effects[opcode] = match opcode {
+            // `local.get`, constants.
+            0x20 | 0x41..=0x44 => Effect::Push,
+            // Divisions, remainders and conversions that trap.
+            0x6d..=0x70 | 0x7f..=0x82 | 0xa8..=0xab | 0xae..=0xb1 => Effect::Clear,
+            // `eqz`, operators of one number, conversions.
+            0x45 | 0x50 | 0x67..=0x69 | 0x79..=0x7b | 0x8b..=0x91 | 0x99..=0x9f | 0xa7..=0xc4 => Effect::Keep,
+            // The others, of two numbers.
+            0x46..=0xa6 => Effect::Join,
+            _ => Effect::Clear,
+        };
+        opcode += 1;
+    }
+    effects
+};
+
 /// Where the code begins that pushes each of the topmost operands.
 #[derive(Default)]
 pub struct Pushed(Vec<u32>);
@@ -17,18 +49,11 @@ impl Pushed {
     /// The operator with this first byte, at this position, comes next. The validator has taken it.
     #[inline]
     pub fn note(&mut self, opcode: u8, at: usize) {
-        let starts = &mut self.0;
-        match opcode {
-            // `local.get`, constants.
-            0x20 | 0x41..=0x44 => starts.push(at as u32),
-            // Divisions, remainders and conversions that trap.
-            0x6d..=0x70 | 0x7f..=0x82 | 0xa8..=0xab | 0xae..=0xb1 => starts.clear(),
-            // `eqz`, operators of one number, conversions.
-            0x45 | 0x50 | 0x67..=0x69 | 0x79..=0x7b | 0x8b..=0x91 | 0x99..=0x9f | 0xa7..=0xc4
-                if !starts.is_empty() => {}
-            // The others, of two numbers.
-            0x46..=0xa6 if starts.len() > 1 => drop(starts.pop()),
-            _ => starts.clear(),
+        match EFFECTS[opcode as usize] {
+            Effect::Push => self.0.push(at as u32),
+            Effect::Keep => {}
+            Effect::Join => drop(self.0.pop()),
+            Effect::Clear => self.0.clear(),
         }
     }
 

@@ -23,9 +23,9 @@ struct Node {
 struct Range {
     points: (u32, u32),
     /// The values that are live at all of them, and not saved above.
-    values: Vec<Slot>,
-    /// The second part; the first one comes right behind the range itself. None: it is one point.
-    second: Option<usize>,
+    values: List,
+    /// The second part; the first one comes right behind the range itself. 0: it is one point.
+    second: u32,
 }
 
 /// The tree of one function.
@@ -36,6 +36,19 @@ pub struct Saves {
     values: Vec<Slot>,
     /// By point: the end of its own values, and the node above it.
     points: Vec<(u32, u32)>,
+    work: Work,
+}
+
+/// What the tree is made of; memory that is used again.
+#[derive(Default)]
+struct Work {
+    runs: Runs,
+    ranges: Vec<Range>,
+    lists: Lists,
+    /// Ranges that are to be looked at, with the nodes above them.
+    open: Vec<(u32, u32)>,
+    /// By point: its own values, and the node above it.
+    own: Vec<(List, u32)>,
 }
 
 impl Saves {
@@ -49,43 +62,46 @@ impl Saves {
     /// Lays it out, where `loops` are the innermost ones around the points, `slots` the values of each, and every local has the
     /// same place everywhere.
     pub fn find<'s>(&mut self, loops: &[Option<Ctl>], slots: impl Fn(usize) -> &'s [Slot], locals: usize) {
-        let runs = Runs::find(loops, &slots, locals);
-        let mut ranges = vec![];
-        divide(&runs.crossing, (0, loops.len() as u32), &mut ranges);
-        for &(slot, first, last) in &runs.found {
-            place(&mut ranges, 0, slot, (first, last + 1));
+        let Work { runs, ranges, lists, .. } = &mut self.work;
+        runs.find(loops, slots, locals);
+        lists.clear();
+        ranges.clear();
+        divide(&runs.crossing, (0, loops.len() as u32), ranges);
+        for run in &runs.found {
+            place(ranges, lists, 0, run.slot, (run.first, run.last + 1));
         }
-        self.gather(&mut ranges);
+        self.gather();
     }
 
     /// Nodes with few values leave them to their parts; what is left becomes the tree.
-    fn gather(&mut self, ranges: &mut [Range]) {
+    fn gather(&mut self) {
+        let Self { nodes, values, points, work: Work { ranges, lists, open, own, .. } } = self;
         let count = ranges.last().map_or(0, |last| last.points.1);
-        let mut own = vec![];
-        // (range, the node above it)
-        let mut open = vec![(0usize, 0u32)];
+        own.clear();
+        open.push((0, 0));
         while let Some((at, parent)) = open.pop() {
-            let mut values = std::mem::take(&mut ranges[at].values);
-            let (second, mut node) = (ranges[at].second, parent);
-            if at == 0 || second.is_some() && values.len() >= VALUES_MIN {
-                node = self.nodes.len() as u32;
-                let start = self.values.len() as u32;
-                self.values.append(&mut values);
-                self.nodes.push(Node { parent, values: (start, self.values.len() as u32) });
+            let Range { values: list, second, .. } = ranges[at as usize];
+            let (mut node, mut left) = (parent, list);
+            if at == 0 || second > 0 && list.len >= VALUES_MIN as u32 {
+                node = nodes.len() as u32;
+                let start = values.len() as u32;
+                values.extend(lists.of(list));
+                nodes.push(Node { parent, values: (start, values.len() as u32) });
+                left = List::default();
             }
-            let Some(second) = second else {
-                own.push((values, node));
+            if second == 0 {
+                own.push((left, node));
                 continue;
-            };
+            }
             for part in [second, at + 1] {
-                ranges[part].values.extend_from_slice(&values);
+                lists.append(&mut ranges[part as usize].values, left);
                 open.push((part, node));
             }
         }
         debug_assert_eq!(own.len() as u32, count);
-        for (values, node) in own {
-            self.values.extend(values);
-            self.points.push((self.values.len() as u32, node));
+        for &(list, node) in own.iter() {
+            values.extend(lists.of(list));
+            points.push((values.len() as u32, node));
         }
     }
 
@@ -109,36 +125,100 @@ impl Saves {
     }
 }
 
-/// Values and the points one after another at which they are live.
+/// Values one after another, of which each knows the next: many short lists in one piece of memory.
+#[derive(Clone, Copy, Default)]
+struct List {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+#[derive(Default)]
+struct Lists {
+    /// A value, and the place of the one behind it.
+    all: Vec<(Slot, u32)>,
+}
+
+impl Lists {
+    fn clear(&mut self) {
+        self.all.clear();
+    }
+
+    fn push(&mut self, list: &mut List, slot: Slot) {
+        let at = self.all.len() as u32;
+        match list.len {
+            0 => list.first = at,
+            _ => self.all[list.last as usize].1 = at,
+        }
+        (list.last, list.len) = (at, list.len + 1);
+        self.all.push((slot, 0));
+    }
+
+    /// Appends the values of another list, which stays as it is.
+    fn append(&mut self, list: &mut List, other: List) {
+        let mut at = other.first;
+        for _ in 0..other.len {
+            let (slot, next) = self.all[at as usize];
+            self.push(list, slot);
+            at = next;
+        }
+    }
+
+    fn of(&self, list: List) -> impl Iterator<Item = Slot> + '_ {
+        let mut at = list.first;
+        (0..list.len).map(move |_| {
+            let (slot, next) = self.all[at as usize];
+            at = next;
+            slot
+        })
+    }
+}
+
+/// A value, and points one after another at which it is live.
+struct Run {
+    slot: Slot,
+    first: u32,
+    last: u32,
+}
+
+#[derive(Default)]
 struct Runs {
-    /// (value, first point, last point)
-    found: Vec<(Slot, u32, u32)>,
+    found: Vec<Run>,
     /// By point: how many values are live there and at the next one.
     crossing: Vec<u32>,
+    /// By local: its last run, plus 1.
+    latest: Vec<u32>,
 }
 
 impl Runs {
-    fn find<'s>(loops: &[Option<Ctl>], slots: &impl Fn(usize) -> &'s [Slot], locals: usize) -> Self {
-        let points = loops.len();
-        let mut runs = Runs { found: vec![], crossing: vec![0; points] };
-        // By local: its last run, plus 1.
-        let mut last = vec![0u32; locals];
-        for point in 0..points {
+    fn find<'s>(&mut self, loops: &[Option<Ctl>], slots: impl Fn(usize) -> &'s [Slot], locals: usize) {
+        let Runs { found, crossing, latest } = self;
+        found.clear();
+        crossing.clear();
+        latest.clear();
+        latest.resize(locals, 0);
+        for (point, around) in loops.iter().enumerate() {
+            // Whether what is live at the point before goes on, and how many values do.
+            let (goes_on, mut crosses) = (point > 0 && loops[point - 1] == *around, 0);
+            let here = point as u32;
             for &slot in slots(point).iter().filter(|slot| slot.kind.size() > 0) {
-                let last = &mut last[slot.local as usize];
-                match (*last as usize).checked_sub(1).map(|run| &mut runs.found[run]) {
-                    Some((_, _, end)) if *end + 1 == point as u32 && loops[point - 1] == loops[point] => {
-                        *end = point as u32;
-                        runs.crossing[point - 1] += 1;
+                let latest = &mut latest[slot.local as usize];
+                match found.get_mut((*latest as usize).wrapping_sub(1)) {
+                    Some(run) if goes_on && run.last + 1 == here => {
+                        run.last = here;
+                        crosses += 1;
                     }
                     _ => {
-                        runs.found.push((slot, point as u32, point as u32));
-                        *last = runs.found.len() as u32;
+                        found.push(Run { slot, first: here, last: here });
+                        *latest = found.len() as u32;
                     }
                 }
             }
+            if let Some(before) = crossing.last_mut() {
+                *before = crosses;
+            }
+            crossing.push(0);
         }
-        runs
     }
 }
 
@@ -146,33 +226,39 @@ impl Runs {
 /// tree is not deep.
 fn divide(crossing: &[u32], (first, end): (u32, u32), ranges: &mut Vec<Range>) {
     let at = ranges.len();
-    ranges.push(Range { points: (first, end), values: vec![], second: None });
-    let count = (end - first) as usize;
+    ranges.push(Range { points: (first, end), values: List::default(), second: 0 });
+    let count = end - first;
     if count <= 1 {
         return;
     }
-    let quarter = (count as u32 - 1) / 4;
-    let middle = first + (count as u32 - 1) / 2;
+    let quarter = (count - 1) / 4;
+    let middle = first + (count - 1) / 2;
     let places = first + quarter..end - 1 - quarter;
     let last =
         places.min_by_key(|&place| (crossing[place as usize], place.abs_diff(middle))).unwrap_or(middle);
     divide(crossing, (first, last + 1), ranges);
-    ranges[at].second = Some(ranges.len());
+    ranges[at].second = ranges.len() as u32;
     divide(crossing, (last + 1, end), ranges);
 }
 
-/// Puts a value that is live at these points to the largest ranges within them.
-fn place(ranges: &mut [Range], at: usize, slot: Slot, run: (u32, u32)) {
-    let (first, end) = ranges[at].points;
-    if run.1 <= first || end <= run.0 {
-        return;
-    }
-    if run.0 <= first && end <= run.1 {
-        return ranges[at].values.push(slot);
-    }
-    if let Some(second) = ranges[at].second {
-        place(ranges, at + 1, slot, run);
-        place(ranges, second, slot, run);
+/// Puts a value that is live at these points, of those of the range `at`, to the largest ranges within them.
+fn place(ranges: &mut [Range], lists: &mut Lists, mut at: usize, slot: Slot, (mut first, end): (u32, u32)) {
+    loop {
+        let range = &mut ranges[at];
+        if range.points == (first, end) {
+            return lists.push(&mut range.values, slot);
+        }
+        let second = range.second as usize;
+        let middle = ranges[second].points.0;
+        if end <= middle {
+            at += 1;
+            continue;
+        }
+        if first < middle {
+            place(ranges, lists, at + 1, slot, (first, middle));
+            first = middle;
+        }
+        at = second;
     }
 }
 

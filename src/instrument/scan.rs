@@ -3,11 +3,9 @@
 //! here.
 
 mod control;
+mod read;
 
-use wasmparser::{
-    BinaryReader, BlockType, FuncValidator, FuncValidatorAllocations, Operator, ValType, ValidatorResources,
-    VisitOperator,
-};
+use wasmparser::{BlockType, FuncValidator, FuncValidatorAllocations, Operator, ValType, ValidatorResources};
 
 use super::callgraph::CallGraph;
 use super::cost::{Costs, THREADS};
@@ -17,9 +15,8 @@ use super::first;
 use super::inline::InlinedCall;
 use super::liveness::{Block, FlowBuilder};
 use super::module::{Body, Module};
-use super::opcodes::{self, Class, Make};
 use super::points::{
-    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan,
+    Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan, Types,
 };
 use super::pushed::Pushed;
 use super::refusal::{Item, Refusal};
@@ -68,6 +65,8 @@ pub(super) struct Scanner<'m, 'a> {
     first_loop: Option<u32>,
     /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
     inlined: &'m [InlinedCall],
+    /// Some local has a type without a default.
+    has_non_null: bool,
     callers: Option<(InlinedCall, u32)>,
     pub(super) out: Scan,
 }
@@ -116,10 +115,10 @@ pub fn scan<'s, 'a>(
     out.points.push(Point {
         kind: PointKind::Entry,
         offset: reader.original_position() as u32,
-        stack: vec![],
+        stack: Types::default(),
         own: 0,
         callers: 0,
-        args: vec![],
+        args: Types::default(),
         pushed: (0, 0),
         block: entry,
     });
@@ -152,6 +151,7 @@ pub fn scan<'s, 'a>(
         first_loop,
         inlined: cx.inlined.calls(range.start as u32, range.end as u32),
         callers: None,
+        has_non_null: out.locals.iter().any(|ty| !ty.is_defaultable()),
         out,
     };
     scanner.out.code.0 = reader.original_position() as u32;
@@ -162,82 +162,6 @@ pub fn scan<'s, 'a>(
 }
 
 impl<'m, 'a> Scanner<'m, 'a> {
-    fn run(&mut self, reader: &mut BinaryReader<'a>) -> Result<(), Refusal> {
-        let (code, base) = (self.code, self.base);
-        let shrunk = self.graph.shrunk[self.func as usize].as_ref();
-        let mut checks = shrunk.map_or(&[][..], |shrunk| &shrunk.checks);
-        while !self.frames.is_empty() {
-            let start = reader.original_position();
-            while let [next, rest @ ..] = checks
-                && next.at == start as u32
-            {
-                self.check(next.header, start as u32);
-                checks = rest;
-            }
-            let mut class = opcodes::class(code, start - base);
-            if class == Class::Call && self.suspends(self.index(start)) {
-                class = Class::Special;
-            }
-            if class == Class::Special {
-                self.special(reader, start)?;
-                self.pushed.clear();
-                continue;
-            }
-            self.validate(class, reader, start)?;
-            self.pushed.note(code[start - base], start);
-            if self.reachable {
-                match class {
-                    Class::Call => self.costs.charge(1 + self.callee_cost(start)),
-                    _ => self.costs.charge_one(),
-                }
-                if class != Class::Plain {
-                    self.frequent(class, start, reader.original_position());
-                }
-            } else if class == Class::End {
-                self.dead_end(start as u32, reader.original_position() as u32);
-            }
-        }
-        reader.finish_expression(&self.validator.visitor(reader.original_position()))?;
-        Ok(())
-    }
-
-    /// Validates an operator; one of a local with a short index without going through all opcodes.
-    #[inline(always)]
-    fn validate(&mut self, class: Class, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
-        let mut visitor = self.validator.visitor(start);
-        let short = match self.code.get(start + 1 - self.base) {
-            Some(&index @ 0..0x80) if reader.bytes_remaining() >= 2 => u32::from(index),
-            _ => return Ok(reader.visit_operator(&mut visitor)??),
-        };
-        let done = match class {
-            Class::LocalGet => visitor.visit_local_get(short),
-            Class::LocalSet => visitor.visit_local_set(short),
-            Class::LocalTee => visitor.visit_local_tee(short),
-            _ => return Ok(reader.visit_operator(&mut visitor)??),
-        };
-        reader.read_bytes(2)?;
-        Ok(done?)
-    }
-
-    /// An operator that is more than its operands and results.
-    fn special(&mut self, reader: &mut BinaryReader<'a>, start: usize) -> Result<(), Refusal> {
-        let frame = self.validator.get_control_frame(0).map(|frame| frame.kind);
-        let op = reader.visit_operator(&mut Make(frame))?;
-        let end = reader.original_position();
-        let was_reachable = self.reachable;
-        if was_reachable {
-            self.refuse(&op, start as u64)?;
-            self.before(&op, start as u32, end as u32);
-        }
-        self.validator.op(start, &op)?;
-        self.control(&op, start as u32, end as u32, was_reachable)
-    }
-
-    /// The index behind the opcode at this position.
-    fn index(&self, start: usize) -> u32 {
-        opcodes::index(self.code, start - self.base)
-    }
-
     /// Whether a call of this function is a suspension point.
     fn suspends(&self, func: u32) -> bool {
         self.graph.can_suspend.get(func as usize) == Some(&true)
@@ -270,28 +194,6 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 _ => paid.get(func as usize).copied().unwrap_or(0),
             },
             Callee::Indirect { ty } | Callee::Ref { ty } => paid_types.get(ty as usize).copied().unwrap_or(0),
-        }
-    }
-
-    /// What the function costs that is called here and cannot suspend.
-    fn callee_cost(&self, start: usize) -> u64 {
-        self.graph.cost[self.index(start) as usize]
-    }
-
-    /// An operator of a local, a branch, an end or a call that cannot suspend. The validator has taken it.
-    fn frequent(&mut self, class: Class, start: usize, end: usize) {
-        let index = self.index(start);
-        match class {
-            Class::LocalGet => self.flow.read(index),
-            Class::LocalSet | Class::LocalTee => {
-                self.out.writes.push(index);
-                self.flow.write(index);
-            }
-            _ => return self.frequent_control(class, index, start as u32, end as u32),
-        }
-        if class != Class::LocalSet && !self.out.locals[index as usize].is_defaultable() {
-            // The local is nullable in what we emit, and so would be the value that `tee` leaves.
-            self.note(OpKind::GetNonNull, start as u32, end as u32);
         }
     }
 
@@ -345,13 +247,13 @@ impl<'m, 'a> Scanner<'m, 'a> {
         Ok(())
     }
 
-    pub(super) fn signature(&self, ty: &BlockType) -> (Vec<ValType>, Vec<ValType>) {
+    pub(super) fn signature<'s>(module: &'s Module<'a>, ty: &'s BlockType) -> (&'s [ValType], &'s [ValType]) {
         match ty {
-            BlockType::Empty => (vec![], vec![]),
-            BlockType::Type(ty) => (vec![], vec![*ty]),
-            BlockType::FuncType(at) => match self.module.types.get(*at as usize) {
-                Some(Some(ty)) => (ty.params().to_vec(), ty.results().to_vec()),
-                _ => (vec![], vec![]), // the validator refuses it right after
+            BlockType::Empty => (&[], &[]),
+            BlockType::Type(ty) => (&[], std::slice::from_ref(ty)),
+            BlockType::FuncType(at) => match module.types.get(*at as usize) {
+                Some(Some(ty)) => (ty.params(), ty.results()),
+                _ => (&[], &[]), // the validator refuses it right after
             },
         }
     }
@@ -378,7 +280,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 if self.cost_model >= 2 =>
             {
                 self.costs.charge(1);
-                let wide = self.operand(0) == Some(ValType::I64);
+                let wide = operand(self.module, &self.validator, 0) == Some(ValType::I64);
                 return self.note(OpKind::Bulk { wide }, start, end);
             }
             Operator::ReturnCall { function_index: func } => {
@@ -400,9 +302,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 _ => return, // the validator refuses it right after
             },
         };
-        let own = self.operands(count + extra, None).len();
+        let own = self.own_operands().saturating_sub(count + extra);
         let stack = self.operand_stack(count + extra);
-        let args = if own == 0 { vec![] } else { self.operands(0, Some(count + extra)) };
+        let args = if own == 0 { Types::default() } else { self.operands(0, count + extra) };
         let pushed = self.pushed.last(count, start);
         let point = self.out.points.len() as PointId;
         // The block is set once the call is over.
@@ -438,28 +340,27 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.callers.map_or(0, |(call, operands)| if at < call.end { operands } else { 0 })
     }
 
-    /// Types of operands of the innermost construct, bottom first: leaving out `above` ones on top, and at
-    /// most `count`.
-    fn operands(&self, above: usize, count: Option<usize>) -> Vec<ValType> {
+    /// How many operands are those of the innermost construct.
+    fn own_operands(&self) -> usize {
         let height = self.validator.operand_stack_height() as usize;
-        let base = self.validator.get_control_frame(0).map_or(0, |f| f.height);
-        let all = height.saturating_sub(base).saturating_sub(above);
-        let count = count.unwrap_or(all).min(all);
-        (0..count).rev().filter_map(|depth| self.operand(above + depth)).collect()
+        height.saturating_sub(self.validator.get_control_frame(0).map_or(0, |frame| frame.height))
     }
 
-    /// Types of the whole operand stack, bottom first, leaving out `above` ones on top.
-    fn operand_stack(&mut self, above: usize) -> Vec<ValType> {
+    /// Notes the types of operands, bottom first: of `count`, beneath `above` ones on top.
+    fn operands(&mut self, above: usize, count: usize) -> Types {
+        let Self { validator, module, out, .. } = self;
+        let operand = |depth| operand(module, validator, above + depth);
+        out.add_types((0..count).rev().filter_map(operand))
+    }
+
+    /// Notes the types of the whole operand stack, bottom first, leaving out `above` ones on top.
+    fn operand_stack(&mut self, above: usize) -> Types {
         let all = (self.validator.operand_stack_height() as usize).saturating_sub(above);
         self.operands_total += all;
         if self.operands_total > OPERANDS_MAX {
-            return vec![]; // refused at the end
+            return self.operands(0, 0); // refused at the end
         }
-        (0..all).rev().filter_map(|depth| self.operand(above + depth)).collect()
-    }
-
-    fn operand(&self, depth: usize) -> Option<ValType> {
-        Some(self.module.indexed(self.validator.get_operand_type(depth).flatten()?))
+        self.operands(above, all)
     }
 
     /// All constructs around the current place have a point inside.
@@ -490,8 +391,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
     ) {
         let counted = if kind == CtlKind::Loop { self.counted(start) } else { None };
         let kind = if matches!(counted, Some(Passes::Free(_))) { CtlKind::Free } else { kind };
-        let (params, results) = self.signature(ty);
-        let beneath = self.operands(above + params.len(), None);
+        let (params, results) = Self::signature(self.module, ty);
+        let above_beneath = above + params.len();
+        let beneath = self.operands(above_beneath, self.own_operands().saturating_sub(above_beneath));
+        let params = self.out.add_types(params.iter().copied());
+        let results = self.out.add_types(results.iter().copied());
         let ctl = self.out.ctls.len() as Ctl;
         let outer = self.frames.last().expect("in a frame").region;
         let point = self.out.points.len() as PointId;
@@ -547,12 +451,10 @@ impl<'m, 'a> Scanner<'m, 'a> {
             CtlKind::Loop => {
                 self.costs.enter_loop();
                 other_block = self.flow.split();
-                let (mut stack, own) = (self.operand_stack(above), 0);
                 // The header takes its parameters by their declared types; what is given may be a subtype.
-                let params = &self.out.ctls[ctl as usize].params;
-                let given = stack.len().saturating_sub(params.len());
-                stack.truncate(given);
-                stack.extend_from_slice(params);
+                self.operands_total += params.len();
+                let stack = self.operand_stack(above_beneath);
+                let stack = stack.with(self.out.repeat_types(params));
                 let shrunk = self.graph.shrunk[self.func as usize].as_ref();
                 let sunk = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header == Some(start)));
                 // Operands lie in locals that are used again behind the loop.
@@ -562,9 +464,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
                     kind,
                     offset: start,
                     stack,
-                    own,
+                    own: 0,
                     callers: self.callers(start),
-                    args: vec![],
+                    args: Types::default(),
                     pushed: (0, 0),
                     block: other_block,
                 });
@@ -587,6 +489,15 @@ impl<'m, 'a> Scanner<'m, 'a> {
         }
         self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, repeats });
     }
+}
+
+/// The type of an operand, so many beneath the topmost one.
+fn operand(
+    module: &Module<'_>,
+    validator: &FuncValidator<ValidatorResources>,
+    depth: usize,
+) -> Option<ValType> {
+    Some(module.indexed(validator.get_operand_type(depth).flatten()?))
 }
 
 fn catch_label(catch: &wasmparser::Catch) -> u32 {

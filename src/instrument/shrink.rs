@@ -53,8 +53,19 @@ pub fn shrink(
     if body.range().len() > BYTES_MAX {
         return None;
     }
-    let (blocks, first) = read(body, counted, suspends)?;
+    let (blocks, first) = read(body, counted, recursive, suspends)?;
+    if !may_gain(&blocks, recursive) {
+        return None;
+    }
     place(&blocks, params, recursive, first)
+}
+
+/// Whether there is a way through the function without a call or the header of a loop that calls: each of those has a check before it, wherever
+/// the checks stand. Of such loops in a `recursive` function this does not tell.
+fn may_gain(blocks: &[Block], recursive: bool) -> bool {
+    let calls = mask((0..blocks.len()).filter(|&at| blocks[at].call.is_some() || blocks[at].calls_inside));
+    let past = behind(blocks, 0, calls, None);
+    set(past).any(|at| blocks[at].returns) || recursive && blocks.iter().any(|block| block.calls_inside)
 }
 
 /// What is known of the blocks of a function.

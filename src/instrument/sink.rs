@@ -14,6 +14,19 @@ pub fn leb(code: &mut Vec<u8>, value: u64) {
     }
 }
 
+/// Appends so many of the bytes. Few of them by appending sixteen, which is one instruction or two, and taking back what is too much.
+#[inline]
+pub fn append(code: &mut Vec<u8>, bytes: &[u8], len: usize) {
+    match bytes.first_chunk::<16>() {
+        Some(chunk) if len <= 16 => {
+            let end = code.len() + len;
+            code.extend_from_slice(chunk);
+            code.truncate(end);
+        }
+        _ => code.extend_from_slice(&bytes[..len]),
+    }
+}
+
 /// Appends instructions to a body.
 pub struct Sink<'c> {
     code: &'c mut Vec<u8>,
@@ -370,5 +383,15 @@ mod tests {
             .i64_shr_u();
         sink.i32_wrap_i64().i64_extend_i32_u().f32_reinterpret_i32().f64_reinterpret_i64();
         assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn as_many_bytes_are_appended_as_are_wanted() {
+        let bytes: Vec<u8> = (0..40).collect();
+        for (from, len) in [(0, 0), (0, 1), (3, 16), (3, 17), (24, 16), (25, 15), (39, 1), (40, 0), (0, 40)] {
+            let mut code = vec![7];
+            append(&mut code, &bytes[from..], len);
+            assert_eq!(code, [&[7], &bytes[from..from + len]].concat());
+        }
     }
 }

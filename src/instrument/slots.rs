@@ -5,7 +5,7 @@ use super::dispatch::{Lead, leads};
 use super::emit::{Context, Emitter};
 use super::frame::{Kind, Place, TRAILER};
 use super::inline::InlineTable;
-use super::points::{CtlInfo, CtlKind, Point, PointId, PointKind, Reached, Scan};
+use super::points::{CtlKind, Point, PointId, PointKind, Scan};
 use super::saves::Saves;
 use super::sink::leb;
 
@@ -29,8 +29,26 @@ pub(super) struct Frames {
     /// The layouts, as a frame table has them.
     encoded: Vec<u8>,
     places: Places,
+    needed: Needed,
     /// Where they are saved, if `shared`.
     saves: Saves,
+}
+
+/// What regions need that their dispatches restore, or those around them; memory that is used again.
+#[derive(Default)]
+struct Needed {
+    regions: Vec<NeededRegion>,
+    /// By region: the locals that it needs, a bit for each.
+    sets: Vec<u64>,
+    /// The locals that are live at a region's header.
+    live: Vec<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct NeededRegion {
+    outer: usize,
+    /// The point at the header of the loop whose region it is, if its values need not be restored there.
+    header: Option<PointId>,
 }
 
 /// The values of all points together, each with a place of its own.
@@ -96,13 +114,16 @@ impl Frames {
 
     /// Adds what is live at a point to the slots, with places one after another. The operands are there.
     fn add_locals(&mut self, cx: &Context<'_, '_>, scan: &Scan, point: &Point) {
-        let entry = matches!(point.kind, PointKind::Entry);
-        let live = scan.liveness.live_at(point.block);
-        let live = live.filter(|&local| !entry || local < scan.params);
-        self.slots.extend(live.map(|local| {
-            let ty = scan.locals[local as usize];
-            Slot { local, ty, kind: kind(cx, ty), at: 0 }
-        }));
+        // What is no parameter is zero at the entry.
+        let locals = match point.kind {
+            PointKind::Entry => &scan.locals[..scan.params as usize],
+            _ => &scan.locals,
+        };
+        scan.liveness.each_at(point.block, |local| {
+            if let Some(&ty) = locals.get(local as usize) {
+                self.slots.push(Slot { local, ty, kind: kind(cx, ty), at: 0 });
+            }
+        });
         self.ends.push(self.slots.len());
     }
 
@@ -173,48 +194,53 @@ impl Frames {
     /// carried along by every pass of the loop.
     fn find_loads(&mut self, scan: &Scan, locals: usize) {
         let words = locals.div_ceil(64);
-        // What the regions within need from outside.
-        let mut needed: Vec<Option<Vec<u64>>> = vec![];
-        needed.resize_with(scan.regions.len(), || None);
-        // The loop whose region it is: what is live at its header. Nothing is known to be at that of a `try_table`.
-        let mut loops: Vec<Option<PointId>> = vec![None; scan.regions.len()];
-        // The loop that a function begins with restores what is live at its own header as well.
-        let others = |info: &&CtlInfo| info.kind == CtlKind::Loop && !scan.is_first(info.region);
-        for info in scan.ctls.iter().filter(others) {
-            loops[info.region] = Some(info.point);
+        let Needed { regions, sets, live } = &mut self.needed;
+        regions.clear();
+        regions.resize(scan.regions.len(), NeededRegion { outer: 0, header: None });
+        for info in scan.ctls.iter().filter(|info| matches!(info.kind, CtlKind::Loop | CtlKind::Try)) {
+            // What is live at a loop's header is known, but nothing is known to be at that of a `try_table`. The loop that a function
+            // begins with restores what is live at its own header as well.
+            let known = info.kind == CtlKind::Loop && !scan.is_first(info.region);
+            regions[info.region] = NeededRegion { outer: info.outer, header: known.then_some(info.point) };
         }
+        sets.clear();
+        sets.resize(scan.regions.len() * words, 0);
         // Inner regions come behind outer ones.
         for region in (0..scan.regions.len()).rev() {
-            let mut here = vec![0u64; words];
-            for point in restored_in(scan, region) {
-                self.slots(point)
-                    .iter()
-                    .for_each(|slot| here[slot.local as usize / 64] |= 1 << (slot.local % 64));
+            let (outer, here) = sets.split_at_mut(region * words);
+            let here = &mut here[..words];
+            let slots = |point: PointId| &self.slots[range(&self.ends, point as usize)];
+            restored_in(scan, region).for_each(|point| insert(here, slots(point)));
+            live.clear();
+            live.resize(words, 0);
+            let NeededRegion { outer: around, header } = regions[region];
+            if let Some(header) = header {
+                insert(live, slots(header));
             }
-            for item in &scan.regions[region].items {
-                let Reached::Inner(ctl) = *item else { continue };
-                let within = needed[scan.ctls[ctl as usize].region].take().unwrap_or_default();
-                here.iter_mut().zip(within).for_each(|(here, within)| *here |= within);
-            }
-            let mut live = vec![0u64; words];
-            if let Some(header) = loops[region] {
-                self.slots(header)
-                    .iter()
-                    .for_each(|slot| live[slot.local as usize / 64] |= 1 << (slot.local % 64));
-            }
-            for (word, (here, live)) in here.iter_mut().zip(&live).enumerate() {
-                let mut load = *here & !live;
+            let loads = here.iter().zip(&*live).enumerate();
+            for (word, (here, live)) in loads {
+                let mut load = here & !live;
                 while load != 0 {
                     let local = word * 64 + load.trailing_zeros() as usize;
                     self.loads.extend(self.places.slots[local]);
                     load &= load - 1;
                 }
-                *here &= live;
             }
             self.loads_ends.push(self.loads.len());
-            needed[region] = Some(here);
+            if region > 0 {
+                let around = &mut outer[around * words..][..words];
+                around
+                    .iter_mut()
+                    .zip(here.iter().zip(&*live))
+                    .for_each(|(around, (here, live))| *around |= here & live);
+            }
         }
     }
+}
+
+/// Adds the locals of these values to a set.
+fn insert(set: &mut [u64], slots: &[Slot]) {
+    slots.iter().for_each(|slot| set[slot.local as usize / 64] |= 1 << (slot.local % 64));
 }
 
 fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {
@@ -255,7 +281,7 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn lay_out_frames(&mut self) {
         let (cx, scan) = (self.cx, self.scan);
         for point in &scan.points {
-            for (height, &ty) in point.stack.iter().enumerate() {
+            for (height, &ty) in scan.types(point.stack).iter().enumerate() {
                 let local = self.temp(height, ty);
                 self.frames.slots.push(Slot { local, ty, kind: kind(cx, ty), at: 0 });
             }

@@ -71,6 +71,11 @@ impl Relation {
 }
 
 impl Test {
+    /// Whether the number of passes may be known before the program runs.
+    pub(super) fn is_of_number(&self) -> bool {
+        matches!(self.to, Bound::Number(_))
+    }
+
     /// How often the loop is passed that goes on while this holds, if the local is `first` at first and each pass adds `step`.
     pub(super) fn passes(&self, first: u64, step: u64) -> Option<u64> {
         let bits = if self.wide { 64 } else { 32 };

@@ -26,7 +26,7 @@ impl<'a> Scanner<'_, 'a> {
             None => !self.module.func_type(self.func).results().is_empty(),
             Some(ctl) => {
                 let info = &self.out.ctls[ctl as usize];
-                !if info.kind.is_loop() { &info.params } else { &info.results }.is_empty()
+                !if info.kind.is_loop() { info.params } else { info.results }.is_empty()
             }
         }
     }

@@ -1,8 +1,9 @@
 //! A small function as basic blocks: what each does that matters to where checks may stand.
 
-use wasmparser::{BlockType, FunctionBody, Operator};
+use wasmparser::{BlockType, FrameKind, FunctionBody, Operator};
 
 use super::super::counted::{Counted, Passes};
+use super::super::opcodes;
 use super::super::points::Callee;
 
 /// As many basic blocks and locals as a word has bits.
@@ -52,7 +53,7 @@ struct Frame {
     kind: Kind,
     /// Where a branch to it goes.
     label: usize,
-    /// How often a loop is passed that does not charge.
+    /// How often it is passed, in loops that do not charge.
     passes: u64,
 }
 
@@ -65,35 +66,48 @@ struct Flow {
 }
 
 /// The blocks of a body, and the offset of its first operator; none if there are too many, or something in it that is not looked at:
-/// exceptions, branches on references.
+/// exceptions, branches on references. Nor if there is a call in the first block, before any way out, and loops do not matter.
 pub(super) fn read(
     body: &FunctionBody<'_>,
     counted: &[Counted],
+    recursive: bool,
     suspends: impl Fn(Callee) -> bool,
 ) -> Option<(Vec<Block>, u32)> {
     let mut flow = Flow { blocks: vec![Block::default()], frames: vec![], at: Some(0) };
     let end = flow.reserve()?;
     flow.blocks[end].returns = true;
-    flow.frames.push(Frame { kind: Kind::Block, label: end, passes: 1 });
+    flow.enter(Kind::Block, end);
     let code = body.as_bytes();
     let start = body.range().start;
-    let mut first = None;
-    for operator in body.get_operators_reader().ok()?.into_iter_with_offsets() {
-        let (operator, offset) = operator.ok()?;
-        first.get_or_insert(offset as u32);
-        let byte = *code.get(offset - start)?;
+    let mut reader = body.get_binary_reader_for_operators().ok()?;
+    let first = reader.original_position() as u32;
+    while !reader.eof() {
+        let offset = reader.original_position();
+        let rest = code.get(offset - start..)?;
+        let kind = flow.kind()?;
         if let Some(at) = flow.at {
             flow.blocks[at].operators += flow.passes();
         }
-        flow.read(&operator, byte, offset as u32, &suspends)?;
+        if let Some(len) = rest.first_chunk().copied().and_then(opcodes::short)
+            && flow.read_simple(rest, offset as u32)?
+        {
+            reader.read_bytes(len).ok()?;
+            continue;
+        }
+        let operator = opcodes::read(&mut reader, rest, Some(kind)).ok()?;
+        flow.read(&operator, rest[0], offset as u32, &suspends)?;
+        if !recursive && flow.blocks[0].call.is_some() {
+            return None;
+        }
         if let Operator::Loop { .. } = operator
             && let Some(found) = counted.iter().find(|counted| counted.at == offset as u32)
             && let Passes::Free(passes) = found.passes
         {
-            flow.frames.last_mut()?.passes = passes;
+            let frame = flow.frames.last_mut()?;
+            frame.passes = frame.passes.saturating_mul(passes);
         }
     }
-    Some((flow.blocks, first?))
+    Some((flow.blocks, first))
 }
 
 impl Flow {
@@ -105,7 +119,20 @@ impl Flow {
 
     /// How often an operator is executed here, in loops that do not charge.
     fn passes(&self) -> u64 {
-        self.frames.iter().fold(1, |passes, frame| passes.saturating_mul(frame.passes))
+        self.frames.last().map_or(1, |frame| frame.passes)
+    }
+
+    fn enter(&mut self, kind: Kind, label: usize) {
+        self.frames.push(Frame { kind, label, passes: self.passes() });
+    }
+
+    /// The kind of the innermost construct; none behind the function's end.
+    fn kind(&self) -> Option<FrameKind> {
+        Some(match self.frames.last()?.kind {
+            Kind::Block => FrameKind::Block,
+            Kind::Loop => FrameKind::Loop,
+            Kind::If(_) => FrameKind::If,
+        })
     }
 
     fn go(&mut self, to: usize) {
@@ -143,10 +170,10 @@ impl Flow {
         match operator {
             Operator::Block { .. } => {
                 let label = self.reserve()?;
-                self.frames.push(Frame { kind: Kind::Block, label, passes: 1 });
+                self.enter(Kind::Block, label);
             }
             Operator::Loop { blockty } => {
-                self.frames.push(Frame { kind: Kind::Loop, label: 0, passes: 1 });
+                self.enter(Kind::Loop, 0);
                 self.split(true, offset)?;
                 let header = self.blocks.len() - 1;
                 self.frames.last_mut()?.label = header;
@@ -157,7 +184,7 @@ impl Flow {
                 let (label, otherwise) = (self.reserve()?, self.reserve()?);
                 self.go(otherwise);
                 self.split(true, offset)?;
-                self.frames.push(Frame { kind: Kind::If(otherwise), label, passes: 1 });
+                self.enter(Kind::If(otherwise), label);
             }
             Operator::Else => {
                 let Frame { kind: Kind::If(otherwise), label, .. } = *self.frames.last()? else {
@@ -217,18 +244,9 @@ impl Flow {
                 }
                 self.split(false, offset)?;
             }
-            Operator::LocalGet { local_index } => {
-                if let Some(at) = self.at {
-                    let block = &mut self.blocks[at];
-                    block.reads_first |= bit(*local_index)? & !block.written;
-                }
-            }
+            Operator::LocalGet { local_index } => self.get(*local_index)?,
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
-                if let Some(at) = self.at {
-                    let block = &mut self.blocks[at];
-                    block.written |= bit(*local_index)?;
-                    block.writes.push((*local_index, offset));
-                }
+                self.set(*local_index, offset)?;
             }
             _ if has_no_effect(byte) => {}
             // Exceptions, and tail calls through references.
@@ -242,6 +260,35 @@ impl Flow {
             | Operator::BrOnCast { .. }
             | Operator::BrOnCastFail { .. } => return None,
             _ => self.effect(offset),
+        }
+        Some(())
+    }
+
+    /// An operator that is looked at by its bytes alone, if it is one.
+    fn read_simple(&mut self, code: &[u8], offset: u32) -> Option<bool> {
+        match code[0] {
+            0x20 => self.get(opcodes::index(code, 0))?,
+            0x21 | 0x22 => self.set(opcodes::index(code, 0), offset)?,
+            // `global.set`, stores.
+            0x24 | 0x36..=0x3e => self.effect(offset),
+            other => return Some(has_no_effect(other)),
+        }
+        Some(true)
+    }
+
+    fn get(&mut self, local: u32) -> Option<()> {
+        if let Some(at) = self.at {
+            let block = &mut self.blocks[at];
+            block.reads_first |= bit(local)? & !block.written;
+        }
+        Some(())
+    }
+
+    fn set(&mut self, local: u32, offset: u32) -> Option<()> {
+        if let Some(at) = self.at {
+            let block = &mut self.blocks[at];
+            block.written |= bit(local)?;
+            block.writes.push((local, offset));
         }
         Some(())
     }
