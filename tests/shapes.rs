@@ -273,7 +273,8 @@ fn no_loop_is_passed_more_often_than_it_is_charged_for() {
         // A number, or one that can be told before the loop alone.
         let to = if below(2) == 0 { format!("(i32.const {bound})") } else { "(local.get $to)".into() };
         let relation = if below(2) == 0 { "ne" } else { relation };
-        let test = match below(3) {
+        let test = match below(4) {
+            3 => "(local.get $i)".into(), // is not zero
             0 => format!("(i32.{relation} (local.get $i) {to})"),
             1 => format!("(i32.{relation} {to} (local.get $i))"),
             _ => format!("(i32.eqz (i32.{relation} (local.get $i) {to}))"),

@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 to 7.
+//! The fuel cost model, versions 1 to 8.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -31,11 +31,15 @@
 //! function that is on no cycle of calls, or at least is not the one of it that charges, does not charge at its entry if it is short: its callers are charged
 //! for all that it does outside of its loops (`paid.rs`), each operator once.
 //!
+//! From version 8 on a loop whose passes can be computed charges for many at once if its body has more than [`ONE_BY_ONE`] operators, which
+//! stood several times under one check before, and at most [`CHUNKED_MAX`]: a longer one charges for each pass. If there are so few passes that they
+//! take [`FEW_MAX`] operators at most, it does not charge, and what is around it is charged for half as many, as for a short loop.
+//!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 7;
+pub const COST_MODEL: u32 = 8;
 /// First version in which a function's check may stand behind its entry.
 pub const SHRINKS: u32 = 4;
 /// First version in which loops that are passed a known number of times are charged for at once.
@@ -46,12 +50,20 @@ pub const INLINES: u32 = 6;
 pub const CHUNKS: u32 = 6;
 /// First version in which jumps are threaded, a function's first loop checks for the function, and callers pay for short functions.
 pub const THREADS: u32 = 7;
+/// First version in which the length of its body decides whether a loop whose passes can be computed charges for many.
+pub const LENGTHS: u32 = 8;
 /// Operators of a function, those of callees that do not charge included, for which its callers are charged, at most.
 pub const PAID_MAX: u64 = 200;
 /// What a call costs besides the loop that the function begins with, at most, if each pass of that is charged for it.
 pub const AROUND_MAX: u64 = 16;
 /// Operators for which such a loop charges at once, at most, if that is more than one pass: a tenth of a millisecond.
 const CHUNK_MAX: u64 = 1 << 18;
+/// Bodies of so many operators stand twice under one check otherwise.
+const TWICE_MIN: u64 = 33;
+/// In a longer one a check in each pass takes no time that could be seen, and a second body for chunks would take room.
+const CHUNKED_MAX: u64 = 256;
+/// Operators of so few passes that computing what they cost takes longer than they may.
+const FEW_MAX: u64 = CHUNKED_MAX;
 /// Operators that a function executes without a check of its own, at most: its callers are charged for them.
 pub const UNCHECKED_MAX: u64 = 1000;
 /// Oldest version that jobs can go on with.
@@ -87,6 +99,13 @@ pub fn chunk(charge: u64) -> u64 {
     (CHUNK_MAX / charge.max(1)).max(1)
 }
 
+/// From cost model 8 on: for a loop with a body of so many operators, which is `outermost` in its function or not, and whose passes can be computed,
+/// for how many passes it does not charge, if it charges for many at once.
+pub fn few(operators: u64, outermost: bool) -> Option<u64> {
+    let least = if outermost { TWICE_MIN } else { BODY_MAX + 1 };
+    (least..=CHUNKED_MAX).contains(&operators).then(|| FEW_MAX / operators)
+}
+
 /// A power of two of bodies of so many operators that have room in `max`; at least one.
 fn fitting(max: u64, operators: u64) -> u32 {
     1 << (max / operators.max(1)).clamp(1, PASSES_MAX).ilog2()
@@ -116,6 +135,8 @@ pub enum Charges {
     ByPass,
     /// So many at once, behind them.
     Behind(u32),
+    /// Many at once, before the first, if there are more than so few.
+    Many(u64),
     /// So many at once, before the first.
     Before(u64),
     /// So many by what is around it.
@@ -228,6 +249,7 @@ impl Costs {
         match charges {
             Charges::ByPass => {}
             Charges::Behind(passes) => self.cost += l.entered * charge * f64::from(passes) / 2.0,
+            Charges::Many(few) => self.cost += l.entered * charge * few as f64 / 2.0,
             Charges::Before(passes) => all = (charge * passes as f64).min(CHARGE_MAX),
             Charges::Around(passes) => {
                 self.cost += l.entered * charge * passes as f64;

@@ -52,9 +52,17 @@ pub struct Distance {
     pub down: bool,
     /// Of 64 bits, and not of 32.
     pub wide: bool,
-    /// Where `to` stands, in the loop's last comparison, which its last operator goes back by: from and to an offset in the loop's
-    /// body. None if it is written in another way.
-    pub written: Option<(u32, u32)>,
+    /// Where another end can be put in place of `to`. None if the loop is written in another way.
+    pub written: Option<Written>,
+}
+
+/// Where the end stands in a loop's last comparison, which its last operator goes back by: from and to an offset in the loop's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    pub from: u32,
+    pub to: u32,
+    /// The end is zero and does not stand there, nor does a comparison: they would stand right before the branch.
+    pub implied: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,13 +6,14 @@
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
+mod locals;
 mod memory;
 
 use super::Options;
 use super::callgraph::CallGraph;
 use super::code::{push_trailer, save_values, zeros};
-use super::counted::Passes;
-use super::hidden::{Hidden, encoded, nullable};
+use super::counted::{Passes, Written};
+use super::hidden::{Hidden, nullable};
 use super::inline::InlineTable;
 use super::module::{Body, Module};
 use super::pipeline::{Function, Rewritten};
@@ -80,8 +81,8 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) temp_types: Vec<ValType>,
     /// Two i32 locals: for addresses, and one for which any value will do.
     scratch: Option<u32>,
-    /// What stands at these offsets is not copied next, but is this local.
-    pub(super) replaced: Option<(u32, u32, u32)>,
+    /// What is not copied next, but is this local.
+    pub(super) replaced: Option<(Written, u32)>,
     /// Two i64 locals for the cost of bulk operations.
     bulk_locals: Option<u32>,
     /// The frames of its points, if it can suspend.
@@ -143,10 +144,13 @@ impl Emitter<'_, '_, '_> {
     /// Copies bytes of the original body.
     pub(super) fn copy(&mut self, start: u32, end: u32) {
         match self.replaced {
-            Some((from, to, local)) if start <= from && to <= end => {
+            Some((Written { from, to, implied }, local)) if start <= from && to <= end => {
                 self.replaced = None;
                 self.copy(start, from);
                 self.sink().local_get(local);
+                if implied {
+                    self.sink().i32_ne();
+                }
                 self.copy(to, end);
             }
             _ if start < end => {
@@ -193,74 +197,6 @@ impl Emitter<'_, '_, '_> {
     /// The next branch is hinted.
     pub(super) fn hint(&mut self, taken: bool) {
         self.hints.push((self.code.len() as u32, taken));
-    }
-
-    pub(super) fn temp(&mut self, height: usize, ty: ValType) -> u32 {
-        let ty = nullable(ty);
-        if let Some(local) = self.temps.find(height, ty) {
-            return local;
-        }
-        let local = self.new_local(ty);
-        self.temps.add(height, ty, local);
-        local
-    }
-
-    pub(super) fn new_local(&mut self, ty: ValType) -> u32 {
-        self.temp_types.push(ty);
-        (self.scan.locals.len() + self.temp_types.len()) as u32 - 1
-    }
-
-    /// The first of two i32 locals.
-    pub(super) fn scratch(&mut self) -> u32 {
-        let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
-        *self.scratch.get_or_insert_with(|| {
-            types.extend([ValType::I32; 2]);
-            base + types.len() as u32 - 2
-        })
-    }
-
-    /// The first of two i64 locals.
-    pub(super) fn bulk_locals(&mut self) -> u32 {
-        let (base, types) = (self.scan.locals.len() as u32, &mut self.temp_types);
-        *self.bulk_locals.get_or_insert_with(|| {
-            types.extend([ValType::I64; 2]);
-            base + types.len() as u32 - 2
-        })
-    }
-
-    /// Moves operands from the stack to locals; the first stands at `height`.
-    pub(super) fn spill(&mut self, height: usize, types: &[ValType]) {
-        for (i, &ty) in types.iter().enumerate().rev() {
-            let temp = self.temp(height + i, ty);
-            self.sink().local_set(temp);
-        }
-    }
-
-    /// Brings operands back from their locals.
-    pub(super) fn reload(&mut self, height: usize, types: &[ValType]) {
-        for (i, &ty) in types.iter().enumerate() {
-            let temp = self.temp(height + i, ty);
-            self.get_local(temp, ty);
-        }
-    }
-
-    fn get_local(&mut self, local: u32, ty: ValType) {
-        self.sink().local_get(local);
-        if !ty.is_defaultable() {
-            self.sink().ref_as_non_null();
-        }
-    }
-
-    /// A local that is null while the function is being rebuilt, where its type must not be: then a value
-    /// that nobody reads.
-    pub(super) fn get_or_zero(&mut self, local: u32, ty: ValType) {
-        if ty.is_defaultable() {
-            self.sink().local_get(local);
-            return;
-        }
-        self.sink().local_get(local).ref_is_null().if_(BlockType::Result(encoded(ty)));
-        zeros(&mut self.code, self.cx, &[ty]);
-        self.sink().else_().local_get(local).ref_as_non_null().end();
     }
 
     /// These operators and what lies between them, from offset `from` on. Gives the offset behind the last one.

@@ -100,6 +100,8 @@ pub struct CtlInfo {
     pub charge: u64,
     /// For a loop that need not check in each pass: how often it is passed.
     pub counted: Option<Passes>,
+    /// For a loop that charges for many passes before the first: of how many it does not charge for any.
+    pub few: u64,
     /// For a loop that charges behind its passes: for how many at once.
     pub passes: Option<u32>,
     /// Indexes of its first and its last operator among the function's.

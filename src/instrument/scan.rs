@@ -60,7 +60,7 @@ pub(super) struct Scanner<'m, 'a> {
     operands_total: usize,
     pushed: Pushed,
     /// The loops around.
-    loops: Vec<Ctl>,
+    pub(super) loops: Vec<Ctl>,
     /// Offset of the loop that the function begins with, if that may check for it.
     first_loop: Option<u32>,
     /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
@@ -418,6 +418,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             sunk: false,
             charge: 0,
             counted,
+            few: 0,
             passes: None,
             start: self.out.ops.len(),
             end: 0,

@@ -1,6 +1,6 @@
-//! Which loops are short: charged for behind several passes, whose bodies then stand several times in the code.
+//! Which loops are short: charged for behind several passes, whose bodies then stand several times in the code; and how other loops charge.
 
-use super::cost;
+use super::cost::{self, Charges};
 use super::counted::Passes;
 use super::points::{Ctl, CtlKind, Op, OpKind};
 use super::scan::Scanner;
@@ -12,9 +12,38 @@ fn is_straight(body: &[Op]) -> bool {
     !body.iter().any(block) && body.split_last().is_none_or(|(_, before)| !before.iter().any(back))
 }
 
+/// Whether it is an interpreter or a state machine.
+fn has_table(body: &[Op]) -> bool {
+    body.iter().any(|op| matches!(op.kind, OpKind::BrTable(..)))
+}
+
 impl Scanner<'_, '_> {
+    /// How a loop charges whose end is read.
+    pub(super) fn charges(&mut self, ctl: Ctl) -> Charges {
+        let body = &self.out.ops[self.out.ctls[ctl as usize].start + 1..];
+        let few = cost::few(self.costs.operators(), self.loops.is_empty()).filter(|_| !has_table(body));
+        let info = &mut self.out.ctls[ctl as usize];
+        match info.counted {
+            Some(Passes::Known(passes)) => return Charges::Before(passes),
+            Some(Passes::Free(passes)) => return Charges::Around(passes),
+            Some(Passes::Computed(_)) if self.cost_model < cost::LENGTHS => {}
+            Some(Passes::Computed(_))
+                if let Some(few) = few
+                    && info.params.is_empty()
+                    && info.results.is_empty() =>
+            {
+                info.few = few;
+                return Charges::Many(few);
+            }
+            _ => info.counted = None,
+        }
+        let passes = self.passes(ctl);
+        self.out.ctls[ctl as usize].passes = passes;
+        passes.map_or(Charges::ByPass, Charges::Behind)
+    }
+
     /// For a loop that charges behind its passes: for how many at once.
-    pub(super) fn passes(&self, ctl: Ctl) -> Option<u32> {
+    fn passes(&self, ctl: Ctl) -> Option<u32> {
         let info = &self.out.ctls[ctl as usize];
         let known = matches!(info.counted, Some(Passes::Known(_)));
         let innermost =
@@ -35,8 +64,7 @@ impl Scanner<'_, '_> {
         match self.cost_model {
             2 if !is_straight(body) => 1,
             2 => cost::passes(operators),
-            // An interpreter or a state machine.
-            _ if has(|kind| matches!(kind, OpKind::BrTable(..))) => cost::passes_with_table(operators),
+            _ if has_table(body) => cost::passes_with_table(operators),
             _ => cost::passes(operators),
         }
     }

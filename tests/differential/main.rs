@@ -97,6 +97,14 @@ fn structured() {
 /// Fuel that a call of them may take: several times what a loop is charged for at once.
 const LONG: u64 = 20_000_000;
 
+fn exported_functions(wasm: &[u8]) -> usize {
+    let sections = wasmparser::Parser::new(0).parse_all(wasm).filter_map(|payload| match payload.unwrap() {
+        wasmparser::Payload::ExportSection(exports) => Some(exports),
+        _ => None,
+    });
+    sections.flatten().filter(|export| export.as_ref().unwrap().kind == wasmparser::ExternalKind::Func).count()
+}
+
 /// Modules on which something once failed.
 #[test]
 fn regressions() {
@@ -108,6 +116,8 @@ fn regressions() {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let wasm = wat::parse_file(&path).unwrap();
+        let functions = exported_functions(&wasm);
+        assert!(functions <= plan::CALLS_MAX, "{}: {functions} exports, not all are called", path.display());
         for (model, seed) in
             (OLDEST_COST_MODEL..=COST_MODEL).flat_map(|model| (first..first + 4).map(move |s| (model, s)))
         {

@@ -8,7 +8,7 @@ use wasmtime::{ExternType, FuncType, HeapType, ValType};
 use crate::rng::Rng;
 
 /// So many exports of a module are called.
-const CALLS_MAX: usize = 6;
+pub const CALLS_MAX: usize = 8;
 
 /// A call of an export.
 #[derive(Debug, Clone)]

@@ -169,7 +169,7 @@ fn a_distance_is_computed_from_locals() {
         shift: 2,
         down: false,
         wide: false,
-        written: Some((9, 11)),
+        written: Some(Written { from: 9, to: 11, implied: false }),
     };
     assert_eq!(back_if("(i32.ne (local.get $i) (local.get $k))"), Some(to_k));
     let elsewhere = Distance { written: None, ..to_k };
@@ -182,6 +182,11 @@ fn a_distance_is_computed_from_locals() {
         of(&format!("(br_if $out (i32.eq (local.get $i) (i32.const 9))) {up} (br $l)")),
         Some(Distance { by: 0, written: None, ..to_9 })
     );
+    let implied = Some(Written { from: 7, to: 7, implied: true });
+    assert_eq!(
+        of("(br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1))))"),
+        Some(Distance { by: u64::MAX, to: Bound::Number(0), shift: 0, down: true, written: implied, ..to_k })
+    );
     let down = "(local.set $w (i64.sub (local.get $w) (i64.const 1)))";
     assert_eq!(
         of(&format!("{down} (br_if $l (i64.ne (local.get $w) (i64.const 0)))")),
@@ -192,7 +197,7 @@ fn a_distance_is_computed_from_locals() {
             shift: 0,
             down: true,
             wide: true,
-            written: Some((9, 11))
+            written: Some(Written { from: 9, to: 11, implied: false })
         })
     );
     assert_eq!(

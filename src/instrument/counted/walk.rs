@@ -3,7 +3,7 @@
 use wasmparser::{BinaryReader, FrameKind, Operator};
 
 use super::super::opcodes::Make;
-use super::{Bound, Distance};
+use super::{Bound, Distance, Written};
 
 /// Locals of one loop that are looked at.
 const LOCALS_MAX: usize = 64;
@@ -30,8 +30,8 @@ pub(super) struct Test {
     to: Bound,
     /// Of 64 bits, and not of 32.
     wide: bool,
-    /// Where `to` is pushed, if one operator does that, right before the comparison.
-    written: Option<(u32, u32)>,
+    /// Where `to` is pushed, if one operator does that, right before the comparison; or where it would be.
+    written: Option<Written>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -134,7 +134,7 @@ pub(super) struct Walk {
     /// How many ways out there are.
     outs: u32,
     /// Offsets of the last operator, if that is `local.get` or a number.
-    pushed: Option<(u32, u32)>,
+    pushed: Option<Written>,
 }
 
 impl Walk {
@@ -177,7 +177,7 @@ impl Walk {
                         return None;
                     }
                     if level == 0 && !self.gone {
-                        self.note(test, goes_back);
+                        self.note(test, goes_back, at);
                     }
                     self.leave_if(goes_back || relative_depth > level);
                     self.gone |= goes_back;
@@ -211,7 +211,8 @@ impl Walk {
                 Operator::Return => self.leave_if(true),
                 _ => self.compute(&operator, level > 0)?,
             }
-            self.pushed = pushes.then_some((at, reader.current_position() as u32));
+            let to = reader.current_position() as u32;
+            self.pushed = pushes.then_some(Written { from: at, to, implied: false });
         }
         frames.is_empty().then_some(())
     }
@@ -303,12 +304,14 @@ impl Walk {
         self.outs += u32::from(leaves && !self.gone);
     }
 
-    /// A branch that each pass comes to; the loop goes on if it is taken, or if it is not.
-    fn note(&mut self, value: Value, on: bool) {
+    /// A branch at that offset, which each pass comes to; the loop goes on if it is taken, or if it is not.
+    fn note(&mut self, value: Value, on: bool, at: u32) {
         let test = match value {
             Value::Test(test) => test,
             value => match compared(value, Unequal, Value::Number(0), false) {
-                Value::Test(test) => test,
+                Value::Test(test) => {
+                    Test { written: Some(Written { from: at, to: at, implied: true }), ..test }
+                }
                 _ => return,
             },
         };
@@ -341,7 +344,11 @@ impl Walk {
         let shift = step.unsigned_abs().trailing_zeros();
         let is_power = step.unsigned_abs().is_power_of_two();
         // `i32.ne` or `i64.ne`, and `br_if 0`.
-        let is_last = |&(_, end): &(u32, u32)| matches!(body[end as usize..], [0x47 | 0x52, 0x0d, 0]);
+        let is_last = |written: &Written| match body[written.to as usize..] {
+            [0x0d, 0] => written.implied,
+            [0x47 | 0x52, 0x0d, 0] => !written.implied,
+            _ => false,
+        };
         let written = written.filter(is_last);
         (is_power && shift < 32).then_some(Distance { local, by, to, shift, down: step < 0, wide, written })
     }

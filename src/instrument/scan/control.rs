@@ -3,7 +3,6 @@
 use wasmparser::Operator;
 
 use super::super::cost::Charges;
-use super::super::counted::Passes;
 use super::super::liveness::Block;
 use super::super::opcodes::Class;
 use super::super::points::{Closer, CtlKind, Op, OpKind, PointId};
@@ -187,12 +186,7 @@ impl<'a> Scanner<'_, 'a> {
         if frame.repeats {
             self.loops.pop();
         }
-        let passes = frame.ctl.and_then(|ctl| self.passes(ctl));
-        let charges = match frame.ctl.and_then(|ctl| self.out.ctls[ctl as usize].counted) {
-            Some(Passes::Known(passes)) => Charges::Before(passes),
-            Some(Passes::Free(passes)) => Charges::Around(passes),
-            Some(Passes::Computed(_)) | None => passes.map_or(Charges::ByPass, Charges::Behind),
-        };
+        let charges = frame.ctl.map_or(Charges::ByPass, |ctl| self.charges(ctl));
         let charge = self.costs.leave(reached, charges);
         if let Some(ctl) = frame.ctl {
             let points = self.out.points.len() as PointId;
@@ -200,7 +194,6 @@ impl<'a> Scanner<'_, 'a> {
             info.points_end = points;
             info.writes.1 = self.out.writes.len() as u32;
             info.charge = charge.unwrap_or(0);
-            info.passes = passes;
             info.end = self.out.ops.len();
             let bare_if = info.kind == CtlKind::If && !info.has_else;
             if info.kind == CtlKind::Try {

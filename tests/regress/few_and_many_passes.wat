@@ -1,0 +1,125 @@
+;; Loops of which the number of passes can be computed: few of them are not charged for, many are charged for at once, and chunk by chunk
+;; (cost model 8).
+(module
+  (memory (export "memory") 2)
+
+  ;; Outermost, with a body that stands twice otherwise; down to a zero that no comparison names, and below it if it begins there: then it traps.
+  (func $down (export "down") (param $n i32) (result i32) (local $i i32) (local $x i32)
+    (local.set $i (i32.and (local.get $n) (i32.const 0xffff)))
+    (loop $l
+      (local.set $x (i32.add (local.get $x) (i32.load8_u (local.get $i))))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (i32.store8 (local.get $i) (local.get $x))
+      (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+    (i32.add (local.get $x) (local.get $i)))
+
+  ;; The same by 4, which may step over the end, and traps then.
+  (func $by_four (export "by_four") (param $n i32) (result i32) (local $i i32) (local $x i32)
+    (local.set $i (i32.and (local.get $n) (i32.const 0x1ffff)))
+    (loop $l
+      (local.set $x (i32.add (local.get $x) (i32.load8_u (local.get $i))))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (i32.store8 (local.get $i) (local.get $x))
+      (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 4)))))
+    (i32.add (local.get $x) (local.get $i)))
+
+  ;; Up to what a local is, with 64 bits, by 8: few passes and many, and sometimes past the end.
+  (func $up (export "up") (param $from i64) (param $to i64) (result i64) (local $i i64) (local $x i64)
+    (local.set $i (local.get $from))
+    (loop $l
+      (local.set $x (i64.add (local.get $x) (i64.load8_u (i32.and (i32.wrap_i64 (local.get $i)) (i32.const 0x1ffff)))))
+      (local.set $x (i64.xor (i64.mul (local.get $x) (i64.const 17)) (local.get $i)))
+      (local.set $x (i64.xor (i64.mul (local.get $x) (i64.const 17)) (local.get $i)))
+      (local.set $x (i64.xor (i64.mul (local.get $x) (i64.const 17)) (local.get $i)))
+      (local.set $x (i64.xor (i64.mul (local.get $x) (i64.const 17)) (local.get $i)))
+      (i64.store (i32.wrap_i64 (i64.shr_u (local.get $i) (i64.const 4))) (local.get $x))
+      (br_if $l (i64.ne (local.tee $i (i64.add (local.get $i) (i64.const 8))) (local.get $to))))
+    (i64.add (local.get $x) (local.get $i)))
+
+  ;; In another loop, with a longer body: one pass more each time.
+  (func (export "triangle") (param $n i32) (result i32) (local $i i32) (local $k i32) (local $x i32)
+    (loop $row
+      (local.set $i (i32.const 0))
+      (local.set $k (i32.add (local.get $k) (i32.const 1)))
+      (loop $l
+        (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+        (br_if $l (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $k))))
+      (br_if $row (i32.lt_u (local.get $k) (i32.and (local.get $n) (i32.const 31)))))
+    (local.get $x))
+
+  ;; Too long a body to be there twice: each pass charges.
+  (func (export "long") (param $n i32) (result i32) (local $i i32) (local $x i32)
+    (local.set $i (i32.add (i32.and (local.get $n) (i32.const 0xfff)) (i32.const 1)))
+    (loop $l
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (local.set $x (i32.xor (i32.mul (local.get $x) (i32.const 17)) (local.get $i)))
+      (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+    (local.get $x))
+
+  (func $few (result i64) (local $k i32) (local $x i64)
+    (loop $l
+      (local.set $k (i32.add (local.get $k) (i32.const 1)))
+      (local.set $x (i64.add (i64.extend_i32_u (call $down (local.get $k)))
+        (call $up (i64.extend_i32_u (local.get $k)) (i64.extend_i32_u (i32.mul (local.get $k) (i32.const 9))))))
+      (local.set $x (i64.add (local.get $x) (i64.extend_i32_u (call $by_four (i32.shl (local.get $k) (i32.const 2))))))
+      (br_if $l (i32.lt_u (local.get $k) (i32.const 24))))
+    (local.get $x))
+
+  ;; Behind the last whole chunk, of 6898 passes, three are left, and two.
+  (func (export "rest") (result i64)
+    (i64.add
+      (i64.extend_i32_u (i32.add (call $down (i32.const 62085)) (call $by_four (i32.const 110376))))
+      (i64.add (call $few) (call $up (i64.const 3) (i64.const 10))))))
