@@ -81,3 +81,14 @@ fn a_function_with_too_many_points_is_named() {
     };
     assert_eq!(item.index, 1, "{refusal}");
 }
+
+/// What is noted of operands at all its constructs would take ten thousand times the module's size.
+#[test]
+fn a_function_with_too_many_operands_beneath_constructs_is_named() {
+    let (push, blocks, drop) =
+        ("(i32.const 1)".repeat(5000), "(block)".repeat(20_000), "(drop)".repeat(5000));
+    let refusal = refused(&format!("(module (func $f (loop)) (func $g (call $f) {push} {blocks} {drop}))"));
+    let Refusal::TooLarge { what, item, .. } = &refusal else { panic!("{refusal:?}") };
+    assert!(what.contains("operands"), "{refusal}");
+    assert_eq!(item.index, 1, "{refusal}");
+}

@@ -26,7 +26,7 @@ const POINTS_MAX: usize = 60_000;
 /// Memory that the liveness of one function may take.
 const LIVENESS_BYTES_MAX: u64 = 1 << 30;
 
-/// Operand stack slots of all points of one function together.
+/// Operand stack slots of all points and constructs of one function together.
 const OPERANDS_MAX: usize = 1 << 22;
 
 struct Frame {
@@ -213,7 +213,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
             return too_large("number of loops and calls", points.len() as u64, POINTS_MAX as u64);
         }
         if self.operands_total > OPERANDS_MAX {
-            return too_large("operands at all points", self.operands_total as u64, OPERANDS_MAX as u64);
+            return too_large(
+                "operands at all points and constructs",
+                self.operands_total as u64,
+                OPERANDS_MAX as u64,
+            );
         }
         let bytes = self.flow.bytes_to_solve();
         if bytes > LIVENESS_BYTES_MAX {
@@ -363,6 +367,20 @@ impl<'m, 'a> Scanner<'m, 'a> {
         self.operands(above, all)
     }
 
+    /// Notes the types of the operands beneath a construct, of its parameters, on which `above` others lie, and of its results. Without points in
+    /// it they are not read, but that is known at its end alone.
+    fn construct_types(&mut self, ty: &BlockType, above: usize) -> [Types; 3] {
+        let (params, results) = Self::signature(self.module, ty);
+        let above = above + params.len();
+        let beneath = self.own_operands().saturating_sub(above);
+        self.operands_total += beneath + params.len() + results.len();
+        if self.operands_total > OPERANDS_MAX {
+            return [Types::default(); 3]; // refused at the end
+        }
+        let beneath = self.operands(above, beneath);
+        [beneath, self.out.add_types(params.iter().copied()), self.out.add_types(results.iter().copied())]
+    }
+
     /// All constructs around the current place have a point inside.
     fn mark_points(&mut self) {
         for frame in self.frames.iter().rev() {
@@ -391,11 +409,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
     ) {
         let counted = if kind == CtlKind::Loop { self.counted(start) } else { None };
         let kind = if matches!(counted, Some(Passes::Free(_))) { CtlKind::Free } else { kind };
-        let (params, results) = Self::signature(self.module, ty);
-        let above_beneath = above + params.len();
-        let beneath = self.operands(above_beneath, self.own_operands().saturating_sub(above_beneath));
-        let params = self.out.add_types(params.iter().copied());
-        let results = self.out.add_types(results.iter().copied());
+        let [beneath, params, results] = self.construct_types(ty, above);
         let ctl = self.out.ctls.len() as Ctl;
         let outer = self.frames.last().expect("in a frame").region;
         let point = self.out.points.len() as PointId;
@@ -454,7 +468,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 other_block = self.flow.split();
                 // The header takes its parameters by their declared types; what is given may be a subtype.
                 self.operands_total += params.len();
-                let stack = self.operand_stack(above_beneath);
+                let stack = self.operand_stack(above + params.len());
                 let stack = stack.with(self.out.repeat_types(params));
                 let shrunk = self.graph.shrunk[self.func as usize].as_ref();
                 let sunk = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header == Some(start)));

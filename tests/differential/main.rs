@@ -102,7 +102,10 @@ fn exported_functions(wasm: &[u8]) -> usize {
         wasmparser::Payload::ExportSection(exports) => Some(exports),
         _ => None,
     });
-    sections.flatten().filter(|export| export.as_ref().unwrap().kind == wasmparser::ExternalKind::Func).count()
+    sections
+        .flatten()
+        .filter(|export| export.as_ref().unwrap().kind == wasmparser::ExternalKind::Func)
+        .count()
 }
 
 /// Modules on which something once failed.
