@@ -31,9 +31,9 @@
 //! function that is on no cycle of calls, or at least is not the one of it that charges, does not charge at its entry if it is short: its callers are charged
 //! for all that it does outside of its loops (`paid.rs`), each operator once.
 //!
-//! From version 8 on a loop whose passes can be computed charges for many at once if its body has more than [`ONE_BY_ONE`] operators, which
-//! stood several times under one check before, and at most [`CHUNKED_MAX`]: a longer one charges for each pass. If there are so few passes that they
-//! take [`FEW_MAX`] operators at most, it does not charge, and what is around it is charged for half as many, as for a short loop.
+//! From version 8 on a loop whose passes can be computed charges for many at once if its body has at most [`CHUNKED_MAX`] operators, and more than
+//! [`BODY_MAX`], or is in no other loop of the function and would stand there twice ([`TWICE_MIN`]); a longer one charges for each pass. If there are
+//! so few passes that they take [`FEW_MAX`] operators at most, it does not charge, and what is around it is charged for half as many, as for a short loop.
 //!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.

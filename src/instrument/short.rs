@@ -20,26 +20,33 @@ fn has_table(body: &[Op]) -> bool {
 impl Scanner<'_, '_> {
     /// How a loop charges whose end is read.
     pub(super) fn charges(&mut self, ctl: Ctl) -> Charges {
-        let body = &self.out.ops[self.out.ctls[ctl as usize].start + 1..];
-        let few = cost::few(self.costs.operators(), self.loops.is_empty()).filter(|_| !has_table(body));
-        let info = &mut self.out.ctls[ctl as usize];
-        match info.counted {
+        match self.out.ctls[ctl as usize].counted {
             Some(Passes::Known(passes)) => return Charges::Before(passes),
             Some(Passes::Free(passes)) => return Charges::Around(passes),
-            Some(Passes::Computed(_)) if self.cost_model < cost::LENGTHS => {}
-            Some(Passes::Computed(_))
-                if let Some(few) = few
-                    && info.params.is_empty()
-                    && info.results.is_empty() =>
-            {
-                info.few = few;
-                return Charges::Many(few);
+            Some(Passes::Computed(_)) if self.cost_model >= cost::LENGTHS => {
+                let few = self.few(ctl);
+                let info = &mut self.out.ctls[ctl as usize];
+                match few {
+                    Some(few) => {
+                        info.few = few;
+                        return Charges::Many(few);
+                    }
+                    None => info.counted = None,
+                }
             }
-            _ => info.counted = None,
+            Some(Passes::Computed(_)) | None => {}
         }
         let passes = self.passes(ctl);
         self.out.ctls[ctl as usize].passes = passes;
         passes.map_or(Charges::ByPass, Charges::Behind)
+    }
+
+    /// For a loop whose passes can be computed: for how many it does not charge, if it charges for many at once.
+    fn few(&self, ctl: Ctl) -> Option<u64> {
+        let info = &self.out.ctls[ctl as usize];
+        let takes_values = !info.params.is_empty() || !info.results.is_empty();
+        let few = cost::few(self.costs.operators(), self.loops.is_empty())?;
+        (!takes_values && !has_table(&self.out.ops[info.start + 1..])).then_some(few)
     }
 
     /// For a loop that charges behind its passes: for how many at once.
