@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::measure::mean;
+use crate::measure::{LARGE, mean};
 use crate::report::{Report, heads, machine};
 use crate::ways::WAYS;
 
@@ -64,9 +64,10 @@ impl Report {
         let _ = writeln!(out, "<details><summary>Each program</summary>\n");
         let _ = writeln!(
             out,
-            "Processor time of the middle one of {} layouts of the code ({} of modules above 4 MiB), {} rounds in each; in brackets the least and the largest ratio of a layout.",
+            "Processor time of the middle one of {} layouts of the code ({} of modules above {} MiB), {} rounds in each; in brackets the least and the largest ratio of a layout.",
             self.layouts,
-            self.layouts.min(3),
+            self.layouts.min(LARGE.1),
+            LARGE.0 >> 20,
             self.rounds
         );
         head(out, &[&["program", "plain, ms"][..], &heads()].concat());

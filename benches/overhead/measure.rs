@@ -27,7 +27,7 @@ pub struct Row {
     pub name: String,
     pub group: &'static str,
     pub module: String,
-    /// Median of plain, in seconds of processor time.
+    /// Median of plain in the middle layout, in seconds of processor time.
     pub plain: f64,
     /// Quartiles of all times of plain against it: the noise, and what the layout does.
     pub noise: (f64, f64),
@@ -57,12 +57,12 @@ pub struct Modules {
 /// Modules up to this size are compiled this often, for the least.
 const SMALL: (usize, usize) = (1 << 20, 3);
 /// Modules above this size are compiled in so many layouts at most.
-const LARGE: (usize, usize) = (4 << 20, 3);
+pub const LARGE: (usize, usize) = (4 << 20, 3);
 
 impl Modules {
     /// None yet; each will be compiled in so many layouts.
     pub fn new(layouts: usize) -> Self {
-        Modules { layouts: layouts.max(1), built: HashMap::new(), rows: vec![] }
+        Modules { layouts, built: HashMap::new(), rows: vec![] }
     }
 
     /// The program's module in all layouts and ways; `None` if it has not been fetched.
@@ -146,7 +146,7 @@ fn shuffled(count: usize, random: &mut u64) -> Vec<usize> {
 
 fn row(program: &Program, samples: &[Vec<Vec<Took>>]) -> Row {
     let medians = |way: usize, time: fn(&Took) -> f64| -> Vec<f64> {
-        samples.iter().map(|ways| at(&sorted(ways[way].iter().map(time)), 0.5)).collect()
+        samples.iter().map(|ways| middle(ways[way].iter().map(time))).collect()
     };
     let all =
         |way: usize, time: fn(&Took) -> f64| sorted(samples.iter().flat_map(|ways| &ways[way]).map(time));
@@ -154,14 +154,14 @@ fn row(program: &Program, samples: &[Vec<Vec<Took>>]) -> Row {
         let (plain, other) = (medians(0, time), medians(way, time));
         let ratios = sorted(plain.iter().zip(&other).map(|(plain, other)| other / plain));
         Ratio {
-            median: middle(other) / middle(plain),
+            median: middle(other.into_iter()) / middle(plain.into_iter()),
             paired: at(&ratios, 0.5),
             least: all(way, time)[0] / all(0, time)[0],
             low: ratios[0],
             high: ratios[ratios.len() - 1],
         }
     };
-    let plain = middle(medians(0, |took| took.cpu));
+    let plain = middle(medians(0, |took| took.cpu).into_iter());
     let times = all(0, |took| took.cpu);
     Row {
         name: program.name.clone(),
@@ -175,8 +175,8 @@ fn row(program: &Program, samples: &[Vec<Vec<Took>>]) -> Row {
 }
 
 /// The median.
-fn middle(values: Vec<f64>) -> f64 {
-    at(&sorted(values.into_iter()), 0.5)
+fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    at(&sorted(values), 0.5)
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {

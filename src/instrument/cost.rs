@@ -332,6 +332,20 @@ mod tests {
     }
 
     #[test]
+    fn few_passes_of_a_loop_that_charges_for_many_are_paid_by_what_is_around() {
+        let found = [32, 33, 48, 49, 129, 256, 257].map(|operators| few(operators, true));
+        assert_eq!(found, [None, Some(7), Some(5), Some(5), Some(1), Some(1), None]);
+        assert_eq!([48, 49, 257].map(|operators| few(operators, false)), [None, Some(5), None]);
+        let mut costs = begin();
+        costs.charge(4);
+        costs.enter_loop();
+        costs.charge(40);
+        costs.branch(0, 0.5);
+        assert_eq!(costs.leave(true, Charges::Many(6)), Some(40));
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(124));
+    }
+
+    #[test]
     fn a_charge_is_bounded() {
         let mut costs = begin();
         costs.charge(u64::MAX);

@@ -25,7 +25,7 @@ pub struct FlowBuilder {
     current: Option<Block>,
     /// Some edge leads back, to a block that has begun.
     has_loops: bool,
-    /// Per local: the block (plus 1) that last read it before writing it, and that last wrote it.
+    /// Where they do not, per local: the block (plus 1) that last read it before writing it, and that last wrote it.
     seen_in: Vec<(Block, Block)>,
 }
 

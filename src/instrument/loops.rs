@@ -163,16 +163,11 @@ impl Emitter<'_, '_, '_> {
         self.open_if(true);
         let fuel = self.cx.hidden.fuel;
         self.sink().local_get(left).global_set(fuel);
-        self.pass_unchecked(ctl, op, done);
-        self.end_block();
-        self.end_block();
-    }
-
-    /// A copy of a loop without checks, and behind it a branch to the end of `done`.
-    pub(super) fn pass_unchecked(&mut self, ctl: Ctl, op: &Op, done: u32) {
         self.loop_unchecked(ctl, op);
         let depth = self.depth(done);
         self.sink().br(depth);
+        self.end_block();
+        self.end_block();
     }
 
     /// A copy of a loop without checks.

@@ -52,9 +52,7 @@ impl Scanner<'_, '_> {
     /// For a loop that charges behind its passes: for how many at once.
     fn passes(&self, ctl: Ctl) -> Option<u32> {
         let info = &self.out.ctls[ctl as usize];
-        let known = matches!(info.counted, Some(Passes::Known(_)));
-        let innermost =
-            info.kind == CtlKind::Loop && !known && info.point as usize + 1 == self.out.points.len();
+        let innermost = info.kind == CtlKind::Loop && info.point as usize + 1 == self.out.points.len();
         let repeats = self.cost_model >= 2 && innermost && info.params.is_empty();
         let passes = if repeats { self.copies(&self.out.ops[info.start + 1..]) } else { 1 };
         (passes > 1).then_some(passes)

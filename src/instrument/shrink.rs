@@ -53,7 +53,7 @@ pub fn shrink(
     if body.range().len() > BYTES_MAX {
         return None;
     }
-    let (blocks, first) = read(body, counted, recursive, suspends)?;
+    let (blocks, first) = read(body, counted, suspends)?;
     if !may_gain(&blocks, recursive) {
         return None;
     }

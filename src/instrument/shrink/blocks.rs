@@ -66,11 +66,10 @@ struct Flow {
 }
 
 /// The blocks of a body, and the offset of its first operator; none if there are too many, or something in it that is not looked at:
-/// exceptions, branches on references. Nor if there is a call in the first block, before any way out, and loops do not matter.
+/// exceptions, branches on references.
 pub(super) fn read(
     body: &FunctionBody<'_>,
     counted: &[Counted],
-    recursive: bool,
     suspends: impl Fn(Callee) -> bool,
 ) -> Option<(Vec<Block>, u32)> {
     let mut flow = Flow { blocks: vec![Block::default()], frames: vec![], at: Some(0) };
@@ -96,9 +95,6 @@ pub(super) fn read(
         }
         let operator = opcodes::read(&mut reader, rest, Some(kind)).ok()?;
         flow.read(&operator, rest[0], offset as u32, &suspends)?;
-        if !recursive && flow.blocks[0].call.is_some() {
-            return None;
-        }
         if let Operator::Loop { .. } = operator
             && let Some(found) = counted.iter().find(|counted| counted.at == offset as u32)
             && let Passes::Free(passes) = found.passes
