@@ -8,7 +8,7 @@ use super::code::{
 };
 use super::emit::Context;
 use super::frame::{Kind, Layout, Place, TRAILER, TRAILER_FUNC, TRAILER_POINT, TRAILER_SIZE};
-use super::hidden::Hidden;
+use super::hidden::{Hidden, REWINDING, RUNNING, UNWINDING};
 use super::sink::Sink;
 use super::types::{self, TypeTable};
 
@@ -74,6 +74,9 @@ impl Additions {
         funcs.push((types.func_type(&[i32, i32], &[i32]), turn(cx, types)));
         funcs.push((types.func_type(&[i32, i32], &[]), push_frame(hidden)));
         funcs.push((types.func_type(&[], &[i32]), pop_frame(cx)));
+        funcs.push((types.func_type(&[], &[]), body(|sink| run(sink, hidden))));
+        let i64 = wasmparser::ValType::I64;
+        funcs.push((types.func_type(&[i64], &[i64]), borrow(hidden)));
         if hidden.has_exns {
             let p = wasmparser::ValType::EXNREF;
             funcs
@@ -104,21 +107,21 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     let count = params.len() as u32;
     let (hidden, scratch) = (cx.hidden, count);
     let mut code = vec![];
-    let negative = |code: &mut Vec<u8>| {
-        Sink::new(code).global_get(hidden.fuel).i64_const(0).i64_lt_s().if_(BlockType::Empty);
+    // Before the call a frame may be to be rebuilt, behind it saved.
+    let not_running = |code: &mut Vec<u8>| {
+        Sink::new(code).global_get(hidden.state).if_(BlockType::Empty);
     };
-    negative(&mut code);
-    // Only a rewind gets here without fuel.
+    not_running(&mut code);
     pop_trailer(&mut code, cx, scratch);
     Sink::new(&mut code).drop();
     load_values(&mut code, cx, scratch, &slots, count);
     let mut sink = Sink::new(&mut code);
-    sink.i32_const(0).global_set(hidden.rewinding).global_get(hidden.grant).global_set(hidden.fuel).end();
+    sink.call(hidden.run).end();
     for (local, _) in &params {
         sink.local_get(*local);
     }
     sink.call(import);
-    negative(&mut code);
+    not_running(&mut code);
     save_values(&mut code, cx, scratch, &slots);
     Sink::new(&mut code).i32_const(0).global_set(hidden.point);
     push_trailer(&mut code, cx, import, size);
@@ -164,7 +167,8 @@ fn push_frame(hidden: &Hidden) -> Function {
         .i32_const(TRAILER as i32)
         .i32_add()
         .i32_store(mem(hidden.frames, TRAILER_SIZE));
-    sink.local_get(end).i32_const(TRAILER as i32).i32_add().global_set(hidden.sp).end();
+    sink.local_get(end).i32_const(TRAILER as i32).i32_add().global_set(hidden.sp);
+    sink.i32_const(UNWINDING).global_set(hidden.state).end();
     let mut function = Function::new([(1, ValType::I32)]);
     function.raw(code);
     function
@@ -188,9 +192,8 @@ fn turn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
     body(|sink| {
         sink.local_get(0).local_get(1).call(hidden.push_frame);
         sink.global_get(hidden.grant).i64_const(0).i64_ge_s().if_(BlockType::Empty);
-        for global in [hidden.sp, hidden.fuel, hidden.owed] {
-            sink.global_get(global);
-        }
+        sink.global_get(hidden.sp);
+        left_and_owed(sink, hidden);
         sink.i32_const(cx.module.funcs.len() as i32);
         sink.call_indirect(hidden.thunks, types.func_type(types::ASK.0, types::ASK.1));
         sink.global_set(hidden.grant);
@@ -200,11 +203,44 @@ fn turn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
     })
 }
 
+/// The innermost frame is rebuilt.
+pub fn run(sink: &mut Sink<'_>, hidden: &Hidden) {
+    sink.i32_const(RUNNING).global_set(hidden.state);
+    for fuel in hidden.fuels() {
+        sink.global_get(hidden.grant).global_set(fuel);
+    }
+}
+
+/// What is left if so much, which is negative, is taken from all fuel; of which nothing is left otherwise. What that lacks as well is owed.
+fn borrow(hidden: &Hidden) -> Function {
+    let left = 0;
+    body(|sink| {
+        for fuel in hidden.fuels() {
+            sink.global_get(fuel).local_get(left).i64_add().local_set(left);
+            sink.i64_const(0).global_set(fuel);
+        }
+        sink.local_get(left).i64_const(0).i64_lt_s().if_(BlockType::Empty);
+        sink.global_get(hidden.owed).local_get(left).i64_sub().global_set(hidden.owed);
+        sink.i64_const(0).local_set(left).end().local_get(left);
+    })
+}
+
+/// What is left of the fuel, and what is owed beside it.
+fn left_and_owed(sink: &mut Sink<'_>, hidden: &Hidden) {
+    sink.i64_const(0);
+    for fuel in hidden.fuels() {
+        sink.global_get(fuel).i64_add();
+    }
+    sink.global_get(hidden.owed);
+}
+
 /// From here on frames are rebuilt.
 fn rewinding(sink: &mut Sink<'_>, hidden: &Hidden) {
-    sink.i32_const(1).global_set(hidden.rewinding);
-    // So far below zero that the charges of frames being rebuilt do not matter.
-    sink.i64_const(i64::MIN / 2).global_set(hidden.fuel);
+    sink.i32_const(REWINDING).global_set(hidden.state);
+    // So far below zero that the charges of frames being rebuilt do not matter; the sum can be computed all the same.
+    for fuel in hidden.fuels() {
+        sink.i64_const(i64::MIN / 4).global_set(fuel);
+    }
     sink.i64_const(0).global_set(hidden.owed);
 }
 
@@ -241,13 +277,18 @@ fn dummy_exn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
 fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Function)>) {
     use wasmparser::ValType::{I32, I64};
     let hidden = cx.hidden;
-    let swap_fuel = body(|sink| {
-        sink.global_get(hidden.fuel).global_get(hidden.owed).local_get(0).global_set(hidden.fuel);
+    let nothing = types.func_type(&[], &[]);
+    let fuel = body(|sink| left_and_owed(sink, hidden));
+    funcs.push((types.func_type(&[], &[I64, I64]), fuel));
+    let unwind = body(|sink| {
+        sink.i32_const(UNWINDING).global_set(hidden.state);
     });
-    funcs.push((types.func_type(&[I64], &[I64, I64]), swap_fuel));
+    funcs.push((nothing, unwind));
     let begin = body(|sink| {
-        sink.local_get(0).global_set(hidden.fuel);
-        for global in [hidden.rewinding, hidden.sp, hidden.funcs_len, hidden.exns_len] {
+        for fuel in hidden.fuels() {
+            sink.local_get(0).global_set(fuel);
+        }
+        for global in [hidden.state, hidden.sp, hidden.funcs_len, hidden.exns_len] {
             sink.i32_const(0).global_set(global);
         }
         for global in [hidden.owed, hidden.grant] {
@@ -264,12 +305,11 @@ fn controls(cx: &Context<'_, '_>, types: &TypeTable, funcs: &mut Vec<(u32, Funct
     });
     funcs.push((types.func_type(&[I64, I32, I32, I32], &[]), rewind));
     let status = body(|sink| {
-        for global in [hidden.sp, hidden.funcs_len, hidden.exns_len] {
+        for global in [hidden.state, hidden.sp, hidden.funcs_len, hidden.exns_len] {
             sink.global_get(global);
         }
     });
-    funcs.push((types.func_type(&[], &[I32, I32, I32]), status));
-    let nothing = types.func_type(&[], &[]);
+    funcs.push((types.func_type(&[], &[I32, I32, I32, I32]), status));
     funcs.push((nothing, save_globals(cx)));
     funcs.push((nothing, load_globals(cx)));
     funcs.push((types.func_type(&[I32], &[]), drop_segment(cx.hidden, cx.graph)));

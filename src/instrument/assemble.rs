@@ -11,7 +11,7 @@ use wasmparser::ExternalKind;
 
 use super::additions::Additions;
 use super::emit::Context;
-use super::hidden::{Hidden, PREFIX, encoded};
+use super::hidden::{FUELS, Hidden, PREFIX, encoded};
 use super::module::Module;
 use super::pipeline::Rewritten;
 
@@ -162,9 +162,10 @@ fn globals(cx: &Context<'_, '_>, renamed: &mut Renamed<'_, '_>) -> Result<Global
     let dropped = cx.graph.dropped_data.len() + cx.graph.dropped_elems.len();
     let types = {
         use ValType::{I32, I64};
-        [I64, I32, I32, I32, I64, I32, I32, I64]
+        [I32, I32, I32, I64, I32, I32, I64]
     };
-    for val_type in types.into_iter().chain((0..dropped).map(|_| ValType::I32)) {
+    let fuels = (0..FUELS).map(|_| ValType::I64);
+    for val_type in fuels.chain(types).chain((0..dropped).map(|_| ValType::I32)) {
         let init = if val_type == ValType::I64 { ConstExpr::i64_const(0) } else { ConstExpr::i32_const(0) };
         section.global(GlobalType { val_type, mutable: true, shared: false }, &init);
     }
@@ -189,7 +190,8 @@ fn exports(cx: &Context<'_, '_>) -> ExportSection {
     let mut export = |name: String, kind, index| {
         section.export(&format!("{PREFIX}{name}"), kind, index);
     };
-    let controls = ["swap_fuel", "begin", "rewind", "status", "save_globals", "load_globals", "drop_segment"];
+    let controls =
+        ["fuel", "unwind", "begin", "rewind", "status", "save_globals", "load_globals", "drop_segment"];
     for (i, name) in controls.into_iter().enumerate() {
         export(name.to_string(), ExportKind::Func, hidden.controls + i as u32);
     }

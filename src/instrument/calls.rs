@@ -67,7 +67,7 @@ impl<'c> Emitter<'c, '_, '_> {
 
     /// Behind a call: saves the frame if the callee has saved its own.
     fn check_call(&mut self, id: PointId) {
-        self.push_spent();
+        self.push_not_running();
         self.save_if(id);
     }
 

@@ -147,11 +147,11 @@ impl Emitter<'_, '_, '_> {
 
     /// Charges, and checks.
     fn charge_chunk(&mut self, ctl: Ctl, chunks: Chunks) {
-        let fuel = self.cx.hidden.fuel;
+        let fuel = self.cx.hidden.loop_fuel;
         self.sink().global_get(fuel);
         self.push_charge(chunks);
         self.sink().i64_sub().global_set(fuel);
-        self.push_spent();
+        self.push_spent(fuel);
         self.save_if(self.scan.ctls[ctl as usize].point);
     }
 

@@ -5,7 +5,7 @@ use wasmparser::ValType;
 
 use super::emit::Context;
 use super::frame::{Kind, TRAILER, TRAILER_FUNC, TRAILER_POINT, TRAILER_SIZE};
-use super::hidden::nullable;
+use super::hidden::{UNWINDING, nullable};
 use super::sink::Sink;
 
 /// The kind of a value; exceptions can only be null in a module that neither throws nor catches.
@@ -75,6 +75,7 @@ pub fn push_trailer(code: &mut Vec<u8>, cx: &Context<'_, '_>, func: u32, size: u
     sink.global_get(hidden.sp).global_get(hidden.point).i32_store(mem(frames, size + TRAILER_POINT));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_store(mem(frames, size + TRAILER_SIZE));
     sink.global_get(hidden.sp).i32_const((size + TRAILER) as i32).i32_add().global_set(hidden.sp);
+    sink.i32_const(UNWINDING).global_set(hidden.state);
 }
 
 /// Takes the topmost frame off; its values are then right behind the others. Leaves its point on the stack.

@@ -89,13 +89,13 @@ impl Emitter<'_, '_, '_> {
                 if items.is_empty() || self.role == Role::Hot {
                     return self.save(point);
                 }
-                self.sink().global_get(hidden.rewinding).i32_eqz();
+                self.sink().global_get(hidden.state).i32_eqz();
                 self.save_if(point);
                 self.begin_cold();
             }
             None | Some((CtlKind::Loop, _)) => {
                 if inner.is_some() || self.scan.entry_charge > 0 {
-                    self.sink().global_get(hidden.rewinding).i32_eqz();
+                    self.sink().global_get(hidden.state).i32_eqz();
                     self.save_if(0);
                 }
                 self.begin_cold();
@@ -215,7 +215,10 @@ impl Emitter<'_, '_, '_> {
                 // The header is going to charge for what was charged before.
                 match (self.chunks(ctl), &self.scan.ctls[ctl as usize]) {
                     (Some(chunks), _) => self.refuel_chunk(chunks),
-                    (None, info) => self.refuel(if info.passes.is_none() { info.charge } else { 0 }),
+                    (None, info) => {
+                        let more = if info.passes.is_none() { info.charge } else { 0 };
+                        self.refuel(self.cx.hidden.loop_fuel, more);
+                    }
                 }
                 let depth = self.closer(Closer::Before(ctl));
                 self.sink().br(depth);
@@ -226,14 +229,14 @@ impl Emitter<'_, '_, '_> {
 
     /// Goes on right behind the region's check, with so much more fuel for what is going to be charged again.
     fn go_on(&mut self, more: u64, go: u32) {
-        self.refuel(more);
+        self.refuel(self.cx.hidden.entry_fuel, more);
         let depth = self.depth(go);
         self.sink().br(depth);
     }
 
     /// The frame stands at the function's entry, and this is the copy that rebuilds: the one that runs takes its place.
     fn begin_again(&mut self, charge: u64) {
-        self.refuel(charge);
+        self.refuel(self.cx.hidden.entry_fuel, charge);
         for param in 0..self.scan.params {
             self.sink().local_get(param);
         }

@@ -10,21 +10,37 @@ use super::types::TypeTable;
 /// Prefix of all names that the rewriter exports.
 pub const PREFIX: &str = "wasm-ckpt:";
 
+/// How many globals hold fuel.
+///
+/// Charges to one global wait for each other, unless the processor knows that what it loads is what the same instruction has
+/// stored before: one for entries and one for loops, so that a loop's charges are not between those of what it calls
+/// (DESIGN.md, Fuel).
+pub const FUELS: u32 = 2;
+
+/// The guest runs.
+pub const RUNNING: i32 = 0;
+/// Frames are being rebuilt.
+pub const REWINDING: i32 = 1;
+/// Frames are being saved.
+pub const UNWINDING: i32 = 2;
+
 /// Number of functions that the host calls.
-pub const CONTROLS: u32 = 7;
+pub const CONTROLS: u32 = 8;
 
 /// Indexes in the emitted module.
 #[derive(Debug, Clone)]
 pub struct Hidden {
-    /// i64: what may still be consumed; negative: suspended, or about to be.
-    pub fuel: u32,
-    /// i32: 1 while frames are being rebuilt, else 0.
-    pub rewinding: u32,
+    /// i64: what entries of functions may still consume; negative: the guest leaves, or frames are being rebuilt.
+    pub entry_fuel: u32,
+    /// i64: the same for loops and operations on memory.
+    pub loop_fuel: u32,
+    /// i32: one of [`RUNNING`], [`REWINDING`], [`UNWINDING`].
+    pub state: u32,
     /// i32: the point that the dispatch is looking for, or that a frame which is being saved stands at.
     pub point: u32,
     /// i32: end of the frames in the frame memory.
     pub sp: u32,
-    /// i64: fuel for the innermost frame once it is rebuilt.
+    /// i64: what each fuel is once the innermost frame is rebuilt.
     pub grant: u32,
     /// i32: number of references on the side tables.
     pub funcs_len: u32,
@@ -67,6 +83,10 @@ pub struct Hidden {
     pub push_frame: u32,
     /// Takes the topmost frame off: gives its point.
     pub pop_frame: u32,
+    /// The innermost frame is rebuilt: gives the fuel, and the guest runs.
+    pub run: u32,
+    /// What is left of a fuel that an operation on memory has made negative: the others are taken, and what they lack is owed.
+    pub borrow: u32,
     /// A tag of our own, for `dummy_exn`.
     pub tag: u32,
     /// The module handles exceptions.
@@ -78,6 +98,7 @@ impl Hidden {
     pub fn new(module: &Module<'_>, types: &TypeTable, graph: &CallGraph) -> Self {
         let CallGraph { by_reference, can_suspend, has_exceptions: has_exns, .. } = graph;
         let globals = module.globals.len() as u32;
+        let own = globals + FUELS;
         let tables = module.tables.len() as u32;
         let funcs = module.funcs.len() as u32;
         let copied: Vec<u32> = (0..funcs).filter(|&f| graph.shrunk[f as usize].is_some()).collect();
@@ -89,17 +110,18 @@ impl Hidden {
         let helpers = first_dummy + module.types.iter().flatten().count() as u32;
         let first_again = helpers + 2 + CONTROLS;
         let turn = first_again + types.results().len() as u32;
-        let first_exn = turn + 3;
+        let first_exn = turn + 5;
         Hidden {
-            fuel: globals,
-            rewinding: globals + 1,
-            point: globals + 2,
-            sp: globals + 3,
-            grant: globals + 4,
-            funcs_len: globals + 5,
-            exns_len: globals + 6,
-            owed: globals + 7,
-            dropped: globals + 8,
+            entry_fuel: globals,
+            loop_fuel: globals + 1,
+            state: own,
+            point: own + 1,
+            sp: own + 2,
+            grant: own + 3,
+            funcs_len: own + 4,
+            exns_len: own + 5,
+            owed: own + 6,
+            dropped: own + 7,
             frames: module.memories.len() as u32,
             thunks: tables,
             func_stack: tables + 1,
@@ -117,12 +139,19 @@ impl Hidden {
             turn,
             push_frame: turn + 1,
             pop_frame: turn + 2,
+            run: turn + 3,
+            borrow: turn + 4,
             push_exn: first_exn,
             pop_exn: first_exn + 1,
             dummy_exn: first_exn + 2,
             tag: module.tags.len() as u32,
             has_exns: *has_exns,
         }
+    }
+
+    /// The globals that hold fuel.
+    pub fn fuels(&self) -> [u32; FUELS as usize] {
+        [self.entry_fuel, self.loop_fuel]
     }
 
     /// The emitted function for a function of the module: an import's is its wrapper.

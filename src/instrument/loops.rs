@@ -161,7 +161,7 @@ impl Emitter<'_, '_, '_> {
         self.open += 1;
         let left = self.fuel_behind(distance, info.charge);
         self.open_if(true);
-        let fuel = self.cx.hidden.fuel;
+        let fuel = self.cx.hidden.loop_fuel;
         self.sink().local_get(left).global_set(fuel);
         self.loop_unchecked(ctl, op);
         let depth = self.depth(done);
@@ -200,7 +200,7 @@ impl Emitter<'_, '_, '_> {
     /// is any. Gives the local with it.
     fn fuel_behind(&mut self, distance: Distance, charge: u64) -> u32 {
         let Distance { shift, wide, .. } = distance;
-        let (far, fuel) = (self.bulk_locals(), self.cx.hidden.fuel);
+        let (far, fuel) = (self.bulk_locals(), self.cx.hidden.loop_fuel);
         let left = far + 1;
         let mut sink = self.sink();
         sink.global_get(fuel).local_get(far).i64_const(i64::from(shift)).i64_shr_u();

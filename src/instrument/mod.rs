@@ -47,11 +47,11 @@ use sink::leb;
 
 pub use cost::{COST_MODEL, INLINES, OLDEST_COST_MODEL, THREADS};
 pub use frame::{FrameTable, InlinedFrame, Kind, Layout, Place, TRAILER};
-pub use hidden::PREFIX;
+pub use hidden::{FUELS, PREFIX, UNWINDING};
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 23;
+pub const REWRITER: u32 = 24;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

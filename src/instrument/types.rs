@@ -35,22 +35,23 @@ impl TypeTable {
             Self { first: types.len() as u32, by_signature: HashMap::new(), all: vec![], results: vec![] };
         let exn = ValType::Ref(wasmparser::RefType::EXN);
         // The helpers' and those of the functions that the host calls.
-        let own: [(&[ValType], &[ValType]); 15] = [
+        let own: [(&[ValType], &[ValType]); 16] = [
             (&[], &[]),
             (&[FUNCREF], &[]),
             (&[], &[FUNCREF]),
             (&[EXNREF], &[]),
             (&[], &[EXNREF]),
             (&[], &[exn]),
-            (&[I64], &[I64, I64]),
+            (&[], &[I64, I64]),
             (&[I64], &[]),
             (&[I64, I32, I32, I32], &[]),
-            (&[], &[I32, I32, I32]),
+            (&[], &[I32, I32, I32, I32]),
             (&[I32], &[]),
             ASK,
             (&[], &[I32]),
             (&[I32, I32], &[I32]),
             (&[I32, I32], &[]),
+            (&[I64], &[I64]),
         ];
         for (params, results) in own {
             table.add(params.to_vec(), results.to_vec());

@@ -20,7 +20,7 @@ impl Instance {
     pub(super) fn capture_without_memory(&mut self) -> Result<State> {
         let module = self.module.clone();
         let (sp, funcs, exns) = match self.stage {
-            Stage::Suspended => self.controls.status.call(&mut self.store, ())?,
+            Stage::Suspended => self.frames_end()?,
             _ => {
                 // What an earlier run of the start function left there is of no meaning.
                 self.controls.rewind.call(&mut self.store, (0, 0, 0, 0))?;
@@ -28,7 +28,7 @@ impl Instance {
             }
         };
         self.controls.save_globals.call(&mut self.store, ())?;
-        let (_, funcs_end, exns_end) = self.controls.status.call(&mut self.store, ())?;
+        let (_, funcs_end, exns_end) = self.frames_end()?;
         let references = self.references(funcs_end as u32, exns_end as u32)?;
         let (frames, globals, dropped) = {
             let reader = Reader {

@@ -75,9 +75,10 @@ impl HostCall<'_, '_> {
 pub(super) struct Host {
     pub(super) wasi: Option<Wasi>,
     pub(super) memory: Option<Memory>,
-    pub(super) swap_fuel: Option<TypedFunc<i64, (i64, i64)>>,
-    /// What was left when a host function suspended the guest.
-    pub(super) held_fuel: Option<i64>,
+    pub(super) fuel: Option<TypedFunc<(), (i64, i64)>>,
+    pub(super) unwind: Option<TypedFunc<(), ()>>,
+    /// A host function has suspended the guest.
+    pub(super) suspended: bool,
     pub(super) pace: Pace,
     /// No guest may become what no snapshot may hold.
     pub(super) limits: wasmtime::StoreLimits,
@@ -88,7 +89,7 @@ pub(super) struct Host {
 impl Host {
     /// More fuel for a guest that is on its way out, if nothing wants it to stop.
     pub(super) fn ask(&mut self, left: i64, owed: i64, frames: u32) -> Option<i64> {
-        let goes_on = self.held_fuel.is_none() && self.lazy.as_ref().and_then(Handle::struck).is_none();
+        let goes_on = !self.suspended && self.lazy.as_ref().and_then(Handle::struck).is_none();
         goes_on.then(|| self.pace.ask(left, owed, frames)).flatten()
     }
 
@@ -113,19 +114,18 @@ impl std::fmt::Display for Exit {
 
 impl std::error::Error for Exit {}
 
-/// Makes the fuel negative, so that the wrapper of the import saves itself.
+/// Has the wrapper of the import save itself.
 fn suspend(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
-    let swap = caller.data().swap_fuel.clone().expect("set when the instance was made");
-    let (left, _) = swap.call(&mut *caller, -1)?;
-    caller.data_mut().held_fuel = Some(left);
+    let unwind = caller.data().unwind.clone().expect("set when the instance was made");
+    unwind.call(&mut *caller, ())?;
+    caller.data_mut().suspended = true;
     Ok(())
 }
 
 /// Tells WASI how much fuel the guest has consumed up to this call.
 fn tell_fuel(caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
-    let swap = caller.data().swap_fuel.clone().expect("set when the instance was made");
-    let (left, owed) = swap.call(&mut *caller, 0)?;
-    swap.call(&mut *caller, left)?;
+    let fuel = caller.data().fuel.clone().expect("set when the instance was made");
+    let (left, owed) = fuel.call(&mut *caller, ())?;
     let host = caller.data_mut();
     let consumed = host.pace.consumed_with(left, owed);
     host.wasi.as_mut().expect("linked only with WASI").set_fuel(consumed);

@@ -14,7 +14,7 @@ use super::module::Module;
 use super::pace::{Pace, Until};
 use super::trap::Trap;
 use super::values::{self, Ours};
-use crate::instrument::{PREFIX, TRAILER};
+use crate::instrument::{PREFIX, TRAILER, UNWINDING};
 use crate::snapshot::{Call, Value, limits};
 use crate::wasi::Wasi;
 
@@ -65,10 +65,11 @@ pub(super) enum Stage {
 
 /// What the rewriter exports for the host.
 pub(super) struct Controls {
-    swap_fuel: TypedFunc<i64, (i64, i64)>,
+    fuel: TypedFunc<(), (i64, i64)>,
+    unwind: TypedFunc<(), ()>,
     begin: TypedFunc<i64, ()>,
     pub(super) rewind: TypedFunc<(i64, i32, i32, i32), ()>,
-    pub(super) status: TypedFunc<(), (i32, i32, i32)>,
+    status: TypedFunc<(), (i32, i32, i32, i32)>,
     pub(super) save_globals: TypedFunc<(), ()>,
     pub(super) load_globals: TypedFunc<(), ()>,
     pub(super) drop_segment: TypedFunc<i32, ()>,
@@ -90,7 +91,8 @@ impl Controls {
             instance.get_table(store, &name(n)).with_context(|| format!("no table {n}"))
         };
         Ok(Controls {
-            swap_fuel: func!("swap_fuel"),
+            fuel: func!("fuel"),
+            unwind: func!("unwind"),
             begin: func!("begin"),
             rewind: func!("rewind"),
             status: func!("status"),
@@ -144,8 +146,9 @@ impl Instance {
         let host = Host {
             wasi,
             memory: None,
-            swap_fuel: None,
-            held_fuel: None,
+            fuel: None,
+            unwind: None,
+            suspended: false,
             pace: Pace::new(),
             limits: limits(),
             lazy: None,
@@ -155,7 +158,8 @@ impl Instance {
         let inner =
             linker.instantiate(&mut store, &module.inner).ours().context("the guest cannot be set up")?;
         let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
-        store.data_mut().swap_fuel = Some(controls.swap_fuel.clone());
+        store.data_mut().fuel = Some(controls.fuel.clone());
+        store.data_mut().unwind = Some(controls.unwind.clone());
         controls.answer(&mut store)?;
         if module.meta.memories > 0 {
             store.data_mut().memory = inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
@@ -275,7 +279,7 @@ impl Instance {
                 self.entry()?
             }
             Stage::Suspended => {
-                let (sp, funcs, exns) = self.controls.status.call(&mut self.store, ())?;
+                let (sp, funcs, exns) = self.frames_end()?;
                 self.controls.rewind.call(&mut self.store, (granted, sp, funcs, exns))?;
                 (self.outermost(sp as u32)?, vec![])
             }
@@ -283,20 +287,20 @@ impl Instance {
         };
         let mut results: Vec<Val> = func.ty(&self.store).results().map(|_| Val::I32(0)).collect();
         let outcome = func.call(&mut self.store, &args, &mut results);
-        let (fuel, owed) = self.controls.swap_fuel.call(&mut self.store, 0)?;
-        let held = self.store.data_mut().held_fuel.take();
-        let left = held.unwrap_or(fuel);
-        let (sp, ..) = self.controls.status.call(&mut self.store, ())?;
-        self.store.data_mut().pace.spent(left, owed, sp as u32);
+        let (left, owed) = self.controls.fuel.call(&mut self.store, ())?;
+        let (state, sp, ..) = self.controls.status.call(&mut self.store, ())?;
+        let host = self.store.data_mut();
+        let by_host = std::mem::take(&mut host.suspended);
+        host.pace.spent(left, owed, sp as u32);
         if let Some(struck) = self.store.data().lazy.as_ref().and_then(Handle::struck) {
             // Whatever came of it is not the guest's doing.
             self.stage = Stage::Over;
             return Err(struck);
         }
         match outcome {
-            Ok(()) if fuel < 0 => {
+            Ok(()) if state == UNWINDING => {
                 self.stage = Stage::Suspended;
-                Ok(Entered::Suspended { by_host: held.is_some() })
+                Ok(Entered::Suspended { by_host })
             }
             Ok(()) => Ok(Entered::Returned(results.iter().map(values::from_host).collect::<Result<_>>()?)),
             Err(error) => match error.downcast_ref::<Exit>() {
@@ -317,9 +321,10 @@ impl Instance {
         Ok((func, args.collect::<Result<_>>()?))
     }
 
-    /// End of the frames in the frame memory.
-    pub(super) fn controls_sp(&mut self) -> Result<u32> {
-        Ok(self.controls.status.call(&mut self.store, ())?.0 as u32)
+    /// Ends of the frames in the frame memory, and in the side tables of functions and exceptions.
+    pub(super) fn frames_end(&mut self) -> Result<(i32, i32, i32)> {
+        let (_, sp, funcs, exns) = self.controls.status.call(&mut self.store, ())?;
+        Ok((sp, funcs, exns))
     }
 
     /// What rebuilds the stack: the thunk of the function that its outermost frame is of.

@@ -1,13 +1,20 @@
 //! How much fuel a guest is given at a time, and whether it is to pause.
+//!
+//! It is given in several parts ([`FUELS`]), each for other charges, and a slice ends when any of them is spent. So where a limit is
+//! to be kept, all parts together are no more than what is left, again and again: the guest stops for good at the first
+//! point at which more than the limit has been consumed, as it would with one part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::instrument::FUELS;
+
 /// A slice lasts about this long: a pause request is seen at its end.
 const SLICE: Duration = Duration::from_millis(5);
 /// The first slice, in fuel; later ones follow the clock. Where slices end does not change any state.
 const FIRST_SLICE: u64 = 1 << 20;
+const PARTS: u64 = FUELS as u64;
 const SLICE_MAX: u64 = 1 << 50;
 /// Saving and rebuilding a frame costs about this much a byte, so what takes many gets longer slices.
 const NANOS_PER_FRAME_BYTE: u64 = 1;
@@ -24,7 +31,7 @@ pub struct Until {
     pub request: Option<Arc<AtomicBool>>,
     /// Pause at this time.
     pub deadline: Option<Instant>,
-    /// Fuel from one look at the request and the clock to the next. None: for about 5 ms.
+    /// Fuel from one look at the request and the clock to the next, at most. None: for about 5 ms.
     pub slice: Option<u64>,
 }
 
@@ -33,6 +40,7 @@ pub struct Until {
 pub(super) struct Pace {
     /// Fuel consumed since the program began, up to the last grant.
     consumed: u64,
+    /// Each part, as in a slice.
     granted: u64,
     slice: u64,
     began: Instant,
@@ -57,7 +65,7 @@ impl Pace {
         self.until = until.clone();
     }
 
-    /// What the guest may consume next; none if it is to pause.
+    /// What each part of the fuel is next; none if it is to pause.
     pub(super) fn grant(&mut self) -> Option<i64> {
         let Until { fuel, request, deadline, slice } = &self.until;
         let asked = request.as_ref().is_some_and(|r| r.load(Ordering::SeqCst))
@@ -67,16 +75,16 @@ impl Pace {
             return None;
         }
         let left = fuel.map_or(SLICE_MAX, |limit| limit.saturating_sub(self.consumed));
-        self.granted = slice.unwrap_or(self.slice).min(left).min(SLICE_MAX);
+        self.granted = slice.map_or(self.slice, |slice| slice / PARTS).min(left / PARTS).min(SLICE_MAX);
         self.began = Instant::now();
         Some(self.granted as i64)
     }
 
-    /// Fuel consumed since the program began, when so much is left of the grant and so much is owed beside it.
+    /// Fuel consumed since the program began, when so much is left of all parts and so much is owed beside it.
     ///
-    /// All are below 2^62: the largest charge is 2^20, and no memory has 2^68 bytes. (A forged snapshot may give back a charge.)
+    /// All are below 2^62, or -2^61 in each part while a stack is rebuilt: the largest charge is 2^20, and no memory has 2^68 bytes. (A forged snapshot may give back a charge.)
     pub(super) fn consumed_with(&self, left: i64, owed: i64) -> u64 {
-        self.consumed.saturating_add_signed(self.granted as i64 - left + owed)
+        self.consumed.saturating_add_signed((PARTS * self.granted) as i64 - left + owed)
     }
 
     /// The guest has stopped with this fuel, having saved so many bytes of frames.

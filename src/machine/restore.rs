@@ -257,7 +257,7 @@ impl Instance {
     /// The outermost frame must be of a function that gives what the call gives.
     fn check_outermost(&mut self, state: &State) -> Result<()> {
         let thunk = {
-            let sp = self.controls_sp()?;
+            let sp = self.frames_end()?.0 as u32;
             self.outermost(sp)?
         };
         let found = thunk.ty(&self.store);

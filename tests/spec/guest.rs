@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 use wasm_ckpt::digest::ChunkId;
-use wasm_ckpt::instrument::{PREFIX, TRAILER};
+use wasm_ckpt::instrument::{PREFIX, TRAILER, UNWINDING};
 use wasm_ckpt::machine::{self, MemoryTrees, Slice, Until};
 use wasm_ckpt::snapshot;
 use wasmtime::{Func, Memory, Ref, Store, Table, TypedFunc, Val};
@@ -65,9 +65,8 @@ impl From<wasmtime::Error> for Failure {
 pub struct Local {
     pub instance: wasmtime::Instance,
     begin: TypedFunc<i64, ()>,
-    swap_fuel: TypedFunc<i64, (i64, i64)>,
     rewind: TypedFunc<(i64, i32, i32, i32), ()>,
-    status: TypedFunc<(), (i32, i32, i32)>,
+    status: TypedFunc<(), (i32, i32, i32, i32)>,
     frames: Memory,
     thunks: Table,
     /// Paused in place at every point.
@@ -90,7 +89,6 @@ impl Local {
         Ok(Local {
             instance,
             begin: instance.get_typed_func(&mut *store, &name("begin"))?,
-            swap_fuel: instance.get_typed_func(&mut *store, &name("swap_fuel"))?,
             rewind: instance.get_typed_func(&mut *store, &name("rewind"))?,
             status: instance.get_typed_func(&mut *store, &name("status"))?,
             frames: instance.get_memory(&mut *store, &name("frames")).context("frames")?,
@@ -122,14 +120,14 @@ impl Local {
             if let Err(error) = func.call(&mut *store, args, &mut results) {
                 return Ok(Outcome::Failed(error.into()));
             }
-            if self.swap_fuel.call(&mut *store, 0)?.0 >= 0 {
+            let (state, sp, funcs, exns) = self.status.call(&mut *store, ())?;
+            if state != UNWINDING {
                 return Ok(Outcome::Returned(results));
             }
             if !self.pausing {
                 bail!("suspended with fuel left");
             }
             (count, *pauses) = (count + 1, *pauses + 1);
-            let (sp, funcs, exns) = self.status.call(&mut *store, ())?;
             let grant = policy.distance(count).map_or(ENOUGH, |d| d as i64);
             self.rewind.call(&mut *store, (grant, sp, funcs, exns))?;
             func = self.outermost(store, sp)?;
