@@ -111,22 +111,20 @@ impl Report {
                 "from the cache, plain",
                 "from the cache",
                 "rewriting: MB of code a second, one core, all",
-                "its memory to the module's size",
+                "its memory: for any module, and times the module's size",
             ],
         );
         for start in &self.starts {
             let ms = [start.cold.0, start.cold.1, start.cached.0, start.cached.1]
                 .map(|s| format!("{:.1}", s * 1e3));
-            let memory = start
-                .rewrite_memory
-                .map_or("?".to_string(), |m| format!("{:.1}x", m as f64 / start.bytes as f64));
             let _ = writeln!(
                 out,
-                "| `{}` | {} | {:.0}, {:.0} | {memory} |",
+                "| `{}` | {} | {:.0}, {:.0} | {} |",
                 start.module,
                 ms.join(" | "),
                 start.speed_one(),
-                start.speed_all()
+                start.speed_all(),
+                start.memory()
             );
         }
     }

@@ -181,21 +181,19 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "\nstart, ms: cold plain, ours; cached plain, ours      rewriting, MB of code/s: 1 core, all; memory to module"
+            "\nstart, ms: cold plain, ours; cached plain, ours      rewriting, MB of code/s: 1 core, all; memory of any module, and times its size"
         );
         for start in &self.starts {
             let times = [start.cold.0, start.cold.1, start.cached.0, start.cached.1]
                 .map(|s| format!("{:>10.2}", s * 1e3));
-            let memory = start
-                .rewrite_memory
-                .map_or("?".to_string(), |m| format!("{:.1}x", m as f64 / start.bytes as f64));
             let _ = writeln!(
                 out,
-                "{:13} {} {:>10.1} {:>8.1} {memory:>8}",
+                "{:13} {} {:>10.1} {:>8.1} {:>14}",
                 start.module,
                 times.join(""),
                 start.speed_one(),
-                start.speed_all()
+                start.speed_all(),
+                start.memory()
             );
         }
     }

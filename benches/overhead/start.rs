@@ -10,13 +10,15 @@ use wasm_ckpt::instrument::instrument;
 
 use crate::clock::Took;
 use crate::host::{Ready, wasi};
-use crate::programs::Program;
+use crate::programs::{self, Program};
 use crate::ways::{Compiled, Way, engine, load, our_engine};
 
 /// Starts from the cache, of which the median counts.
 const STARTS: usize = 11;
 /// Times that a module is rewritten, of which the least counts.
 const REWRITES: usize = 3;
+/// A module of 32 KB.
+const SMALL: &str = "wasm/lines.wasm";
 
 /// Times are wall time in seconds, up to where the program's first instruction would run.
 pub struct Start {
@@ -30,8 +32,9 @@ pub struct Start {
     pub cached: (f64, f64),
     /// Processor time of rewriting on one core, and wall time on all, in seconds.
     pub rewrite: (f64, f64),
-    /// Most memory that rewriting took besides the module's own bytes; `None` where Linux does not tell.
-    pub rewrite_memory: Option<u64>,
+    /// Most bytes of memory that rewriting took besides the module's own: what a small module takes, nearly all of which is pages
+    /// of the program and threads, and what this one took behind it; `None` where Linux does not tell.
+    pub rewrite_memory: Option<(u64, u64)>,
 }
 
 /// Of one program's module; `None` if it has not been fetched.
@@ -95,25 +98,33 @@ fn code_bytes(wasm: &[u8]) -> u64 {
 }
 
 /// In a process of its own, since freed memory goes on being resident.
-fn rewrite_memory(wasm: &[u8], dir: &Path) -> Option<u64> {
+fn rewrite_memory(wasm: &[u8], dir: &Path) -> Option<(u64, u64)> {
     let file = dir.join("module.wasm");
     fs::write(&file, wasm).unwrap();
     let child =
         Command::new(std::env::current_exe().unwrap()).arg("--child-rewrite").arg(file).output().unwrap();
     assert!(child.status.success(), "{child:?}");
-    String::from_utf8(child.stdout).unwrap().trim().parse().ok()
+    let told = String::from_utf8(child.stdout).unwrap();
+    let (small, own) = told.split_once(' ')?;
+    Some((small.parse().ok()?, own.trim().parse().ok()?))
 }
 
-/// The child: prints by how many bytes the process grew at most, if Linux tells.
+/// The child: prints by how many bytes the process grew at most for a small module, and then for this one, if Linux tells.
 pub fn child_rewrite(file: &Path) {
+    let small = fs::read(programs::root().join("guests").join(SMALL)).unwrap();
     let wasm = fs::read(file).unwrap();
-    // Sets the peak back to what is resident now.
-    let told = fs::write("/proc/self/clear_refs", "5").is_ok();
-    let before = resident("VmRSS:");
-    drop(instrument(&wasm).unwrap());
-    if let (true, Some(before), Some(peak)) = (told, before, resident("VmHWM:")) {
-        println!("{}", peak.saturating_sub(before));
+    if let (Some(small), Some(own)) = (growth(&small), growth(&wasm)) {
+        println!("{small} {own}");
     }
+}
+
+/// By how many bytes the process grows at most while it rewrites.
+fn growth(wasm: &[u8]) -> Option<u64> {
+    // Sets the peak back to what is resident now.
+    fs::write("/proc/self/clear_refs", "5").ok()?;
+    let before = resident("VmRSS:")?;
+    drop(instrument(wasm).unwrap());
+    Some(resident("VmHWM:")?.saturating_sub(before))
 }
 
 fn resident(field: &str) -> Option<u64> {
@@ -123,6 +134,13 @@ fn resident(field: &str) -> Option<u64> {
 }
 
 impl Start {
+    /// The memory that rewriting takes: what any module does, and how many times its own size this one does.
+    pub fn memory(&self) -> String {
+        let told =
+            |(small, own)| format!("{:.1} MB + {:.1}x", small as f64 / 1e6, own as f64 / self.bytes as f64);
+        self.rewrite_memory.map_or("?".to_string(), told)
+    }
+
     /// MB of the code section a second, on one core.
     pub fn speed_one(&self) -> f64 {
         self.code_bytes as f64 / 1e6 / self.rewrite.0
@@ -140,7 +158,8 @@ impl Start {
             "module": self.module, "bytes": self.bytes, "code_bytes": self.code_bytes,
             "cold_seconds": pair(self.cold), "cached_seconds": pair(self.cached),
             "rewrite_seconds": {"one_core": self.rewrite.0, "all_cores": self.rewrite.1},
-            "rewrite_peak_bytes": self.rewrite_memory,
+            "rewrite_peak_bytes": self.rewrite_memory.map(|(_, own)| own),
+            "rewrite_small_peak_bytes": self.rewrite_memory.map(|(small, _)| small),
         })
     }
 }
