@@ -120,3 +120,30 @@ impl Pace {
         more
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_to_a_limit_all_parts_together_are_no_more_than_what_is_left() {
+        let mut pace = Pace::new();
+        pace.set_until(&Until { fuel: Some(1000), ..Until::default() });
+        let mut grants = 0;
+        while let Some(part) = pace.grant() {
+            assert!(pace.consumed() + PARTS * part as u64 <= 1000);
+            // One part is spent, by a charge of 1 too many, and of the others nothing.
+            pace.spent((PARTS as i64 - 1) * part - 1, 0, 0);
+            grants += 1;
+        }
+        assert_eq!(pace.consumed(), 1001, "the first point at which more has been consumed");
+        assert!(grants < 20, "{grants}");
+    }
+
+    #[test]
+    fn between_two_looks_no_more_is_consumed_than_was_asked() {
+        let mut pace = Pace::new();
+        pace.set_until(&Until { slice: Some(101), ..Until::default() });
+        assert!(PARTS * pace.grant().unwrap() as u64 <= 101);
+    }
+}
