@@ -61,6 +61,8 @@ impl Emitter<'_, '_, '_> {
             // It has its own checks; and nothing is rebuilt.
             (Role::Hot, None | Some(CtlKind::Try)) => return,
             (Role::Hot, _) if info.is_some_and(|i| i.sunk) => return,
+            // And there is nothing in it to be rebuilt.
+            _ if info.is_some_and(|i| i.sunk) && self.scan.regions[region].items.is_empty() => return,
             // It is called for that alone.
             (Role::Rebuilding, None) => {
                 let go = self.block(BlockType::Empty);

@@ -53,7 +53,8 @@ impl Scanner<'_, '_> {
     fn passes(&self, ctl: Ctl) -> Option<u32> {
         let info = &self.out.ctls[ctl as usize];
         let innermost = info.kind == CtlKind::Loop && info.point as usize + 1 == self.out.points.len();
-        let repeats = self.cost_model >= 2 && innermost && info.params.is_empty();
+        // Where each pass checks for itself (it makes a tail call) nothing is left to charge for behind them.
+        let repeats = self.cost_model >= 2 && innermost && info.params.is_empty() && !info.sunk;
         let passes = if repeats { self.copies(&self.out.ops[info.start + 1..]) } else { 1 };
         (passes > 1).then_some(passes)
     }
