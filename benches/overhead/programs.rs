@@ -29,6 +29,11 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A module below `guests/`; `None` where it has not been fetched.
+pub fn guest(name: &str) -> Option<Vec<u8>> {
+    std::fs::read(root().join("guests").join(name)).ok()
+}
+
 fn stem(file: &Path) -> String {
     file.file_stem().map_or_else(Default::default, |stem| stem.to_string_lossy().into_owned())
 }
@@ -54,7 +59,7 @@ impl Program {
     /// The module; `None` where it has not been fetched.
     pub fn wasm(&self) -> Option<Vec<u8>> {
         match &self.source {
-            Source::File(name) => std::fs::read(root().join("guests").join(name)).ok(),
+            Source::File(name) => guest(name),
             Source::Other(file) => std::fs::read(file).ok(),
             Source::Text(text) => Some(wat::parse_str(text).unwrap()),
         }

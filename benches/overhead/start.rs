@@ -111,7 +111,7 @@ fn rewrite_memory(wasm: &[u8], dir: &Path) -> Option<(u64, u64)> {
 
 /// The child: prints by how many bytes the process grew at most for a small module, and then for this one, if Linux tells.
 pub fn child_rewrite(file: &Path) {
-    let small = fs::read(programs::root().join("guests").join(SMALL)).unwrap();
+    let small = programs::guest(SMALL).expect("it is committed");
     let wasm = fs::read(file).unwrap();
     if let (Some(small), Some(own)) = (growth(&small), growth(&wasm)) {
         println!("{small} {own}");
