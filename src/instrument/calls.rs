@@ -36,10 +36,16 @@ impl<'c> Emitter<'c, '_, '_> {
             self.end_block(); // the label `Point`
             self.reload(after, params);
             self.copy(point.pushed.0, op.start);
-        } else if !own.is_empty() {
-            self.spill(after, self.scan.types(point.args));
-            self.spill(height, own);
-            self.reload(after, self.scan.types(point.args));
+        } else {
+            let copies_go_here = self.closers.is_open(Closer::Call(id));
+            if copies_go_here || !own.is_empty() {
+                self.spill(after, self.scan.types(point.args));
+                self.spill(height, own);
+                if copies_go_here {
+                    self.end_block(); // the label `Call`
+                }
+                self.reload(after, self.scan.types(point.args));
+            }
         }
         let at = self.code.len();
         match callee {
@@ -72,7 +78,7 @@ impl<'c> Emitter<'c, '_, '_> {
     }
 
     /// Whether the call can be made again in its own place.
-    fn again_in_place(&self, callee: Callee) -> bool {
+    pub(super) fn again_in_place(&self, callee: Callee) -> bool {
         let Callee::Direct(func) = callee else { return false };
         if !self.cx.options.calls_in_place {
             return false;
@@ -86,7 +92,7 @@ impl<'c> Emitter<'c, '_, '_> {
     }
 
     /// The operands of a call that stand before the label, which are in locals there.
-    fn params_before(&self, id: PointId, callee: Callee) -> &'c [ValType] {
+    pub(super) fn params_before(&self, id: PointId, callee: Callee) -> &'c [ValType] {
         let Callee::Direct(func) = callee else { return &[] };
         let params = self.cx.module.func_type(func).params();
         &params[..params.len() - self.scan.points[id as usize].pushed.1 as usize]

@@ -1,4 +1,4 @@
-//! The fuel cost model, versions 1 to 8.
+//! The fuel cost model, versions 1 to 9.
 //!
 //! Each function entry and each loop header charges, every time it is passed, the expected number of
 //! operators of its own body (the function outside of its loops; the loop outside of inner loops): every
@@ -35,11 +35,14 @@
 //! [`BODY_MAX`], or is in no other loop of the function and would stand there twice ([`TWICE_MIN`]); a longer one charges for each pass. If there are
 //! so few passes that they take [`FEW_MAX`] operators at most, it does not charge, and what is around it is charged for half as many, as for a short loop.
 //!
+//! From version 9 on a loop that calls in some passes only, or has inner loops in some (`callfree.rs`), may have several bodies under one check, all but the last
+//! without calls (`ahead.rs`): its header is passed less often, and charges for as many passes as are expected until the next time ([`ahead`]).
+//!
 //! Any change here changes at which states a fuel number stands: raise [`COST_MODEL`], and keep what was, for jobs that
 //! began with it.
 
 /// Newest version of the cost model, that of new jobs. A version is part of a job's identity.
-pub const COST_MODEL: u32 = 8;
+pub const COST_MODEL: u32 = 9;
 /// First version in which a function's check may stand behind its entry.
 pub const SHRINKS: u32 = 4;
 /// First version in which loops that are passed a known number of times are charged for at once.
@@ -52,6 +55,8 @@ pub const CHUNKS: u32 = 6;
 pub const THREADS: u32 = 7;
 /// First version in which the length of its body decides whether a loop whose passes can be computed charges for many.
 pub const LENGTHS: u32 = 8;
+/// First version in which copies stand ahead of the body of a loop that calls in some passes only.
+pub const AHEAD: u32 = 9;
 /// Operators of a function, those of callees that do not charge included, for which its callers are charged, at most.
 pub const PAID_MAX: u64 = 200;
 /// What a call costs besides the loop that the function begins with, at most, if each pass of that is charged for it.
@@ -77,6 +82,12 @@ const REPEATED_MAX: u64 = 128;
 const PASSES_MAX: u64 = 8;
 /// Operators in all of a loop that goes on by a table: each copy has an indirect branch of its own, which the processor foresees better.
 const TABLE_REPEATED_MAX: u64 = 1024;
+/// The same where such a loop calls in some passes: copies have no points, and interpreters with calls are longer.
+const TABLE_AHEAD_MAX: u64 = 8192;
+/// In a longer body there is no room for a copy.
+pub const AHEAD_MAX: u64 = TABLE_AHEAD_MAX / 2;
+/// A copy that fewer passes come to is not made.
+const REACHED_MIN: f64 = 0.5;
 /// A body of more operators stands there once: a compiler has unrolled it before, and twice of it has no room in registers.
 const BODY_MAX: u64 = 48;
 
@@ -92,6 +103,20 @@ pub fn passes(operators: u64) -> u32 {
 /// The same for a loop that goes on by a table, of any length.
 pub fn passes_with_table(operators: u64) -> u32 {
     fitting(TABLE_REPEATED_MAX, operators)
+}
+
+/// From cost model 9 on: for a loop that calls in some passes, with a body of so many operators, how many bodies it has under one check, and how many
+/// passes are expected from one check to the next, if there is more than one body. `share`: of the passes, how many come back without a call.
+pub fn ahead(operators: u64, table: bool, share: f64) -> Option<(u32, f64)> {
+    let room = if table { TABLE_AHEAD_MAX } else { REPEATED_MAX } / operators.max(1);
+    let most = room.min(PASSES_MAX) as u32;
+    let (mut bodies, mut passes, mut reached) = (1, 1.0, share);
+    while bodies < most && reached >= REACHED_MIN {
+        bodies += 1;
+        passes += reached;
+        reached *= share;
+    }
+    (bodies > 1).then_some((bodies, passes))
 }
 
 /// Passes for which a loop charges at once, at most, each of which costs `charge`.
@@ -129,10 +154,12 @@ pub struct Costs {
 }
 
 /// How the passes of a loop are charged.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Charges {
     /// Each one, as those of a function.
     ByPass,
+    /// At the header, for as many as are expected to come before the next time.
+    Header(f64),
     /// So many at once, behind them.
     Behind(u32),
     /// Many at once, before the first, if there are more than so few.
@@ -242,12 +269,13 @@ impl Costs {
             return None;
         };
         self.charging.pop();
-        let charge = self.cost.round().clamp(1.0, CHARGE_MAX);
+        let at_once = if let Charges::Header(passes) = charges { passes } else { 1.0 };
+        let charge = (self.cost * at_once).round().clamp(1.0, CHARGE_MAX);
         let mut all = charge;
         let operators = self.operators;
         (self.cost, self.operators) = l.around;
         match charges {
-            Charges::ByPass => {}
+            Charges::ByPass | Charges::Header(_) => {}
             Charges::Behind(passes) => self.cost += l.entered * charge * f64::from(passes) / 2.0,
             Charges::Many(few) => self.cost += l.entered * charge * few as f64 / 2.0,
             Charges::Before(passes) => all = (charge * passes as f64).min(CHARGE_MAX),
@@ -343,6 +371,26 @@ mod tests {
         costs.branch(0, 0.5);
         assert_eq!(costs.leave(true, Charges::Many(6)), Some(40));
         assert_eq!(costs.leave(true, Charges::ByPass), Some(124));
+    }
+
+    #[test]
+    fn a_copy_that_few_passes_come_to_is_not_made() {
+        let found = ahead;
+        assert_eq!(found(10, false, 0.4), None);
+        assert_eq!(found(10, false, 0.5), Some((2, 1.5)));
+        assert_eq!(found(10, false, 0.75), Some((3, 2.3125)));
+        assert_eq!(found(10, false, 1.0), Some((8, 8.0)));
+        assert_eq!(found(64, false, 1.0), Some((2, 2.0)));
+        assert_eq!(found(65, false, 1.0), None);
+        assert_eq!(found(65, true, 1.0), Some((8, 8.0)));
+        assert_eq!(found(4096, true, 1.0), Some((2, 2.0)));
+        assert_eq!(found(4097, true, 1.0), None);
+        let mut costs = begin();
+        costs.charge(4);
+        costs.enter_loop();
+        costs.charge(40);
+        assert_eq!(costs.leave(true, Charges::Header(1.5)), Some(60));
+        assert_eq!(costs.leave(true, Charges::ByPass), Some(4));
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Emitter<'_, '_, '_> {
     /// Opens the labels of a region, innermost first to end, then checks and dispatches.
     pub(super) fn open_region(&mut self, region: usize, ctl: Option<Ctl>) {
         let closers = &self.scan.regions[region].closers;
+        let ahead = ctl.is_some_and(|ctl| self.scan.ctls[ctl as usize].ahead > 0);
         for &closer in closers.iter().rev() {
             let ty = match closer {
                 Closer::End(c) => {
@@ -52,6 +53,15 @@ impl Emitter<'_, '_, '_> {
             };
             let level = self.block(ty);
             self.closers.insert(closer, level);
+            if let Closer::Point(id) = closer
+                && ahead
+                && let PointKind::Call(callee) = self.scan.points[id as usize].kind
+                && !self.again_in_place(callee)
+            {
+                // Copies of the body go there.
+                let level = self.block(BlockType::Empty);
+                self.closers.insert(Closer::Call(id), level);
+            }
         }
         if region == 0 && self.scan.first_loop.is_some() {
             return; // the loop checks

@@ -223,7 +223,7 @@ impl Emitter<'_, '_, '_> {
         from
     }
 
-    fn op(&mut self, op: &Op) {
+    pub(super) fn op(&mut self, op: &Op) {
         match &op.kind {
             OpKind::Block(ctl) => self.enter_block(*ctl, op),
             OpKind::If(ctl) => self.enter_if(*ctl, op),
@@ -311,6 +311,12 @@ impl Emitter<'_, '_, '_> {
         self.around_repeated = repeated.then_some(self.labels.len());
     }
 
+    /// A branch to the innermost construct goes there from here on; gives where it went before.
+    pub(super) fn relabel(&mut self, level: u32) -> u32 {
+        let label = self.labels.last_mut().expect("constructs are paired");
+        std::mem::replace(&mut label.level, level)
+    }
+
     pub(super) fn pop_label(&mut self) {
         let label = self.labels.pop().expect("constructs are paired");
         self.spilled.truncate(label.spilled);
@@ -390,6 +396,9 @@ impl Emitter<'_, '_, '_> {
         }
         self.end_block();
         self.pop_label();
+        if info.ahead > 0 {
+            self.end_block();
+        }
         if info.has_points {
             self.uncover(ctl);
         }

@@ -37,7 +37,14 @@ const WRITES_MAX: usize = 4096;
 impl Emitter<'_, '_, '_> {
     pub(super) fn enter_loop(&mut self, ctl: Ctl, op: &Op) {
         self.come_to(ctl);
+        let info = &self.scan.ctls[ctl as usize];
+        if info.ahead == 0 {
+            return self.begin_loop(ctl, op);
+        }
+        let ty = self.cx.types.block_type(&[], self.scan.types(info.results));
+        let done = self.block(ty);
         self.begin_loop(ctl, op);
+        self.pass_ahead(ctl, op, done);
     }
 
     /// All operands go to locals, and the label `Before` ends. Values that were restored right before meet those of the run there: makes each

@@ -6,9 +6,11 @@
 #![doc = include_str!("DESIGN.md")]
 
 mod additions;
+mod ahead;
 mod allowed;
 mod assemble;
 mod bytes;
+mod callfree;
 mod callgraph;
 mod calls;
 mod chunks;
@@ -45,13 +47,13 @@ mod types;
 use serde::{Deserialize, Serialize};
 use sink::leb;
 
-pub use cost::{COST_MODEL, INLINES, OLDEST_COST_MODEL, THREADS};
+pub use cost::{AHEAD, COST_MODEL, INLINES, OLDEST_COST_MODEL, THREADS};
 pub use frame::{FrameTable, InlinedFrame, Kind, Layout, Place, TRAILER};
 pub use hidden::{FUELS, PREFIX, UNWINDING};
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 25;
+pub const REWRITER: u32 = 26;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

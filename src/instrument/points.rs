@@ -102,6 +102,8 @@ pub struct CtlInfo {
     pub counted: Option<Passes>,
     /// For a loop that charges for many passes before the first: of how many it does not charge for any.
     pub few: u64,
+    /// For a loop that calls in some passes only: how many copies of its body stand ahead of it.
+    pub ahead: u32,
     /// For a loop that charges behind its passes: for how many at once.
     pub passes: Option<u32>,
     /// Indexes of its first and its last operator among the function's.
@@ -165,7 +167,7 @@ pub struct Point {
     pub own: usize,
     /// In an inlined call: how many of those are its caller's.
     pub callers: u32,
-    /// Operands that the call takes; filled only if `own` is not 0.
+    /// Operands that the call takes; filled only if `own` is not 0, or in loops.
     pub args: Types,
     /// Where the code begins that only pushes the last operands of a call, and for how many of them (`pushed.rs`).
     pub pushed: (u32, u32),
@@ -192,6 +194,8 @@ pub struct Region {
 /// A label whose end lies in the region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Closer {
+    /// Right before a call that is not made again in its own place, in a loop with copies of its body. In no list: it comes before [`Closer::Point`].
+    Call(PointId),
     /// Right after a call, before its check.
     Point(PointId),
     /// Right before a loop or `try_table`.

@@ -62,7 +62,7 @@ pub(super) struct Scanner<'m, 'a> {
     /// The loops around.
     pub(super) loops: Vec<Ctl>,
     /// Offset of the loop that the function begins with, if that may check for it.
-    first_loop: Option<u32>,
+    pub(super) first_loop: Option<u32>,
     /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
     inlined: &'m [InlinedCall],
     /// Some local has a type without a default.
@@ -225,7 +225,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
         }
         for region in regions {
             region.closers.retain(|closer| match *closer {
-                Closer::Point(_) => true,
+                Closer::Point(_) | Closer::Call(_) => true,
                 Closer::Before(c) | Closer::Else(c) | Closer::End(c) => ctls[c as usize].has_points,
             });
             region.items.retain(|item| match *item {
@@ -308,7 +308,9 @@ impl<'m, 'a> Scanner<'m, 'a> {
         };
         let own = self.own_operands().saturating_sub(count + extra);
         let stack = self.operand_stack(count + extra);
-        let args = if own == 0 { Types::default() } else { self.operands(0, count + extra) };
+        // Copies of a loop's body go on before the call.
+        let needed = own > 0 || !self.loops.is_empty();
+        let args = if needed { self.operands(0, count + extra) } else { Types::default() };
         let pushed = self.pushed.last(count, start);
         let point = self.out.points.len() as PointId;
         // The block is set once the call is over.
@@ -433,6 +435,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             charge: 0,
             counted,
             few: 0,
+            ahead: 0,
             passes: None,
             start: self.out.ops.len(),
             end: 0,

@@ -38,7 +38,15 @@ impl Scanner<'_, '_> {
         }
         let passes = self.passes(ctl);
         self.out.ctls[ctl as usize].passes = passes;
-        passes.map_or(Charges::ByPass, Charges::Behind)
+        if let Some(passes) = passes {
+            return Charges::Behind(passes);
+        }
+        if self.cost_model < cost::AHEAD {
+            return Charges::ByPass;
+        }
+        let (charges, ahead) = self.charges_ahead(ctl);
+        self.out.ctls[ctl as usize].ahead = ahead;
+        charges
     }
 
     /// For a loop whose passes can be computed: for how many it does not charge, if it charges for many at once.

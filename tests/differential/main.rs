@@ -19,7 +19,9 @@ use std::sync::Mutex;
 use check::{Engines, Stats};
 use rayon::prelude::*;
 use rng::Rng;
-use wasm_ckpt::instrument::{COST_MODEL, INLINES, OLDEST_COST_MODEL, Options, THREADS, instrument_with};
+use wasm_ckpt::instrument::{
+    AHEAD, COST_MODEL, INLINES, OLDEST_COST_MODEL, Options, THREADS, instrument_with,
+};
 
 /// Native stack of a thread that runs modules.
 const STACK: usize = 16 << 20;
@@ -80,7 +82,12 @@ fn smith() {
 #[test]
 fn structured() {
     run_all("structured", 300, |seed| Some(generate::module(seed)));
-    for (model, what) in [(INLINES, "calls are inlined"), (THREADS, "jumps are threaded")] {
+    let all = [
+        (INLINES, "calls are inlined"),
+        (THREADS, "jumps are threaded"),
+        (AHEAD, "copies of a body stand ahead of it"),
+    ];
+    for (model, what) in all {
         let changes = |seed: &u64| {
             let wasm = generate::module(*seed);
             let [before, now] = [model - 1, model].map(|cost_model| {

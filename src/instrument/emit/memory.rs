@@ -83,21 +83,26 @@ impl Closers {
     pub fn reset(&mut self, scan: &Scan) {
         self.points = scan.points.len();
         self.levels.clear();
-        self.levels.resize(self.points + 3 * scan.ctls.len(), u32::MAX);
+        self.levels.resize(2 * self.points + 3 * scan.ctls.len(), u32::MAX);
     }
 
     fn at(&self, closer: Closer) -> usize {
         match closer {
+            Closer::Call(p) => self.points + p as usize,
             Closer::Point(p) => p as usize,
-            Closer::Before(c) => self.points + 3 * c as usize,
-            Closer::Else(c) => self.points + 3 * c as usize + 1,
-            Closer::End(c) => self.points + 3 * c as usize + 2,
+            Closer::Before(c) => 2 * self.points + 3 * c as usize,
+            Closer::Else(c) => 2 * self.points + 3 * c as usize + 1,
+            Closer::End(c) => 2 * self.points + 3 * c as usize + 2,
         }
     }
 
     pub fn insert(&mut self, closer: Closer, level: u32) {
         let at = self.at(closer);
         self.levels[at] = level;
+    }
+
+    pub fn is_open(&self, closer: Closer) -> bool {
+        self.levels[self.at(closer)] != u32::MAX
     }
 
     pub fn level(&self, closer: Closer) -> u32 {

@@ -17,7 +17,7 @@ pub struct Body<'s> {
     pub labels: Vec<Vec<Ty>>,
     results: Vec<Ty>,
     /// About so many expressions may still be made.
-    size: i32,
+    pub size: i32,
     depth: u32,
 }
 
@@ -138,7 +138,7 @@ impl<'s> Body<'s> {
         if same.is_empty() || self.rng().one_in(5) { self.temp(ty) } else { self.rng().pick(&same) }
     }
 
-    fn drops(&mut self, count: usize) {
+    pub fn drops(&mut self, count: usize) {
         (0..count).for_each(|_| {
             self.sink().drop();
         });
@@ -469,7 +469,7 @@ impl<'s> Body<'s> {
     }
 
     fn statement(&mut self) {
-        match self.rng().below(17) {
+        match self.rng().below(18) {
             0..4 => {
                 let locals = self.locals.len();
                 if locals == 0 {
@@ -502,6 +502,7 @@ impl<'s> Body<'s> {
             13 => self.when(Self::leave),
             14 => self.bulk(),
             15 => self.count(),
+            16 => self.interpret(),
             _ => self.rethrow(),
         }
     }

@@ -1,4 +1,4 @@
-//! Functions as Go's compiler makes them: a loop around a table of cases, in which a jump sets the table's index and goes back.
+//! Loops around a table of cases: functions as Go's compiler makes them, in which a jump sets the table's index and goes back; and interpreters.
 
 use wasm_encoder::BlockType;
 
@@ -34,6 +34,55 @@ impl Body<'_> {
         }
         self.labels.truncate(header - 1);
         self.sink().end().end();
+    }
+
+    /// An interpreter: most of its cases call nothing, and each tells the next one. Operands lie beneath it, and beneath its cases.
+    pub fn interpret(&mut self) {
+        let (at, size) = (self.target(Ty::I32), self.size);
+        let cases = 2 + self.rng().below(4);
+        let beneath: Vec<Ty> = (0..self.rng().below(3)).map(|_| Ty::I64).collect();
+        beneath.iter().for_each(|&ty| self.leaf(ty));
+        self.sink().block(BlockType::Empty).loop_(BlockType::Empty);
+        self.labels.extend([vec![], vec![]]);
+        let header = self.labels.len() - 1;
+        self.spend(&[], Some(1));
+        let inside = self.rng().one_in(2);
+        if inside {
+            self.leaf(Ty::I32);
+        }
+        for _ in 0..cases {
+            self.sink().block(BlockType::Empty);
+            self.labels.push(vec![]);
+        }
+        let targets: Vec<u32> = (0..cases + 1).map(|_| self.rng().below(cases) as u32).collect();
+        self.sink().local_get(at).i32_const(7).i32_and().br_table(targets, 0);
+        for case in 0..cases {
+            self.labels.pop();
+            self.sink().end();
+            self.size = if self.rng().one_in(3) { size / 4 } else { 0 };
+            self.store();
+            self.statements(0, 2);
+            self.sink().local_get(at).i32_const(2 * case as i32 + 1).i32_add().local_set(at);
+            let depth = (self.labels.len() - 1 - header) as u32;
+            match self.rng().below(4) {
+                0 => {} // the next case comes behind it
+                1 => {
+                    self.leaf(Ty::I32);
+                    self.sink().br_if(depth);
+                }
+                _ => {
+                    self.sink().br(depth);
+                    self.dead_code();
+                }
+            }
+        }
+        if inside {
+            self.sink().drop();
+        }
+        self.labels.truncate(header - 1);
+        self.sink().end().end();
+        self.drops(beneath.len());
+        self.size = size / 2;
     }
 
     /// A jump to some case; now and then with nothing set before, or to a case that there is not.
