@@ -15,8 +15,7 @@ impl Scanner<'_, '_> {
         let info = &self.out.ctls[ctl as usize];
         let operators = self.costs.operators();
         let calls = info.kind == CtlKind::Loop && (info.point as usize) + 1 < self.out.points.len();
-        let is_first = self.first_loop == Some(self.out.ops[info.start].start);
-        let otherwise = info.counted.is_some() || info.sunk || is_first || !info.params.is_empty();
+        let otherwise = info.counted.is_some() || info.sunk || !info.params.is_empty();
         if calls && !otherwise && operators <= cost::AHEAD_MAX {
             let (share, table) = self.share(info.start);
             // Elsewhere copies that leave out inner loops made nothing faster, and `pancakes` slower.

@@ -62,7 +62,7 @@ pub(super) struct Scanner<'m, 'a> {
     /// The loops around.
     pub(super) loops: Vec<Ctl>,
     /// Offset of the loop that the function begins with, if that may check for it.
-    pub(super) first_loop: Option<u32>,
+    first_loop: Option<u32>,
     /// The inlined calls that come next, and of the one that came last the number of its caller's operands.
     inlined: &'m [InlinedCall],
     /// Some local has a type without a default.
