@@ -61,10 +61,12 @@
             (br $tail))
             ;; $inner
             (local.set $at (i32.and (local.get 0) (i32.const 7)))
+            (i32.mul (local.get 0) (i32.const 6))
             (loop $more
               (global.set $sum (i64.add (global.get $sum) (i64.extend_i32_s (call $mix (local.get $at)))))
               (local.set $at (i32.sub (local.get $at) (i32.const 1)))
               (br_if $more (i32.gt_s (local.get $at) (i32.const 0))))
+            (local.set $n (i32.add (local.get $n)))
             (br $tail))
           ;; $return
           (if (i32.gt_u (local.get $n) (i32.const 0x70000000)) (then (return (local.get $n)))))

@@ -56,6 +56,9 @@ impl<'s> Body<'s> {
             body.dispatch(&results);
         } else {
             body.statements(if small { 0 } else { 2 }, if small { 2 } else { 8 });
+            if !small && body.rng().one_in(3) {
+                body.interpret();
+            }
         }
         if dispatches && body.rng().one_in(2) {
             results.iter().for_each(|&ty| body.constant(ty));

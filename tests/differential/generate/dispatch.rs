@@ -59,8 +59,15 @@ impl Body<'_> {
         for case in 0..cases {
             self.labels.pop();
             self.sink().end();
-            self.size = if self.rng().one_in(3) { size / 4 } else { 0 };
+            self.size = if self.rng().one_in(3) { (size / 4).max(12) } else { 0 };
             self.store();
+            if self.size > 0 {
+                // An operand beneath a call or a loop.
+                let to = self.target(Ty::I64);
+                self.leaf(Ty::I64);
+                self.expr(Ty::I64);
+                self.sink().i64_xor().local_set(to);
+            }
             self.statements(0, 2);
             self.sink().local_get(at).i32_const(2 * case as i32 + 1).i32_add().local_set(at);
             let depth = (self.labels.len() - 1 - header) as u32;
