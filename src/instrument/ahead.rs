@@ -27,59 +27,46 @@ use wasmparser::ValType;
 impl Emitter<'_, '_, '_> {
     /// The copies, behind the loop's check. Behind the end of `done` is what follows the loop.
     pub(super) fn pass_ahead(&mut self, ctl: Ctl, op: &Op, done: u32) {
-        let scan = self.scan;
-        let info = &scan.ctls[ctl as usize];
-        let last = &scan.ops[info.end];
-        for _ in 0..info.ahead {
+        self.ahead = true;
+        for _ in 0..self.scan.ctls[ctl as usize].ahead {
             let next = self.block(BlockType::Empty);
             let header = self.relabel(next);
             self.set_repeated(true);
-            let from = self.ops_ahead(info.start + 1..info.end, op.end);
-            if !last.dead_before {
-                self.copy(from, last.start);
-                let depth = self.depth(done);
-                self.sink().br(depth);
-            }
+            self.pass(ctl, op, done);
             self.set_repeated(false);
             self.relabel(header);
             self.end_block();
         }
+        self.ahead = false;
     }
 
-    /// As [`Emitter::ops`], for a copy.
-    fn ops_ahead(&mut self, which: std::ops::Range<usize>, from: u32) -> u32 {
-        let (scan, mut from, mut at) = (self.scan, from, which.start);
-        while at < which.end {
-            let op = &scan.ops[at];
-            if !op.dead_before {
-                self.copy(from, self.begins(op));
+    /// An operator of a copy. Gives the index of the last one that it stands for.
+    pub(super) fn op_ahead(&mut self, at: usize) -> usize {
+        let scan = self.scan;
+        let op = &scan.ops[at];
+        match op.kind {
+            OpKind::Call(id) => self.go_on_at_call(id),
+            OpKind::Loop(ctl) => {
+                let info = &scan.ctls[ctl as usize];
+                self.spill(self.spilled.len(), scan.types(info.operands()));
+                let depth = self.closer(Closer::Before(ctl));
+                self.sink().br(depth);
+                return info.end;
             }
-            match op.kind {
-                OpKind::Call(id) => self.go_on_at_call(id),
-                OpKind::Loop(ctl) => {
-                    let info = &scan.ctls[ctl as usize];
-                    self.spill(self.spilled.len(), scan.types(info.operands()));
-                    let depth = self.closer(Closer::Before(ctl));
-                    self.sink().br(depth);
-                    at = info.end;
-                }
-                OpKind::Block(ctl) | OpKind::If(ctl) if scan.ctls[ctl as usize].has_points => {
-                    self.enter_ahead(ctl, op);
-                }
-                OpKind::Else(_) => self.copy(op.start, op.end),
-                OpKind::End(Some(ctl)) => {
-                    self.end_block();
-                    self.pop_label();
-                    if scan.ctls[ctl as usize].has_points {
-                        self.uncover(ctl);
-                    }
-                }
-                _ => self.op(op),
+            OpKind::Block(ctl) | OpKind::If(ctl) if scan.ctls[ctl as usize].has_points => {
+                self.enter_ahead(ctl, op);
             }
-            from = scan.ops[at].end;
-            at += 1;
+            OpKind::Else(_) => self.copy(op.start, op.end),
+            OpKind::End(Some(ctl)) => {
+                self.end_block();
+                self.pop_label();
+                if scan.ctls[ctl as usize].has_points {
+                    self.uncover(ctl);
+                }
+            }
+            _ => self.op(op),
         }
-        from
+        at
     }
 
     /// A block or `if` with points inside: what is beneath it is in locals there, as in the body.

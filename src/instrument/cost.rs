@@ -108,8 +108,8 @@ pub fn passes_with_table(operators: u64) -> u32 {
 /// From cost model 9 on: for a loop that calls in some passes, with a body of so many operators, how many bodies it has under one check, and how many
 /// passes are expected from one check to the next, if there is more than one body. `share`: of the passes, how many come back without a call.
 pub fn ahead(operators: u64, table: bool, share: f64) -> Option<(u32, f64)> {
-    let room = if table { TABLE_AHEAD_MAX } else { REPEATED_MAX } / operators.max(1);
-    let most = room.min(PASSES_MAX) as u32;
+    let room = if table { TABLE_AHEAD_MAX } else { REPEATED_MAX };
+    let most = (room / operators.max(1)).min(PASSES_MAX) as u32;
     let (mut bodies, mut passes, mut reached) = (1, 1.0, share);
     while bodies < most && reached >= REACHED_MIN {
         bodies += 1;

@@ -73,6 +73,8 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     labels: Vec<Label>,
     /// How many labels there are around the body that is emitted several times.
     around_repeated: Option<usize>,
+    /// What is emitted is a copy that stands ahead of a loop's body.
+    pub(super) ahead: bool,
     /// Levels of the labels that the regions have opened.
     pub(super) closers: Closers,
     /// Types of the operands of surrounding constructs, all of them in locals.
@@ -119,6 +121,7 @@ pub fn emit(
         open: 1,
         labels,
         around_repeated: None,
+        ahead: false,
         closers,
         spilled,
         temps,
@@ -208,6 +211,7 @@ impl Emitter<'_, '_, '_> {
                 self.copy(from, self.begins(op));
             }
             match op.kind {
+                _ if self.ahead => at = self.op_ahead(at),
                 OpKind::Loop(ctl) if scan.ctls[ctl as usize].passes.is_some() => at = self.repeat(ctl, op),
                 OpKind::Loop(ctl) if let Some(chunks) = self.chunks(ctl) => {
                     at = self.pass_in_chunks(ctl, op, chunks);

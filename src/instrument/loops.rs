@@ -195,6 +195,16 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
+    /// One body of a loop that stands there several times; behind its end is what follows the loop.
+    pub(super) fn pass(&mut self, ctl: Ctl, op: &Op, done: u32) {
+        let info = &self.scan.ctls[ctl as usize];
+        self.body(info.start + 1, info.end, op);
+        if !self.scan.ops[info.end].dead_before {
+            let depth = self.depth(done);
+            self.sink().br(depth);
+        }
+    }
+
     /// Keeps how far it is to the end of a loop, and leaves on the stack whether those are enough passes.
     fn enough_passes(&mut self, distance: Distance) {
         self.push_distance(distance);
@@ -245,11 +255,7 @@ impl Emitter<'_, '_, '_> {
                 let depth = self.depth(done);
                 self.branch_rarely(depth);
             } else {
-                self.body(first, last, op);
-                if !scan.ops[last].dead_before {
-                    let depth = self.depth(done);
-                    self.sink().br(depth);
-                }
+                self.pass(ctl, op, done);
             }
             self.pop_label();
             self.end_block();
