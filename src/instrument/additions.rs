@@ -74,7 +74,6 @@ impl Additions {
         funcs.push((types.func_type(&[i32, i32], &[i32]), turn(cx, types)));
         funcs.push((types.func_type(&[i32, i32], &[]), push_frame(hidden)));
         funcs.push((types.func_type(&[], &[i32]), pop_frame(cx)));
-        funcs.push((types.func_type(&[], &[]), body(|sink| run(sink, hidden))));
         let i64 = wasmparser::ValType::I64;
         funcs.push((types.func_type(&[i64], &[i64]), borrow(hidden)));
         if hidden.has_exns {
@@ -116,7 +115,8 @@ fn wrapper(cx: &Context<'_, '_>, import: u32) -> Function {
     Sink::new(&mut code).drop();
     load_values(&mut code, cx, scratch, &slots, count);
     let mut sink = Sink::new(&mut code);
-    sink.call(hidden.run).end();
+    run(&mut sink, hidden);
+    sink.end();
     for (local, _) in &params {
         sink.local_get(*local);
     }
@@ -204,7 +204,7 @@ fn turn(cx: &Context<'_, '_>, types: &TypeTable) -> Function {
 }
 
 /// The innermost frame is rebuilt.
-pub fn run(sink: &mut Sink<'_>, hidden: &Hidden) {
+pub(super) fn run(sink: &mut Sink<'_>, hidden: &Hidden) {
     sink.i32_const(RUNNING).global_set(hidden.state);
     for fuel in hidden.fuels() {
         sink.global_get(hidden.grant).global_set(fuel);

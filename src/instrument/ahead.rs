@@ -31,9 +31,7 @@ impl Emitter<'_, '_, '_> {
         for _ in 0..self.scan.ctls[ctl as usize].ahead {
             let next = self.block(BlockType::Empty);
             let header = self.relabel(next);
-            self.set_repeated(true);
             self.pass(ctl, op, done);
-            self.set_repeated(false);
             self.relabel(header);
             self.end_block();
         }

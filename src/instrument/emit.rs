@@ -310,9 +310,9 @@ impl Emitter<'_, '_, '_> {
         self.around_repeated.is_some_and(|around| self.labels.len() - (depth as usize) <= around)
     }
 
-    /// The body of the next label is emitted several times, or not any more.
+    /// The body of the innermost label is emitted several times, or not any more.
     pub(super) fn set_repeated(&mut self, repeated: bool) {
-        self.around_repeated = repeated.then_some(self.labels.len());
+        self.around_repeated = repeated.then_some(self.labels.len() - 1);
     }
 
     /// A branch to the innermost construct goes there from here on; gives where it went before.

@@ -83,8 +83,6 @@ pub struct Hidden {
     pub push_frame: u32,
     /// Takes the topmost frame off: gives its point.
     pub pop_frame: u32,
-    /// The innermost frame is rebuilt: gives the fuel, and the guest runs.
-    pub run: u32,
     /// What is left of a fuel that an operation on memory has made negative: the others are taken, and what they lack is owed.
     pub borrow: u32,
     /// A tag of our own, for `dummy_exn`.
@@ -110,7 +108,7 @@ impl Hidden {
         let helpers = first_dummy + module.types.iter().flatten().count() as u32;
         let first_again = helpers + 2 + CONTROLS;
         let turn = first_again + types.results().len() as u32;
-        let first_exn = turn + 5;
+        let first_exn = turn + 4;
         Hidden {
             entry_fuel: globals,
             loop_fuel: globals + 1,
@@ -139,8 +137,7 @@ impl Hidden {
             turn,
             push_frame: turn + 1,
             pop_frame: turn + 2,
-            run: turn + 3,
-            borrow: turn + 4,
+            borrow: turn + 3,
             push_exn: first_exn,
             pop_exn: first_exn + 1,
             dummy_exn: first_exn + 2,

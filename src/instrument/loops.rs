@@ -195,14 +195,27 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    /// One body of a loop that stands there several times; behind its end is what follows the loop.
+    /// One body of a loop that stands there several times, of which the innermost label is that of the next; behind the end of `done` is what
+    /// follows the loop.
     pub(super) fn pass(&mut self, ctl: Ctl, op: &Op, done: u32) {
-        let info = &self.scan.ctls[ctl as usize];
-        self.body(info.start + 1, info.end, op);
-        if !self.scan.ops[info.end].dead_before {
+        let scan = self.scan;
+        let info = &scan.ctls[ctl as usize];
+        let (first, last) = (info.start + 1, info.end);
+        self.set_repeated(true);
+        if self.ends_with_its_condition(ctl) {
+            let from = self.ops(first..last - 1, op.end);
+            self.copy(from, scan.ops[last - 1].start);
+            self.sink().i32_eqz();
             let depth = self.depth(done);
-            self.sink().br(depth);
+            self.branch_rarely(depth);
+        } else {
+            self.body(first, last, op);
+            if !scan.ops[last].dead_before {
+                let depth = self.depth(done);
+                self.sink().br(depth);
+            }
         }
+        self.set_repeated(false);
     }
 
     /// Keeps how far it is to the end of a loop, and leaves on the stack whether those are enough passes.
@@ -238,7 +251,6 @@ impl Emitter<'_, '_, '_> {
     pub(super) fn repeat(&mut self, ctl: Ctl, op: &Op) -> usize {
         let scan = self.scan;
         let info = &scan.ctls[ctl as usize];
-        let (first, last) = (info.start + 1, info.end);
         self.come_to(ctl); // it has no parameters
         let ty = self.cx.types.block_type(&[], self.scan.types(info.results));
         let done = self.block(ty);
@@ -246,21 +258,11 @@ impl Emitter<'_, '_, '_> {
         let passes = info.passes.unwrap_or(1);
         for _ in 0..passes {
             let next = self.block(BlockType::Empty);
-            self.set_repeated(true);
             self.push_label(next, self.scan.types(info.beneath));
-            if self.ends_with_its_condition(ctl) {
-                let from = self.ops(first..last - 1, op.end);
-                self.copy(from, scan.ops[last - 1].start);
-                self.sink().i32_eqz();
-                let depth = self.depth(done);
-                self.branch_rarely(depth);
-            } else {
-                self.pass(ctl, op, done);
-            }
+            self.pass(ctl, op, done);
             self.pop_label();
             self.end_block();
         }
-        self.set_repeated(false);
         self.charge_passes(ctl);
         self.save_if(info.point);
         let depth = self.depth(header);
@@ -268,14 +270,17 @@ impl Emitter<'_, '_, '_> {
         self.end_block();
         self.end_block();
         self.uncover(ctl);
-        last
+        info.end
     }
 
     /// Whether the loop's last operator is a branch back on a condition: then the next copy follows if it holds.
     fn ends_with_its_condition(&self, ctl: Ctl) -> bool {
         let info = &self.scan.ctls[ctl as usize];
         let [.., before, end] = &self.scan.ops[info.start..=info.end] else { return false };
-        matches!(before.kind, OpKind::BrIf(0, false)) && before.end == end.start && info.results.is_empty()
+        matches!(before.kind, OpKind::BrIf(0, false))
+            && before.end == end.start
+            && !before.dead_before
+            && info.results.is_empty()
     }
 
     /// `br_if`, as a branch in a block of its own: what it takes along is then moved there, out of the way of the

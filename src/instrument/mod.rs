@@ -53,7 +53,7 @@ pub use hidden::{FUELS, PREFIX, UNWINDING};
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 26;
+pub const REWRITER: u32 = 27;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
