@@ -224,6 +224,52 @@ fn deep_nesting() {
     assert_eq!(moved(&module, 10, fuel), values);
 }
 
+/// A large function as C++ makes them: each of its calls stands in a `try_table`, since something is to be cleaned up behind it, by a call as
+/// well; and hundreds of values live through all of them. What is saved and restored at each point once took 200 times the room of the
+/// given code (Yosys, whose largest function has 1,800 of them).
+#[test]
+fn many_handlers_and_many_values() {
+    let (handlers, values) = (400, 200);
+    let (mut body, mut sum) = (String::new(), String::new());
+    for i in 0..values {
+        write!(body, "(local.set $v{i} (call $step (i32.const {i})))").unwrap();
+        write!(sum, "(i32.add (local.get $v{i}) ").unwrap();
+    }
+    for i in 0..handlers {
+        let value = (i * 7) % values;
+        write!(
+            body,
+            "(block $next{i} (block $clean{i} (result exnref) (try_table (catch_all_ref $clean{i})
+               (local.set $v{value} (i32.add (local.get $v{value}) (call $step (i32.const {i})))))
+               (br $next{i}))
+             (local.set $thrown) (call $spin (i32.const 3)) (throw_ref (local.get $thrown)))"
+        )
+        .unwrap();
+    }
+    let locals: String = (0..values).map(|i| format!("(local $v{i} i32)")).collect();
+    let wat = format!(
+        "(module (tag $t)
+           (func $spin (param $n i32) (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+           (func $step (param $n i32) (result i32)
+             (call $spin (i32.const 4))
+             (if (i32.eq (local.get $n) (i32.const {last})) (then (throw $t)))
+             (i32.mul (local.get $n) (i32.const 77)))
+           (func $large (result i32) {locals} (local $thrown exnref) {body} {sum} (i32.const 0) {ends})
+           (func (export \"run\") (result i32)
+             (block $caught (try_table (catch_all $caught) (return (call $large))))
+             (i32.const 12345)))",
+        last = handlers - 1,
+        ends = ")".repeat(values)
+    );
+    let wasm = wat::parse_str(&wat).unwrap();
+    let rewritten = wasm_ckpt::instrument::instrument(&wasm).unwrap().wasm;
+    assert!(rewritten.len() < 7 * wasm.len(), "{} bytes of {}", rewritten.len(), wasm.len());
+    let module = compile(&wat);
+    let (given, fuel) = straight(&module);
+    assert_eq!(given, [Value::I32(12345)]);
+    assert_eq!(moved(&module, 100, fuel), given);
+}
+
 /// What is emitted depends on the module alone, not on which thread was first.
 #[test]
 fn the_same_module_is_rewritten_the_same() {

@@ -206,10 +206,8 @@ impl Emitter<'_, '_, '_> {
 
     /// Restores the point's frame and goes on there.
     fn resume(&mut self, id: PointId, go: u32) {
-        if !self.frames.shared {
-            let (scratch, params) = (self.scratch(), self.scan.params);
-            load_values(&mut self.code, self.cx, scratch, self.frames.slots(id), params);
-        }
+        let (scratch, params) = (self.scratch(), self.scan.params);
+        load_values(&mut self.code, self.cx, scratch, &self.frames.restored_at(id), params);
         match self.scan.points[id as usize].kind {
             PointKind::Entry => {
                 // A check behind the entry is going to charge, which was done before.

@@ -57,6 +57,11 @@ impl Kind {
         }
     }
 
+    /// Whether a value is kept in a side table.
+    pub fn is_aside(self) -> bool {
+        matches!(self, Kind::Func | Kind::Exn)
+    }
+
     /// Bytes in the frame memory.
     pub fn size(self) -> u32 {
         match self {

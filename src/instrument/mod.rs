@@ -13,6 +13,7 @@ mod bytes;
 mod callfree;
 mod callgraph;
 mod calls;
+mod chains;
 mod chunks;
 mod code;
 mod cost;
@@ -53,7 +54,7 @@ pub use hidden::{FUELS, PREFIX, UNWINDING};
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 27;
+pub const REWRITER: u32 = 28;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -115,6 +115,8 @@ pub struct CtlInfo {
     pub points_end: PointId,
     /// For loops and `try_table`s.
     pub region: usize,
+    /// For a `try_table`, the block that it begins with.
+    pub block: Block,
     /// The region that it lies in.
     pub outer: usize,
     /// For a loop: another one lies in it.

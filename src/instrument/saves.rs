@@ -1,12 +1,13 @@
 //! Where the values of a function's frames are saved: those that neighbouring points have in common, by one piece of code.
 //!
-//! Points in program order are the leaves of a tree. A node saves the values that are live at all points beneath it, and at
+//! Points, chain after chain (`chains.rs`), are the leaves of a tree. A node saves the values that are live at all points beneath it, and at
 //! no more; so no value is kept alive for the sake of another point. A point saves what is left, and branches to the
 //! node above it, which goes on to the one above; the root's values are saved by the exit that all points share.
 //!
 //! Points in different loops have nothing in common: what is saved in one place is wanted in one place, and in loops
 //! that costs moves between registers.
 
+use super::chains::Chains;
 use super::code::Slot;
 use super::points::Ctl;
 
@@ -17,6 +18,13 @@ const VALUES_MIN: usize = 2;
 struct Node {
     parent: u32,
     values: (u32, u32),
+}
+
+/// What a point saves itself, and the node above it.
+#[derive(Clone, Copy, Default)]
+struct OfPoint {
+    values: (u32, u32),
+    node: u32,
 }
 
 /// A range of points while the tree is made.
@@ -34,20 +42,20 @@ pub struct Saves {
     nodes: Vec<Node>,
     /// What nodes save, and then what points do.
     values: Vec<Slot>,
-    /// By point: the end of its own values, and the node above it.
-    points: Vec<(u32, u32)>,
+    points: Vec<OfPoint>,
     work: Work,
 }
 
 /// What the tree is made of; memory that is used again.
 #[derive(Default)]
 struct Work {
+    chains: Chains,
     runs: Runs,
     ranges: Vec<Range>,
     lists: Lists,
     /// Ranges that are to be looked at, with the nodes above them.
     open: Vec<(u32, u32)>,
-    /// By point: its own values, and the node above it.
+    /// By point, in the order of the tree: its own values, and the node above it.
     own: Vec<(List, u32)>,
 }
 
@@ -62,8 +70,10 @@ impl Saves {
     /// Lays it out, where `loops` are the innermost ones around the points, `slots` the values of each, and every local has the
     /// same place everywhere.
     pub fn find<'s>(&mut self, loops: &[Option<Ctl>], slots: impl Fn(usize) -> &'s [Slot], locals: usize) {
-        let Work { runs, ranges, lists, .. } = &mut self.work;
-        runs.find(loops, slots, locals);
+        let Work { chains, runs, ranges, lists, .. } = &mut self.work;
+        let order = chains.order(loops, &slots, locals);
+        let points = order.iter().map(|&point| (loops[point as usize], slots(point as usize)));
+        runs.find(points, locals);
         lists.clear();
         ranges.clear();
         divide(&runs.crossing, (0, loops.len() as u32), ranges);
@@ -75,7 +85,7 @@ impl Saves {
 
     /// Nodes with few values leave them to their parts; what is left becomes the tree.
     fn gather(&mut self) {
-        let Self { nodes, values, points, work: Work { ranges, lists, open, own, .. } } = self;
+        let Self { nodes, values, points, work: Work { chains, ranges, lists, open, own, .. } } = self;
         let count = ranges.last().map_or(0, |last| last.points.1);
         own.clear();
         open.push((0, 0));
@@ -99,9 +109,11 @@ impl Saves {
             }
         }
         debug_assert_eq!(own.len() as u32, count);
-        for &(list, node) in own.iter() {
+        points.resize(own.len(), OfPoint::default());
+        for (&(list, node), &point) in own.iter().zip(chains.in_order()) {
+            let start = values.len() as u32;
             values.extend(lists.of(list));
-            points.push((values.len() as u32, node));
+            points[point as usize] = OfPoint { values: (start, values.len() as u32), node };
         }
     }
 
@@ -118,9 +130,7 @@ impl Saves {
 
     /// The node that a point goes on to, and what it saves itself.
     pub fn point(&self, point: u32) -> (u32, &[Slot]) {
-        let (end, node) = self.points[point as usize];
-        let nodes = || self.nodes.last().map_or(0, |last| last.values.1);
-        let start = point.checked_sub(1).map_or_else(nodes, |before| self.points[before as usize].0);
+        let OfPoint { values: (start, end), node } = self.points[point as usize];
         (node, &self.values[start as usize..end as usize])
     }
 }
@@ -191,17 +201,20 @@ struct Runs {
 }
 
 impl Runs {
-    fn find<'s>(&mut self, loops: &[Option<Ctl>], slots: impl Fn(usize) -> &'s [Slot], locals: usize) {
+    /// Of points in order, each with the innermost loop around it and its values.
+    fn find<'s>(&mut self, points: impl Iterator<Item = (Option<Ctl>, &'s [Slot])>, locals: usize) {
         let Runs { found, crossing, latest } = self;
         found.clear();
         crossing.clear();
         latest.clear();
         latest.resize(locals, 0);
-        for (point, around) in loops.iter().enumerate() {
+        let mut before = None;
+        for (here, (around, slots)) in points.enumerate() {
             // Whether what is live at the point before goes on, and how many values do.
-            let (goes_on, mut crosses) = (point > 0 && loops[point - 1] == *around, 0);
-            let here = point as u32;
-            for &slot in slots(point).iter().filter(|slot| slot.kind.size() > 0) {
+            let (goes_on, mut crosses) = (before == Some(around), 0);
+            before = Some(around);
+            let here = here as u32;
+            for &slot in slots.iter().filter(|slot| slot.kind.size() > 0) {
                 let latest = &mut latest[slot.local as usize];
                 match found.get_mut((*latest as usize).wrapping_sub(1)) {
                     Some(run) if goes_on && run.last + 1 == here => {

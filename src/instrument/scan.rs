@@ -442,6 +442,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             point,
             points_end: point,
             region,
+            block: 0,
             outer,
             has_loops: false,
             writes: (self.out.writes.len() as u32, 0),
@@ -454,7 +455,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
                 let targets = catches.iter().map(|c| self.label_block(catch_label(c))).collect();
                 self.handlers.push(targets);
                 self.costs.enter_block();
-                self.flow.split();
+                self.out.ctls[ctl as usize].block = self.flow.split();
             }
             CtlKind::If => {
                 self.costs.enter_if();

@@ -1,10 +1,13 @@
 //! What the frame of each suspension point holds, and where.
 
+use std::borrow::Cow;
+
 use super::code::{Slot, kind};
 use super::dispatch::{Lead, leads};
 use super::emit::{Context, Emitter};
-use super::frame::{Kind, Place, TRAILER};
+use super::frame::{Place, TRAILER};
 use super::inline::InlineTable;
+use super::liveness::Block;
 use super::points::{CtlKind, Point, PointId, PointKind, Scan};
 use super::saves::Saves;
 use super::sink::leb;
@@ -47,8 +50,18 @@ struct Needed {
 #[derive(Clone, Copy)]
 struct NeededRegion {
     outer: usize,
-    /// The point at the header of the loop whose region it is, if its values need not be restored there.
-    header: Option<PointId>,
+    begins: Begins,
+}
+
+/// What is live at a region's beginning, and need not be restored there.
+#[derive(Clone, Copy)]
+enum Begins {
+    /// Nothing that is known.
+    Anyhow,
+    /// The values of the point at a loop's header.
+    At(PointId),
+    /// The live locals of a block.
+    With(Block),
 }
 
 /// The values of all points together, each with a place of its own.
@@ -90,6 +103,18 @@ impl Frames {
         match self.shared {
             true => self.loads(region).binary_search_by_key(&local, |slot| slot.local).is_ok(),
             false => region == 0,
+        }
+    }
+
+    /// The values that the point itself restores: all, or those in side tables alone, which come off them in the order in which they were put there.
+    pub(super) fn restored_at(&self, id: PointId) -> Cow<'_, [Slot]> {
+        let slots = self.slots(id);
+        if !self.shared {
+            return Cow::Borrowed(slots);
+        }
+        match slots.iter().any(|slot| slot.kind.is_aside()) {
+            true => slots.iter().filter(|slot| slot.kind.is_aside()).copied().collect(),
+            false => Cow::Borrowed(&[]),
         }
     }
 
@@ -196,12 +221,16 @@ impl Frames {
         let words = locals.div_ceil(64);
         let Needed { regions, sets, live } = &mut self.needed;
         regions.clear();
-        regions.resize(scan.regions.len(), NeededRegion { outer: 0, header: None });
-        for info in scan.ctls.iter().filter(|info| matches!(info.kind, CtlKind::Loop | CtlKind::Try)) {
-            // What is live at a loop's header is known, but nothing is known to be at that of a `try_table`. The loop that a function
-            // begins with restores what is live at its own header as well.
-            let known = info.kind == CtlKind::Loop && !scan.is_first(info.region);
-            regions[info.region] = NeededRegion { outer: info.outer, header: known.then_some(info.point) };
+        regions.resize(scan.regions.len(), NeededRegion { outer: 0, begins: Begins::Anyhow });
+        for info in &scan.ctls {
+            let begins = match info.kind {
+                // It restores what is live at its own header as well.
+                CtlKind::Loop if scan.is_first(info.region) => Begins::Anyhow,
+                CtlKind::Loop => Begins::At(info.point),
+                CtlKind::Try => Begins::With(info.block),
+                _ => continue,
+            };
+            regions[info.region] = NeededRegion { outer: info.outer, begins };
         }
         sets.clear();
         sets.resize(scan.regions.len() * words, 0);
@@ -213,9 +242,11 @@ impl Frames {
             restored_in(scan, region).for_each(|point| insert(here, slots(point)));
             live.clear();
             live.resize(words, 0);
-            let NeededRegion { outer: around, header } = regions[region];
-            if let Some(header) = header {
-                insert(live, slots(header));
+            let NeededRegion { outer: around, begins } = regions[region];
+            match begins {
+                Begins::Anyhow => {}
+                Begins::At(header) => insert(live, slots(header)),
+                Begins::With(block) => scan.liveness.each_at(block, |local| insert_local(live, local)),
             }
             let loads = here.iter().zip(&*live).enumerate();
             for (word, (here, live)) in loads {
@@ -238,9 +269,14 @@ impl Frames {
     }
 }
 
-/// Adds the locals of these values to a set.
+/// Adds the locals of these values to a set, but for those that lie in side tables: each point restores its own.
 fn insert(set: &mut [u64], slots: &[Slot]) {
-    slots.iter().for_each(|slot| set[slot.local as usize / 64] |= 1 << (slot.local % 64));
+    let slots = slots.iter().filter(|slot| !slot.kind.is_aside());
+    slots.for_each(|slot| insert_local(set, slot.local));
+}
+
+fn insert_local(set: &mut [u64], local: u32) {
+    set[local as usize / 64] |= 1 << (local % 64);
 }
 
 fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {
@@ -256,15 +292,12 @@ impl Places {
             self.slots[value.local as usize] = Some(*value);
         }
         let (mut count, mut next) = (0, 0);
-        for slot in self.slots.iter_mut().flatten() {
-            if matches!(slot.kind, Kind::Func | Kind::Exn) {
-                return false;
-            }
+        for slot in self.slots.iter_mut().flatten().filter(|slot| !slot.kind.is_aside()) {
             slot.at = next;
             next += slot.kind.size();
             count += 1;
         }
-        values.len() > SHARED_MIN * count
+        values.iter().filter(|slot| !slot.kind.is_aside()).count() > SHARED_MIN * count
     }
 }
 
