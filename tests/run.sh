@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 if [ -n "${CI:-}" ]; then export PYTHON_SCALE="${PYTHON_SCALE:-200}"; fi
 # With backtraces of the host on, every exception of a guest is ten times slower.
 export RUST_BACKTRACE=0
-guests/fetch.sh python esbuild lua quickjs sqlite go
+guests/fetch.sh python esbuild lua quickjs sqlite go yosys
 # An archive that is away for a while must not stop all other tests: those that need these say that they are skipped.
 guests/fetch.sh python-tests wasi-tests || echo "python-tests or wasi-tests could not be fetched" >&2
 cargo test --no-fail-fast "$@"

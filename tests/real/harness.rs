@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use wasm_ckpt::machine::{Functions, Instance, MemoryTrees, Module as OurModule, Slice, Until, WASI_SECTION};
 use wasm_ckpt::snapshot;
@@ -78,8 +79,10 @@ pub fn reference(program: &Program) -> Ended {
     Ended { code, out: text(&stdout.contents()), err: text(&stderr.contents()) }
 }
 
-/// The module as plain wasmtime compiles it, kept in the build directory between tests.
+/// The module as plain wasmtime compiles it, kept in the build directory between tests: one test at a time, so that none is compiled twice.
 fn plain_module(engine: &Engine, path: &Path) -> Module {
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _alone = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
     let wasm = std::fs::read(path).unwrap();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plain-cache");
     std::fs::create_dir_all(&cache).unwrap();

@@ -7,3 +7,4 @@ mod esbuild;
 mod harness;
 mod python;
 mod sqlite;
+mod yosys;
