@@ -69,6 +69,8 @@ enum Begins {
 struct Places {
     /// By local; only of those that are of some point.
     slots: Vec<Option<Slot>>,
+    /// Some lie in side tables.
+    aside: bool,
 }
 
 impl Frames {
@@ -108,13 +110,10 @@ impl Frames {
 
     /// The values that the point itself restores: all, or those in side tables alone, which come off them in the order in which they were put there.
     pub(super) fn restored_at(&self, id: PointId) -> Cow<'_, [Slot]> {
-        let slots = self.slots(id);
-        if !self.shared {
-            return Cow::Borrowed(slots);
-        }
-        match slots.iter().any(|slot| slot.kind.is_aside()) {
-            true => slots.iter().filter(|slot| slot.kind.is_aside()).copied().collect(),
-            false => Cow::Borrowed(&[]),
+        match (self.shared, self.places.aside) {
+            (false, _) => Cow::Borrowed(self.slots(id)),
+            (true, false) => Cow::Borrowed(&[]),
+            (true, true) => self.slots(id).iter().filter(|slot| slot.kind.is_aside()).copied().collect(),
         }
     }
 
@@ -292,12 +291,18 @@ impl Places {
             self.slots[value.local as usize] = Some(*value);
         }
         let (mut count, mut next) = (0, 0);
-        for slot in self.slots.iter_mut().flatten().filter(|slot| !slot.kind.is_aside()) {
+        self.aside = false;
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.kind.is_aside() {
+                self.aside = true;
+                continue;
+            }
             slot.at = next;
             next += slot.kind.size();
             count += 1;
         }
-        values.iter().filter(|slot| !slot.kind.is_aside()).count() > SHARED_MIN * count
+        let aside = if self.aside { values.iter().filter(|slot| slot.kind.is_aside()).count() } else { 0 };
+        values.len() - aside > SHARED_MIN * count
     }
 }
 
