@@ -92,3 +92,20 @@ fn a_function_with_too_many_operands_beneath_constructs_is_named() {
     assert!(what.contains("operands"), "{refusal}");
     assert_eq!(item.index, 1, "{refusal}");
 }
+
+/// What it becomes is larger than an engine takes, though the function itself is not.
+#[test]
+fn a_function_that_becomes_too_large() {
+    // Values come and go so that those of two calls differ.
+    let call =
+        |at: usize| format!("(try_table (local.set {} (call $f (local.get {}))))", at % 97, at * 31 % 97);
+    let calls: String = (0..59_900).map(call).collect();
+    let wat = format!(
+        "(module (func $f (param i32) (result i32) (loop) (local.get 0)) (func (local {}) {calls}))",
+        "i32 ".repeat(97)
+    );
+    let refusal = instrument(&wat::parse_str(&wat).unwrap()).map(|done| done.wasm.len());
+    let Err(Refusal::TooLarge { item, found, limit, .. }) = &refusal else { panic!("{refusal:?}") };
+    assert_eq!((item.kind, item.index, *limit), ("function", 1, 7_654_321));
+    assert!(found > limit);
+}

@@ -13,7 +13,7 @@ use super::emit::{self, Context, Role};
 use super::frame::FrameTable;
 use super::module::Body;
 use super::points::Origin;
-use super::refusal::Refusal;
+use super::refusal::{Item, Refusal};
 use super::scan;
 use super::sink::leb;
 
@@ -22,6 +22,9 @@ const RUN: usize = 32 << 10;
 
 /// Bytes of rewritten code for one of given code, about as many as there ever are.
 const EXPECTED_RATIO: usize = 4;
+
+/// Bytes of a function, at most: engines take no larger ones (`MAX_WASM_FUNCTION_SIZE` of wasmparser, and the limit of the web's engines).
+const BODY_MAX: usize = 7_654_321;
 
 /// What functions in a row were rewritten to.
 #[derive(Default)]
@@ -182,11 +185,22 @@ fn rewrite_run(
 ) -> Result<Run, Refusal> {
     for body in bodies {
         let scan = scan::scan(cx, body, &mut scratch.scan)?;
+        let start = done.functions.code.len();
         if cx.graph.shrunk[body.func as usize].is_some() {
             emit::emit(cx, body, Role::Hot, scan, &mut scratch.emit, &mut done.functions);
             emit::emit(cx, body, Role::Rebuilding, scan, &mut scratch.emit, &mut done.copies);
         } else {
             emit::emit(cx, body, Role::Whole, scan, &mut scratch.emit, &mut done.functions);
+        }
+        let size = done.functions.code.len() - start;
+        if size > BODY_MAX {
+            return Err(Refusal::TooLarge {
+                what: "its code with what saves and restores it, in bytes,",
+                item: Item::new("function", body.func),
+                offset: body.body.range().start as u64,
+                found: size as u64,
+                limit: BODY_MAX as u64,
+            });
         }
     }
     Ok(done)
