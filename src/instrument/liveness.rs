@@ -54,6 +54,11 @@ struct Edge {
 
 const NO_EDGE: u32 = u32::MAX;
 
+/// Adds a local to a set, which has a bit for each.
+pub fn insert(set: &mut [u64], local: u32) {
+    set[local as usize / 64] |= 1 << (local % 64);
+}
+
 /// The result: the live locals at the beginning of each block.
 #[derive(Default)]
 pub struct Liveness {
@@ -223,7 +228,7 @@ impl FlowBuilder {
                     out[local as usize / 64] &= !(1 << (local % 64));
                 }
                 for &local in &self.gens[data.gens.0 as usize..data.gens.1 as usize] {
-                    out[local as usize / 64] |= 1 << (local % 64);
+                    insert(out, local);
                 }
                 let at = block as usize * words;
                 let place = &mut live_in[at..at + words];

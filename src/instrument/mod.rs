@@ -43,6 +43,8 @@ mod short;
 mod shrink;
 mod sink;
 mod slots;
+#[cfg(test)]
+mod testing;
 mod types;
 
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ use super::emit::{self, Context, Role};
 use super::frame::FrameTable;
 use super::module::Body;
 use super::points::Origin;
-use super::refusal::{Item, Refusal};
+use super::refusal::Refusal;
 use super::scan;
 use super::sink::leb;
 
@@ -194,13 +194,9 @@ fn rewrite_run(
         }
         let size = done.functions.code.len() - start;
         if size > BODY_MAX {
-            return Err(Refusal::TooLarge {
-                what: "its code with what saves and restores it, in bytes,",
-                item: Item::new("function", body.func),
-                offset: body.body.range().start as u64,
-                found: size as u64,
-                limit: BODY_MAX as u64,
-            });
+            let what = "its code with what saves and restores it, in bytes,";
+            let offset = body.body.range().start;
+            return Err(Refusal::too_large(body.func, offset, what, size as u64, BODY_MAX as u64));
         }
     }
     Ok(done)

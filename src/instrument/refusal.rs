@@ -47,6 +47,13 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// A function, whose code is at that offset, has more of something than the limit.
+    pub(super) fn too_large(func: u32, offset: usize, what: &'static str, found: u64, limit: u64) -> Self {
+        Self::TooLarge { what, item: Item::new("function", func), offset: offset as u64, found, limit }
+    }
+}
+
 /// An item of a module, by kind, index and name where it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {

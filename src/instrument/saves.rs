@@ -71,8 +71,8 @@ impl Saves {
     /// same place everywhere.
     pub fn find<'s>(&mut self, loops: &[Option<Ctl>], slots: impl Fn(usize) -> &'s [Slot], locals: usize) {
         let Work { chains, runs, ranges, lists, .. } = &mut self.work;
-        let order = chains.order(loops, &slots, locals);
-        let points = order.iter().map(|&point| (loops[point as usize], slots(point as usize)));
+        chains.find(loops, &slots, locals);
+        let points = chains.order().iter().map(|&point| (loops[point as usize], slots(point as usize)));
         runs.find(points, locals);
         lists.clear();
         ranges.clear();
@@ -80,11 +80,11 @@ impl Saves {
         for run in &runs.found {
             place(ranges, lists, 0, run.slot, (run.first, run.last + 1));
         }
-        self.gather();
+        self.gather(slots);
     }
 
-    /// Nodes with few values leave them to their parts; what is left becomes the tree.
-    fn gather(&mut self) {
+    /// Nodes with few values leave them to their parts; what is left becomes the tree. What lies in side tables is each point's own, in order.
+    fn gather<'s>(&mut self, slots: impl Fn(usize) -> &'s [Slot]) {
         let Self { nodes, values, points, work: Work { chains, ranges, lists, open, own, .. } } = self;
         let count = ranges.last().map_or(0, |last| last.points.1);
         own.clear();
@@ -110,9 +110,10 @@ impl Saves {
         }
         debug_assert_eq!(own.len() as u32, count);
         points.resize(own.len(), OfPoint::default());
-        for (&(list, node), &point) in own.iter().zip(chains.in_order()) {
+        for (&(list, node), &point) in own.iter().zip(chains.order()) {
             let start = values.len() as u32;
             values.extend(lists.of(list));
+            values.extend(slots(point as usize).iter().filter(|slot| slot.kind.is_aside()));
             points[point as usize] = OfPoint { values: (start, values.len() as u32), node };
         }
     }
@@ -277,14 +278,8 @@ fn place(ranges: &mut [Range], lists: &mut Lists, mut at: usize, slot: Slot, (mu
 
 #[cfg(test)]
 mod tests {
-    use wasmparser::ValType;
-
-    use super::super::frame::Kind;
+    use super::super::testing::{random, slot};
     use super::*;
-
-    fn slot(local: u32) -> Slot {
-        Slot { local, ty: ValType::I32, kind: Kind::I32, at: 4 * local }
-    }
 
     /// The values that are saved on the way from a point to the exit, ascending, and how many pieces of code that is.
     fn saved(saves: &Saves, point: u32) -> (Vec<u32>, u32) {
@@ -306,11 +301,7 @@ mod tests {
 
     #[test]
     fn each_point_saves_what_is_live_there_and_nothing_else() {
-        let mut seed = 5u64;
-        let mut below = |n: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) % n
-        };
+        let mut below = random(5);
         let mut saves = Saves::default();
         for _ in 0..300 {
             let (points, locals) = (1 + below(60), 1 + below(12) as u32);

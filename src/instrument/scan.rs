@@ -19,7 +19,7 @@ use super::points::{
     Callee, Closer, Ctl, CtlInfo, CtlKind, Op, OpKind, Point, PointId, PointKind, Reached, Scan, Types,
 };
 use super::pushed::Pushed;
-use super::refusal::{Item, Refusal};
+use super::refusal::Refusal;
 
 /// Points of one function: so many fit a `br_table` with room.
 const POINTS_MAX: usize = 60_000;
@@ -200,15 +200,8 @@ impl<'m, 'a> Scanner<'m, 'a> {
     /// Checks the limits, and gives the result and the memory back.
     fn finish(mut self, scratch: &mut Scratch) -> Result<(), Refusal> {
         let Scan { ctls, points, regions, code, .. } = &mut self.out;
-        let too_large = |what, found: u64, limit: u64| {
-            Err(Refusal::TooLarge {
-                what,
-                item: Item::new("function", self.func),
-                offset: u64::from(code.0),
-                found,
-                limit,
-            })
-        };
+        let too_large =
+            |what, found, limit| Err(Refusal::too_large(self.func, code.0 as usize, what, found, limit));
         if points.len() > POINTS_MAX {
             return too_large("number of loops and calls", points.len() as u64, POINTS_MAX as u64);
         }

@@ -7,7 +7,7 @@ use super::dispatch::{Lead, leads};
 use super::emit::{Context, Emitter};
 use super::frame::{Place, TRAILER};
 use super::inline::InlineTable;
-use super::liveness::Block;
+use super::liveness::{Block, insert};
 use super::points::{CtlKind, Point, PointId, PointKind, Scan};
 use super::saves::Saves;
 use super::sink::leb;
@@ -238,14 +238,14 @@ impl Frames {
             let (outer, here) = sets.split_at_mut(region * words);
             let here = &mut here[..words];
             let slots = |point: PointId| &self.slots[range(&self.ends, point as usize)];
-            restored_in(scan, region).for_each(|point| insert(here, slots(point)));
+            restored_in(scan, region).for_each(|point| insert_values(here, slots(point)));
             live.clear();
             live.resize(words, 0);
             let NeededRegion { outer: around, begins } = regions[region];
             match begins {
                 Begins::Anyhow => {}
-                Begins::At(header) => insert(live, slots(header)),
-                Begins::With(block) => scan.liveness.each_at(block, |local| insert_local(live, local)),
+                Begins::At(header) => insert_values(live, slots(header)),
+                Begins::With(block) => scan.liveness.each_at(block, |local| insert(live, local)),
             }
             let loads = here.iter().zip(&*live).enumerate();
             for (word, (here, live)) in loads {
@@ -269,13 +269,9 @@ impl Frames {
 }
 
 /// Adds the locals of these values to a set, but for those that lie in side tables: each point restores its own.
-fn insert(set: &mut [u64], slots: &[Slot]) {
+fn insert_values(set: &mut [u64], slots: &[Slot]) {
     let slots = slots.iter().filter(|slot| !slot.kind.is_aside());
-    slots.for_each(|slot| insert_local(set, slot.local));
-}
-
-fn insert_local(set: &mut [u64], local: u32) {
-    set[local as usize / 64] |= 1 << (local % 64);
+    slots.for_each(|slot| insert(set, slot.local));
 }
 
 fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {

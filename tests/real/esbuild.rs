@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Random, guests};
-use crate::harness::{Ended, Program, fetched, in_ci, moved, ours, reference};
+use crate::common::guests;
+use crate::harness::{Ended, Program, fetched, in_ci, reference, straight_and_moved};
 
 fn bundle(esbuild: &Path, dir: &Path, modules: u32) -> Program {
     let script = guests().join("tasks/make_tree.sh");
@@ -51,17 +51,10 @@ fn a_tree_of_a_thousand_files_is_bundled_alike() {
         ["bundle.css", "bundle.css.map", "bundle.js", "bundle.js.map", "meta.json"]
     );
     assert!(expected["bundle.js"].len() > 50_000);
-    let fuel = std::cell::Cell::new(0);
-    let straight = run(&|program| {
-        let (ended, consumed) = ours(program);
-        fuel.set(consumed);
-        ended
-    });
-    // Its threads of control depend on time: the fuel is not the same each time, nor need it be.
     let seed = u64::from(std::process::id());
     println!("seed of the moves: {seed}");
-    let moved = run(&|program| moved(program, fuel.get() * 9 / 10, 5, &mut Random(seed)));
-    for ((found, files), how) in [(straight, "ours"), (moved, "moved")] {
+    // Its threads of control depend on time: the fuel is not the same each time, nor need it be.
+    for ((found, files), how) in straight_and_moved(run, |fuel| fuel * 9 / 10, 5, seed) {
         assert_eq!(found, ended, "{how}");
         for (name, content) in &expected {
             assert!(files.get(name) == Some(content), "{how}: {name} differs");

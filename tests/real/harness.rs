@@ -1,8 +1,9 @@
 //! A program under the reference implementation, under ours, and under ours while it is moved from instance to instance.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wasm_ckpt::machine::{Functions, Instance, MemoryTrees, Module as OurModule, Slice, Until, WASI_SECTION};
 use wasm_ckpt::snapshot;
@@ -79,10 +80,15 @@ pub fn reference(program: &Program) -> Ended {
     Ended { code, out: text(&stdout.contents()), err: text(&stderr.contents()) }
 }
 
-/// The module as plain wasmtime compiles it, kept in the build directory between tests: one test at a time, so that none is compiled twice.
-fn plain_module(engine: &Engine, path: &Path) -> Module {
+/// Tests compile one after the other: what one has compiled the next one finds.
+fn compile_alone() -> MutexGuard<'static, ()> {
     static COMPILING: Mutex<()> = Mutex::new(());
-    let _alone = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+    COMPILING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The module as plain wasmtime compiles it, kept in the build directory between tests.
+fn plain_module(engine: &Engine, path: &Path) -> Module {
+    let _alone = compile_alone();
     let wasm = std::fs::read(path).unwrap();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plain-cache");
     std::fs::create_dir_all(&cache).unwrap();
@@ -115,7 +121,9 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn begin(program: &'a Program) -> Self {
+        let alone = compile_alone();
         let module = engine(None).compile(&std::fs::read(&program.path).unwrap()).unwrap();
+        drop(alone);
         let (stdout, stderr) = (OutputBuffer::default(), OutputBuffer::default());
         let dirs = program.dirs.iter().map(|(host, guest, read_only)| Preopen {
             host: host.clone(),
@@ -192,6 +200,23 @@ pub fn moved(program: &Program, total: u64, moves: u64, random: &mut Random) -> 
         running.moved();
     }
     running.run(None).unwrap()
+}
+
+/// What `run` gives under ours, straight on, and then moved so many times within what `part` says of the fuel that took.
+pub fn straight_and_moved<T>(
+    run: impl Fn(&dyn Fn(&Program) -> Ended) -> T,
+    part: impl Fn(u64) -> u64,
+    moves: u64,
+    seed: u64,
+) -> [(T, &'static str); 2] {
+    let fuel = Cell::new(0);
+    let straight = run(&|program| {
+        let (ended, consumed) = ours(program);
+        fuel.set(consumed);
+        ended
+    });
+    let moved = run(&|program| moved(program, part(fuel.get()), moves, &mut Random(seed)));
+    [(straight, "ours"), (moved, "moved")]
 }
 
 /// Another people's program; `None`, and a word about it, if it was not fetched. In CI it has to be there.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Random, guests};
-use crate::harness::{Ended, Program, fetched, in_ci, moved, ours, reference};
+use crate::harness::{Ended, Program, fetched, in_ci, reference, straight_and_moved};
 
 /// Ways to keep a journal that need no shared memory (WAL does).
 const MODES: [&str; 5] = ["DELETE", "TRUNCATE", "PERSIST", "MEMORY", "OFF"];
@@ -46,14 +46,7 @@ fn every_journal_mode_does_what_it_does_on_plain_wasmtime() {
         assert_eq!(expected.0.code, Some(0), "{mode}, plain: {:?}", expected.0);
         assert!(expected.0.out.starts_with(&mode.to_lowercase()), "{mode}: {}", expected.0.out);
         assert!(expected.0.out.contains("\nok\n"), "{mode}: {}", expected.0.out);
-        let fuel = std::cell::Cell::new(0);
-        let straight = run(&|program| {
-            let (ended, consumed) = ours(program);
-            fuel.set(consumed);
-            ended
-        });
-        let moved = run(&|program| moved(program, fuel.get(), 10, &mut Random(seed)));
-        for (found, how) in [(straight, "ours"), (moved, "moved")] {
+        for (found, how) in straight_and_moved(run, |fuel| fuel, 10, seed) {
             assert_eq!(found.0, expected.0, "{mode}, {how}");
             assert_eq!(found.1, expected.1, "{mode}, {how}: files");
             // Not compared by `assert_eq`, which would print them.

@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use crate::common::Random;
-use crate::harness::{Ended, Program, fetched, moved, ours, reference};
+use crate::harness::{Ended, Program, fetched, reference, straight_and_moved};
 
 /// A multiplier, a memory, and a choice.
 const DESIGN: &str = "
@@ -31,9 +29,6 @@ const COMMANDS: &str = "read_verilog /work/design.v; hierarchy -check -top top; 
                         write_verilog /work/out.v; write_json /work/out.json";
 const WRITTEN: [&str; 3] = ["out.il", "out.v", "out.json"];
 
-/// One test after the other: compiling takes a minute and more, and what the first one compiles the second one finds.
-static ALONE: Mutex<()> = Mutex::new(());
-
 fn synthesis(yosys: &Path, dir: &Path, commands: &str) -> Program {
     fs::write(dir.join("design.v"), DESIGN).unwrap();
     Program::new(yosys.to_path_buf(), &["-q", "-p", commands]).dir(dir, "/work", false)
@@ -42,7 +37,6 @@ fn synthesis(yosys: &Path, dir: &Path, commands: &str) -> Program {
 #[test]
 fn a_circuit_is_made_alike() {
     let Some(yosys) = fetched("yosys.wasm") else { return };
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let run = |how: &dyn Fn(&Program) -> Ended| {
         let dir = tempfile::tempdir().unwrap();
         let ended = how(&synthesis(&yosys, dir.path(), COMMANDS));
@@ -51,24 +45,17 @@ fn a_circuit_is_made_alike() {
     let expected = run(&reference);
     assert_eq!(expected.0, Ended { code: Some(0), out: String::new(), err: String::new() }, "plain");
     assert!(expected.1.iter().all(|content| content.len() > 50_000));
-    let fuel = std::cell::Cell::new(0);
-    let straight = run(&|program| {
-        let (ended, consumed) = ours(program);
-        fuel.set(consumed);
-        ended
-    });
-    assert!(straight == expected, "straight: {:?}", straight.0);
     let seed = u64::from(std::process::id());
     println!("seed of the moves: {seed}");
-    let moved = run(&|program| moved(program, fuel.get() * 9 / 10, 40, &mut Random(seed)));
-    assert!(moved == expected, "moved: {:?}", moved.0);
+    for (found, how) in straight_and_moved(run, |fuel| fuel * 9 / 10, 40, seed) {
+        assert!(found == expected, "{how}: {:?}", found.0);
+    }
 }
 
 /// It throws its errors through all that is on the stack, and catches them where it began.
 #[test]
 fn an_error_is_told_alike() {
     let Some(yosys) = fetched("yosys.wasm") else { return };
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let commands = "read_verilog /work/design.v; proc; select top; cd top; chparam -set W 0 nothing; hierarchy -top missing";
     let run = |how: &dyn Fn(&Program) -> Ended| {
         let dir = tempfile::tempdir().unwrap();
@@ -77,9 +64,7 @@ fn an_error_is_told_alike() {
     let expected = run(&reference);
     assert_eq!(expected.code, Some(1), "{}", expected.err);
     assert!(expected.err.contains("ERROR: "), "{}", expected.err);
-    let mut fuel = 0;
-    let straight = ours(&synthesis(&yosys, tempfile::tempdir().unwrap().path(), commands));
-    fuel += straight.1;
-    assert_eq!(straight.0, expected);
-    assert_eq!(run(&|program| moved(program, fuel, 20, &mut Random(7))), expected);
+    for (found, how) in straight_and_moved(run, |fuel| fuel, 20, 7) {
+        assert_eq!(found, expected, "{how}");
+    }
 }
