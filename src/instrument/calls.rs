@@ -3,6 +3,9 @@
 //! Most of them are made again in their own place: the label that the dispatch jumps to stands before the call, and before what only
 //! pushes its last operands. The callee takes any operands then, since it rebuilds its own frame. Where another function has to be
 //! called than the code names, the dispatch calls it, and the label is behind the call.
+//!
+//! Behind a call it is asked whether the callee has saved its frame. Such a callee gives zeros: where the next operator branches if the result
+//! is not zero, it is asked behind that, so that a loop as `while ((f = f()))` checks once in each pass.
 
 use wasmparser::ValType;
 
@@ -22,7 +25,9 @@ impl<'c> Emitter<'c, '_, '_> {
         }
     }
 
-    pub(super) fn call(&mut self, id: PointId, op: &Op) {
+    /// The call that is the operator at this index.
+    pub(super) fn call(&mut self, id: PointId, index: usize) {
+        let op = &self.scan.ops[index];
         let point = &self.scan.points[id as usize];
         let PointKind::Call(callee) = point.kind else { unreachable!("noted as a call") };
         let (height, after) = (self.spilled.len(), point.stack.len());
@@ -59,6 +64,7 @@ impl<'c> Emitter<'c, '_, '_> {
         }
         self.origin(at, op.start);
         let results = self.results(callee);
+        self.tested = (results == [ValType::I32] && self.is_tested(index)).then_some(id);
         if in_place && own.is_empty() {
             return self.check_call(id);
         }
@@ -73,8 +79,28 @@ impl<'c> Emitter<'c, '_, '_> {
 
     /// Behind a call: saves the frame if the callee has saved its own.
     fn check_call(&mut self, id: PointId) {
-        self.push_not_running();
-        self.save_if(id);
+        if self.tested.is_none() {
+            self.push_not_running();
+            self.save_if(id);
+        }
+    }
+
+    /// Whether the call's result is the condition of a branch right behind it. What keeps it in a local besides does no harm: its value of
+    /// before is not of the frame, since nobody reads it any more.
+    fn is_tested(&self, index: usize) -> bool {
+        let [call, next, ..] = &self.scan.ops[index..] else { return false };
+        let between = || self.body.bytes(call.end, next.start);
+        self.cx.options.tested_results
+            && matches!(next.kind, OpKind::BrIf(..))
+            && !next.dead_before
+            && (between().is_empty() || is_tee(between()))
+    }
+
+    /// Behind a branch that was not taken: the check of the call whose result it tested, if there is one.
+    pub(super) fn check_tested(&mut self) {
+        if let Some(id) = self.tested.take() {
+            self.check_call(id);
+        }
     }
 
     /// Whether the call can be made again in its own place.
@@ -158,4 +184,10 @@ impl<'c> Emitter<'c, '_, '_> {
             Callee::Indirect { ty, .. } | Callee::Ref { ty } => module.type_at(ty).results(),
         }
     }
+}
+
+/// Whether these operators are a single `local.tee`.
+fn is_tee(operators: &[u8]) -> bool {
+    let [0x22, local @ .., last] = operators else { return false };
+    last & 0x80 == 0 && local.iter().all(|byte| byte & 0x80 != 0)
 }

@@ -87,6 +87,8 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) replaced: Option<(Written, u32)>,
     /// Two i64 locals for the cost of bulk operations.
     bulk_locals: Option<u32>,
+    /// The call before, if its check comes behind the branch that tests its result.
+    pub(super) tested: Option<PointId>,
     /// The frames of its points, if it can suspend.
     pub(super) frames: Frames,
 }
@@ -129,6 +131,7 @@ pub fn emit(
         scratch: None,
         replaced: None,
         bulk_locals: None,
+        tested: None,
         frames,
     };
     if suspends {
@@ -219,6 +222,7 @@ impl Emitter<'_, '_, '_> {
                 OpKind::Loop(ctl) if let Some(distance) = self.computed(ctl) => {
                     at = self.pass_at_once_or_one_by_one(ctl, op, distance);
                 }
+                OpKind::Call(point) => self.call(point, at),
                 _ => self.op(op),
             }
             from = scan.ops[at].end;
@@ -246,10 +250,12 @@ impl Emitter<'_, '_, '_> {
             OpKind::BrIf(depth, false) if self.leaves_repeated(*depth) => {
                 let depth = self.label(*depth);
                 self.branch_rarely(depth);
+                self.check_tested();
             }
             OpKind::BrIf(depth, _) => {
                 let depth = self.label(*depth);
                 self.sink().br_if(depth);
+                self.check_tested();
             }
             OpKind::BrOnNull(depth) => {
                 let depth = self.label(*depth);
@@ -273,7 +279,7 @@ impl Emitter<'_, '_, '_> {
                 let default = self.label(*default);
                 self.sink().br_table(&targets, default);
             }
-            OpKind::Call(point) => self.call(*point, op),
+            OpKind::Call(_) => unreachable!("made by its index"),
             OpKind::ReturnCall(func) => {
                 let at = self.code.len();
                 let func = self.cx.hidden.func(self.cx.module, *func);

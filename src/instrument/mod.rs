@@ -56,7 +56,7 @@ pub use hidden::{FUELS, PREFIX, UNWINDING};
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 28;
+pub const REWRITER: u32 = 29;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +68,8 @@ pub struct Options {
     pub shared_restore: bool,
     /// Calls are made again in their own place where a frame is rebuilt, if they can be.
     pub calls_in_place: bool,
+    /// A call whose result is the condition of the next branch is checked behind the branch.
+    pub tested_results: bool,
     /// Values that are restored before a loop are made the results of instructions.
     pub settled: bool,
     /// Loops whose passes can be computed are charged for all of them at once, if there is fuel for that.
@@ -80,6 +82,7 @@ impl Default for Options {
             cost_model: COST_MODEL,
             shared_restore: true,
             calls_in_place: true,
+            tested_results: true,
             settled: true,
             passes_at_once: true,
         }

@@ -33,6 +33,7 @@ fn ways(cost_model: u32) -> Vec<Options> {
         all,
         Options { shared_restore: false, ..all },
         Options { calls_in_place: false, ..all },
+        Options { tested_results: false, ..all },
         Options { settled: false, ..all },
         Options { passes_at_once: false, ..all },
     ]
