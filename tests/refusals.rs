@@ -62,6 +62,15 @@ fn objects_of_the_garbage_collector() {
     unsupported("(module (func $a) (func (drop (ref.i31 (i32.const 1)))))", &["GC", "function 1"]);
 }
 
+/// Not taken for a module that is not valid: it is one to those who know that form.
+#[test]
+fn exceptions_in_their_legacy_form() {
+    let wat = "(module (tag $t) (func $f (loop)) (func try call $f catch $t rethrow 0 end))";
+    let wasm = wat::parse_str(wat).unwrap();
+    let at = wasm.windows(4).position(|bytes| bytes == [0x06, 0x40, 0x10, 0]).unwrap() as u64;
+    assert_eq!(refused(wat), Refusal::LegacyExceptions { offset: at });
+}
+
 #[test]
 fn not_a_module() {
     assert!(matches!(instrument(b"").unwrap_err(), Refusal::NotWasm(_)));

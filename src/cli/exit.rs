@@ -176,6 +176,9 @@ fn of_module(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Option<
     if let Some(refusal) = cause.downcast_ref::<Refusal>() {
         let hint = match refusal {
             Refusal::NotWasm(_) => Some("give a `.wasm` file that was built for wasm32-wasip1"),
+            Refusal::LegacyExceptions { .. } => Some(
+                "translate it by Binaryen (`wasm-opt --translate-to-exnref IN.wasm -o OUT.wasm`), or compile with `-mllvm -wasm-use-legacy-eh=false`",
+            ),
             Refusal::TooLarge { .. } => {
                 Some("split the function, or compile it with less inlining (`-fno-inline`, `-Oz`)")
             }

@@ -11,6 +11,14 @@ pub enum Refusal {
     /// A component, not a core module.
     #[error("this is a WebAssembly component, and only core modules can be run; build for wasm32-wasip1")]
     Component,
+    /// It uses the form of exceptions that came before that of the standard, as compilers still emit it by default.
+    #[error(
+        "the module uses the legacy form of exceptions (`try`, at byte {offset}), which wasmtime does not have"
+    )]
+    LegacyExceptions {
+        /// Where the first such instruction is.
+        offset: u64,
+    },
     /// The module is not valid.
     #[error("invalid module: {message} (at byte {offset})")]
     Invalid {
@@ -87,6 +95,10 @@ impl fmt::Display for Item {
 
 impl From<wasmparser::Error> for Refusal {
     fn from(error: wasmparser::Error) -> Self {
+        // The validator has no other way to say so.
+        if error.message().starts_with("legacy exceptions") {
+            return Refusal::LegacyExceptions { offset: error.offset() as u64 };
+        }
         Refusal::Invalid { message: error.message().to_string(), offset: error.offset() as u64 }
     }
 }
