@@ -376,12 +376,11 @@ impl<'m, 'a> Scanner<'m, 'a> {
         [beneath, self.out.add_types(params.iter().copied()), self.out.add_types(results.iter().copied())]
     }
 
-    /// All constructs around the current place have a point inside.
+    /// All constructs around the current place have a point inside. What is around one that has is marked: as it got its first, a loop as it
+    /// began.
     fn mark_points(&mut self) {
-        for frame in self.frames.iter().rev() {
-            let Some(ctl) = frame.ctl else { continue };
-            let info = &mut self.out.ctls[ctl as usize];
-            if std::mem::replace(&mut info.has_points, true) && info.kind != CtlKind::Loop {
+        for ctl in self.frames.iter().rev().filter_map(|frame| frame.ctl) {
+            if std::mem::replace(&mut self.out.ctls[ctl as usize].has_points, true) {
                 break;
             }
         }
