@@ -25,8 +25,9 @@ impl<'c> Emitter<'c, '_, '_> {
         }
     }
 
-    /// The call that is the operator at this index.
-    pub(super) fn call(&mut self, id: PointId, index: usize) {
+    /// The call that is the operator at this index. Gives the index of the last operator that it stands for: the branch behind it, if that tests
+    /// the result.
+    pub(super) fn call(&mut self, id: PointId, index: usize) -> usize {
         let op = &self.scan.ops[index];
         let point = &self.scan.points[id as usize];
         let PointKind::Call(callee) = point.kind else { unreachable!("noted as a call") };
@@ -64,25 +65,35 @@ impl<'c> Emitter<'c, '_, '_> {
         }
         self.origin(at, op.start);
         let results = self.results(callee);
-        self.tested = (results == [ValType::I32] && self.is_tested(index)).then_some(id);
-        if in_place && own.is_empty() {
-            return self.check_call(id);
+        let on_the_stack = in_place && own.is_empty();
+        if !on_the_stack {
+            self.spill(after, results);
         }
-        self.spill(after, results);
         if !in_place {
             self.end_block(); // the label `Point`
         }
+        let tested = results == [ValType::I32] && self.is_tested(index);
+        if !tested {
+            self.check_call(id);
+        }
+        if !on_the_stack {
+            self.reload(height, own);
+            self.reload(after, results);
+        }
+        if !tested {
+            return index;
+        }
+        let branch = &self.scan.ops[index + 1];
+        self.copy(op.end, branch.start);
+        self.op(branch);
         self.check_call(id);
-        self.reload(height, own);
-        self.reload(after, results);
+        index + 1
     }
 
     /// Behind a call: saves the frame if the callee has saved its own.
     fn check_call(&mut self, id: PointId) {
-        if self.tested.is_none() {
-            self.push_not_running();
-            self.save_if(id);
-        }
+        self.push_not_running();
+        self.save_if(id);
     }
 
     /// Whether the call's result is the condition of a branch right behind it. What keeps it in a local besides does no harm: its value of
@@ -94,13 +105,6 @@ impl<'c> Emitter<'c, '_, '_> {
             && matches!(next.kind, OpKind::BrIf(..))
             && !next.dead_before
             && (between().is_empty() || is_tee(between()))
-    }
-
-    /// Behind a branch that was not taken: the check of the call whose result it tested, if there is one.
-    pub(super) fn check_tested(&mut self) {
-        if let Some(id) = self.tested.take() {
-            self.check_call(id);
-        }
     }
 
     /// Whether the call can be made again in its own place.

@@ -87,8 +87,6 @@ pub(super) struct Emitter<'c, 'm, 'a> {
     pub(super) replaced: Option<(Written, u32)>,
     /// Two i64 locals for the cost of bulk operations.
     bulk_locals: Option<u32>,
-    /// The call before, if its check comes behind the branch that tests its result.
-    pub(super) tested: Option<PointId>,
     /// The frames of its points, if it can suspend.
     pub(super) frames: Frames,
 }
@@ -131,7 +129,6 @@ pub fn emit(
         scratch: None,
         replaced: None,
         bulk_locals: None,
-        tested: None,
         frames,
     };
     if suspends {
@@ -222,7 +219,7 @@ impl Emitter<'_, '_, '_> {
                 OpKind::Loop(ctl) if let Some(distance) = self.computed(ctl) => {
                     at = self.pass_at_once_or_one_by_one(ctl, op, distance);
                 }
-                OpKind::Call(point) => self.call(point, at),
+                OpKind::Call(point) => at = self.call(point, at),
                 _ => self.op(op),
             }
             from = scan.ops[at].end;
@@ -250,12 +247,10 @@ impl Emitter<'_, '_, '_> {
             OpKind::BrIf(depth, false) if self.leaves_repeated(*depth) => {
                 let depth = self.label(*depth);
                 self.branch_rarely(depth);
-                self.check_tested();
             }
             OpKind::BrIf(depth, _) => {
                 let depth = self.label(*depth);
                 self.sink().br_if(depth);
-                self.check_tested();
             }
             OpKind::BrOnNull(depth) => {
                 let depth = self.label(*depth);

@@ -21,7 +21,7 @@ use super::points::{
 use super::pushed::Pushed;
 use super::refusal::Refusal;
 
-/// Points of one function: so many fit a `br_table` with room.
+/// Points of one function: what is noted of each takes a kilobyte or two.
 const POINTS_MAX: usize = 60_000;
 /// Memory that the liveness of one function may take.
 const LIVENESS_BYTES_MAX: u64 = 1 << 30;
