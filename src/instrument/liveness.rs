@@ -59,6 +59,15 @@ pub fn insert(set: &mut [u64], local: u32) {
     set[local as usize / 64] |= 1 << (local % 64);
 }
 
+pub fn remove(set: &mut [u64], local: u32) {
+    set[local as usize / 64] &= !(1 << (local % 64));
+}
+
+/// Whether a local is in a set, which may be too short for it.
+pub fn contains(set: &[u64], local: u32) -> bool {
+    set.get(local as usize / 64).is_some_and(|word| word >> (local % 64) & 1 != 0)
+}
+
 /// The result: the live locals at the beginning of each block.
 #[derive(Default)]
 pub struct Liveness {
@@ -225,7 +234,7 @@ impl FlowBuilder {
                     edge = before;
                 }
                 for &local in &self.kills[data.kills.0 as usize..data.kills.1 as usize] {
-                    out[local as usize / 64] &= !(1 << (local % 64));
+                    remove(out, local);
                 }
                 for &local in &self.gens[data.gens.0 as usize..data.gens.1 as usize] {
                     insert(out, local);

@@ -56,7 +56,7 @@ pub use hidden::{FUELS, PREFIX, UNWINDING};
 pub use refusal::{Item, Refusal};
 
 /// Version of the rewriter: raised with every change of what it emits. Part of the code cache's key.
-pub const REWRITER: u32 = 29;
+pub const REWRITER: u32 = 30;
 
 /// How a module is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +66,8 @@ pub struct Options {
     pub cost_model: u32,
     /// Where the points of a function have many values in common, one piece of code restores them.
     pub shared_restore: bool,
+    /// What no loop writes is saved by one piece of code for points in different loops, too.
+    pub saves_of_loops: bool,
     /// Calls are made again in their own place where a frame is rebuilt, if they can be.
     pub calls_in_place: bool,
     /// A call whose result is the condition of the next branch is checked behind the branch.
@@ -81,6 +83,7 @@ impl Default for Options {
         Self {
             cost_model: COST_MODEL,
             shared_restore: true,
+            saves_of_loops: true,
             calls_in_place: true,
             tested_results: true,
             settled: true,

@@ -3,7 +3,7 @@
 use wasmparser::{RefType, ValType};
 
 use super::counted::Passes;
-use super::liveness::{Block, Liveness};
+use super::liveness::{Block, Liveness, remove};
 
 /// Index of a control construct of the function, in program order.
 pub type Ctl = u32;
@@ -287,6 +287,22 @@ impl Scan {
             open.last().map(|(ctl, _)| *ctl)
         };
         (0..self.points.len() as PointId).map(innermost).collect()
+    }
+
+    /// The locals that no loop writes, a bit for each.
+    pub fn still(&self) -> Vec<u64> {
+        let mut still = vec![u64::MAX; self.locals.len() / 64];
+        still.push((1 << (self.locals.len() % 64)) - 1);
+        // What inner loops write is within what outer ones do, which come before them.
+        let mut seen = 0;
+        for (start, end) in self.ctls.iter().filter(|info| info.kind.is_loop()).map(|info| info.writes) {
+            let new = start.max(seen)..end.max(seen);
+            seen = new.end;
+            self.writes[new.start as usize..new.end as usize]
+                .iter()
+                .for_each(|&local| remove(&mut still, local));
+        }
+        still
     }
 
     /// Keeps its memory alone.

@@ -4,15 +4,20 @@
 //! no more; so no value is kept alive for the sake of another point. A point saves what is left, and branches to the
 //! node above it, which goes on to the one above; the root's values are saved by the exit that all points share.
 //!
-//! Points in different loops have nothing in common: what is saved in one place is wanted in one place, and in loops
-//! that costs moves between registers.
+//! Points in different loops have only those values in common that no loop writes: what is saved in one place is wanted in one place, and
+//! where a loop moves it on, that costs moves between registers.
 
 use super::chains::Chains;
 use super::code::Slot;
+use super::liveness::contains;
 use super::points::Ctl;
 
 /// A node saves so many values at least, or leaves them to what is beneath.
 const VALUES_MIN: usize = 2;
+
+/// In functions with fewer points those in different loops have nothing in common: it saves little code, and changes how registers are
+/// given out in loops that may be all that a program does.
+const POINTS_MIN: usize = 8;
 
 /// A node that saves something; its parent comes before it.
 struct Node {
@@ -68,12 +73,19 @@ impl Saves {
     }
 
     /// Lays it out, where `loops` are the innermost ones around the points, `slots` the values of each, and every local has the
-    /// same place everywhere.
-    pub fn find<'s>(&mut self, loops: &[Option<Ctl>], slots: impl Fn(usize) -> &'s [Slot], locals: usize) {
+    /// same place everywhere. `still` are the locals that no loop writes, a bit for each.
+    pub fn find<'s>(
+        &mut self,
+        loops: &[Option<Ctl>],
+        still: &[u64],
+        slots: impl Fn(usize) -> &'s [Slot],
+        locals: usize,
+    ) {
         let Work { chains, runs, ranges, lists, .. } = &mut self.work;
+        let still = if loops.len() < POINTS_MIN { &[] } else { still };
         chains.find(loops, &slots, locals);
         let points = chains.order().iter().map(|&point| (loops[point as usize], slots(point as usize)));
-        runs.find(points, locals);
+        runs.find(points, still, locals);
         lists.clear();
         ranges.clear();
         divide(&runs.crossing, (0, loops.len() as u32), ranges);
@@ -202,8 +214,13 @@ struct Runs {
 }
 
 impl Runs {
-    /// Of points in order, each with the innermost loop around it and its values.
-    fn find<'s>(&mut self, points: impl Iterator<Item = (Option<Ctl>, &'s [Slot])>, locals: usize) {
+    /// Of points in order, each with the innermost loop around it and its values. Those that are `still` go on from loop to loop.
+    fn find<'s>(
+        &mut self,
+        points: impl Iterator<Item = (Option<Ctl>, &'s [Slot])>,
+        still: &[u64],
+        locals: usize,
+    ) {
         let Runs { found, crossing, latest } = self;
         found.clear();
         crossing.clear();
@@ -211,14 +228,14 @@ impl Runs {
         latest.resize(locals, 0);
         let mut before = None;
         for (here, (around, slots)) in points.enumerate() {
-            // Whether what is live at the point before goes on, and how many values do.
+            // Whether all that is live at the point before goes on, and how many values do.
             let (goes_on, mut crosses) = (before == Some(around), 0);
             before = Some(around);
             let here = here as u32;
             for &slot in slots.iter().filter(|slot| slot.kind.size() > 0) {
                 let latest = &mut latest[slot.local as usize];
                 match found.get_mut((*latest as usize).wrapping_sub(1)) {
-                    Some(run) if goes_on && run.last + 1 == here => {
+                    Some(run) if run.last + 1 == here && (goes_on || contains(still, slot.local)) => {
                         run.last = here;
                         crosses += 1;
                     }
@@ -317,8 +334,9 @@ mod tests {
                     (0..locals).filter(|local| live[*local as usize]).map(slot).collect()
                 })
                 .collect();
+            let still = [below(1 << 12)];
             saves.clear();
-            saves.find(&loops, |point| &slots[point], locals as usize);
+            saves.find(&loops, &still, |point| &slots[point], locals as usize);
             for (point, slots) in slots.iter().enumerate() {
                 let wanted: Vec<u32> = slots.iter().map(|slot| slot.local).collect();
                 let (found, pieces) = saved(&saves, point as u32);
@@ -332,19 +350,30 @@ mod tests {
     fn what_all_points_have_is_saved_once() {
         let all: Vec<Slot> = (0..5).map(slot).collect();
         let mut saves = Saves::default();
-        saves.find(&[None; 40], |_| &all, 5);
+        saves.find(&[None; 40], &[], |_| &all, 5);
         assert_eq!(saves.nodes(), 1);
         assert_eq!(saves.node(0).1.len(), 5);
         assert!((0..40).all(|point| saves.point(point) == (0, &[])));
     }
 
     #[test]
-    fn points_of_different_loops_share_nothing() {
+    fn points_of_different_loops_share_what_no_loop_writes() {
         let all: Vec<Slot> = (0..5).map(slot).collect();
-        let mut saves = Saves::default();
-        let loops: Vec<Option<Ctl>> = (0..40).map(|point| (point >= 20).then_some(1)).collect();
-        saves.find(&loops, |_| &all, 5);
-        assert_eq!(saves.node(0).1, &[], "the exit saves nothing");
-        assert_eq!(saves.nodes(), 3, "besides it there is one for the points of each loop");
+        // How many values the exit saves, and how many nodes there are.
+        let of_two_loops = |points: Ctl, still: &[u64]| {
+            let mut saves = Saves::default();
+            let loops: Vec<Option<Ctl>> =
+                (0..points).map(|point| (point >= points / 2).then_some(1)).collect();
+            saves.find(&loops, still, |_| &all, 5);
+            (saves.node(0).1.len(), saves.nodes())
+        };
+        assert_eq!(
+            of_two_loops(40, &[]),
+            (0, 3),
+            "besides the exit there is one for the points of each loop"
+        );
+        assert_eq!(of_two_loops(40, &[0b1_0101]), (3, 3));
+        assert_eq!(of_two_loops(40, &[0b1_1111]), (5, 1));
+        assert_eq!(of_two_loops(6, &[0b1_1111]), (0, 3), "few points");
     }
 }

@@ -207,9 +207,10 @@ impl Frames {
         }
     }
 
-    fn find_saves(&mut self, scan: &Scan, locals: usize) {
+    fn find_saves(&mut self, cx: &Context<'_, '_>, scan: &Scan, locals: usize) {
         let mut saves = std::mem::take(&mut self.saves);
-        saves.find(&scan.innermost_loops(), |id| self.slots(id as PointId), locals);
+        let still = if cx.options.saves_of_loops { scan.still() } else { vec![] };
+        saves.find(&scan.innermost_loops(), &still, |id| self.slots(id as PointId), locals);
         self.saves = saves;
     }
 
@@ -326,7 +327,7 @@ impl Emitter<'_, '_, '_> {
         self.frames.encode(cx.inlined, scan);
         if self.frames.shared {
             self.frames.find_loads(scan, locals);
-            self.frames.find_saves(scan, locals);
+            self.frames.find_saves(cx, scan, locals);
         }
     }
 }

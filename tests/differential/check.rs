@@ -32,6 +32,7 @@ fn ways(cost_model: u32) -> Vec<Options> {
     vec![
         all,
         Options { shared_restore: false, ..all },
+        Options { saves_of_loops: false, ..all },
         Options { calls_in_place: false, ..all },
         Options { tested_results: false, ..all },
         Options { settled: false, ..all },
