@@ -439,51 +439,7 @@ impl<'m, 'a> Scanner<'m, 'a> {
             has_loops: false,
             writes: (self.out.writes.len() as u32, 0),
         });
-        let end_block = self.flow.reserve();
-        let mut other_block = end_block;
-        match kind {
-            CtlKind::Block => self.costs.enter_block(),
-            CtlKind::Try => {
-                let targets = catches.iter().map(|c| self.label_block(catch_label(c))).collect();
-                self.handlers.push(targets);
-                self.costs.enter_block();
-                self.out.ctls[ctl as usize].block = self.flow.split();
-            }
-            CtlKind::If => {
-                self.costs.enter_if();
-                other_block = self.flow.reserve();
-                self.flow.branch(other_block);
-                self.flow.split();
-            }
-            CtlKind::Free => {
-                self.costs.enter_loop();
-                other_block = self.flow.split();
-            }
-            CtlKind::Loop => {
-                self.costs.enter_loop();
-                other_block = self.flow.split();
-                // The header takes its parameters by their declared types; what is given may be a subtype.
-                self.operands_total += params.len();
-                let stack = self.operand_stack(above + params.len());
-                let stack = stack.with(self.out.repeat_types(params));
-                let shrunk = self.graph.shrunk[self.func as usize].as_ref();
-                let sunk = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header == Some(start)));
-                // Operands lie in locals that are used again behind the loop.
-                self.out.ctls[ctl as usize].sunk = sunk && stack.is_empty();
-                let kind = PointKind::Loop(ctl);
-                self.out.points.push(Point {
-                    kind,
-                    offset: start,
-                    stack,
-                    own: 0,
-                    callers: self.callers(start),
-                    args: Types::default(),
-                    pushed: (0, 0),
-                    block: other_block,
-                });
-                self.mark_points();
-            }
-        }
+        let (end_block, other_block) = self.enter(ctl, kind, &catches, above, start);
         let op = match kind {
             CtlKind::Block | CtlKind::Free => OpKind::Block(ctl),
             CtlKind::Loop => OpKind::Loop(ctl),
@@ -499,6 +455,73 @@ impl<'m, 'a> Scanner<'m, 'a> {
             self.loops.push(ctl);
         }
         self.frames.push(Frame { ctl: Some(ctl), end_block, other_block, region, repeats });
+    }
+
+    /// Enters a construct. Gives the block at its end, and a loop's header, or where an `if` goes without its condition; else the end again.
+    fn enter(
+        &mut self,
+        ctl: Ctl,
+        kind: CtlKind,
+        catches: &[wasmparser::Catch],
+        above: usize,
+        start: u32,
+    ) -> (Block, Block) {
+        let end = self.flow.reserve();
+        let other = match kind {
+            CtlKind::Block => {
+                self.costs.enter_block();
+                end
+            }
+            CtlKind::Try => {
+                let targets = catches.iter().map(|c| self.label_block(catch_label(c))).collect();
+                self.handlers.push(targets);
+                self.costs.enter_block();
+                self.out.ctls[ctl as usize].block = self.flow.split();
+                end
+            }
+            CtlKind::If => {
+                self.costs.enter_if();
+                let otherwise = self.flow.reserve();
+                self.flow.branch(otherwise);
+                self.flow.split();
+                otherwise
+            }
+            CtlKind::Free => {
+                self.costs.enter_loop();
+                self.flow.split()
+            }
+            CtlKind::Loop => {
+                self.costs.enter_loop();
+                let header = self.flow.split();
+                self.header_point(ctl, header, above, start);
+                header
+            }
+        };
+        (end, other)
+    }
+
+    /// A loop's header is a suspension point.
+    fn header_point(&mut self, ctl: Ctl, block: Block, above: usize, start: u32) {
+        // The header takes its parameters by their declared types; what is given may be a subtype.
+        let params = self.out.ctls[ctl as usize].params;
+        self.operands_total += params.len();
+        let stack = self.operand_stack(above + params.len());
+        let stack = stack.with(self.out.repeat_types(params));
+        let shrunk = self.graph.shrunk[self.func as usize].as_ref();
+        let sunk = shrunk.is_some_and(|s| s.checks.iter().any(|check| check.header == Some(start)));
+        // Operands lie in locals that are used again behind the loop.
+        self.out.ctls[ctl as usize].sunk = sunk && stack.is_empty();
+        self.out.points.push(Point {
+            kind: PointKind::Loop(ctl),
+            offset: start,
+            stack,
+            own: 0,
+            callers: self.callers(start),
+            args: Types::default(),
+            pushed: (0, 0),
+            block,
+        });
+        self.mark_points();
     }
 }
 
