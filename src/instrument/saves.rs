@@ -73,19 +73,19 @@ impl Saves {
     }
 
     /// Lays it out, where `loops` are the innermost ones around the points, `slots` the values of each, and every local has the
-    /// same place everywhere. `still` are the locals that no loop writes, a bit for each.
+    /// same place everywhere. `still` tells the locals that no loop writes, a bit for each; it is asked where that counts alone.
     pub fn find<'s>(
         &mut self,
         loops: &[Option<Ctl>],
-        still: &[u64],
+        still: impl FnOnce() -> Vec<u64>,
         slots: impl Fn(usize) -> &'s [Slot],
         locals: usize,
     ) {
         let Work { chains, runs, ranges, lists, .. } = &mut self.work;
-        let still = if loops.len() < POINTS_MIN { &[] } else { still };
+        let still = if loops.len() < POINTS_MIN { vec![] } else { still() };
         chains.find(loops, &slots, locals);
         let points = chains.order().iter().map(|&point| (loops[point as usize], slots(point as usize)));
-        runs.find(points, still, locals);
+        runs.find(points, &still, locals);
         lists.clear();
         ranges.clear();
         divide(&runs.crossing, (0, loops.len() as u32), ranges);
@@ -334,9 +334,9 @@ mod tests {
                     (0..locals).filter(|local| live[*local as usize]).map(slot).collect()
                 })
                 .collect();
-            let still = [below(1 << 12)];
+            let still = vec![below(1 << 12)];
             saves.clear();
-            saves.find(&loops, &still, |point| &slots[point], locals as usize);
+            saves.find(&loops, || still, |point| &slots[point], locals as usize);
             for (point, slots) in slots.iter().enumerate() {
                 let wanted: Vec<u32> = slots.iter().map(|slot| slot.local).collect();
                 let (found, pieces) = saved(&saves, point as u32);
@@ -350,7 +350,7 @@ mod tests {
     fn what_all_points_have_is_saved_once() {
         let all: Vec<Slot> = (0..5).map(slot).collect();
         let mut saves = Saves::default();
-        saves.find(&[None; 40], &[], |_| &all, 5);
+        saves.find(&[None; 40], Vec::new, |_| &all, 5);
         assert_eq!(saves.nodes(), 1);
         assert_eq!(saves.node(0).1.len(), 5);
         assert!((0..40).all(|point| saves.point(point) == (0, &[])));
@@ -364,7 +364,7 @@ mod tests {
             let mut saves = Saves::default();
             let loops: Vec<Option<Ctl>> =
                 (0..points).map(|point| (point >= points / 2).then_some(1)).collect();
-            saves.find(&loops, still, |_| &all, 5);
+            saves.find(&loops, || still.to_vec(), |_| &all, 5);
             (saves.node(0).1.len(), saves.nodes())
         };
         assert_eq!(

@@ -209,8 +209,8 @@ impl Frames {
 
     fn find_saves(&mut self, cx: &Context<'_, '_>, scan: &Scan, locals: usize) {
         let mut saves = std::mem::take(&mut self.saves);
-        let still = if cx.options.saves_of_loops { scan.still() } else { vec![] };
-        saves.find(&scan.innermost_loops(), &still, |id| self.slots(id as PointId), locals);
+        let still = || if cx.options.saves_of_loops { scan.still() } else { vec![] };
+        saves.find(&scan.innermost_loops(), still, |id| self.slots(id as PointId), locals);
         self.saves = saves;
     }
 

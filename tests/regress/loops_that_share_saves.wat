@@ -1,4 +1,4 @@
-;; What no loop writes is saved by one piece of code for points in different loops: values of all types, live all through, or until the
+;; What no loop writes is saved by one piece of code for points in different loops: numbers and vectors of all types, live all through, or until the
 ;; loop that reads them last; beside values that a loop writes, in loops one behind the other and within each other.
 (module
   (global $seen (mut i64) (i64.const 1))
