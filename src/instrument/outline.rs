@@ -26,6 +26,22 @@ pub struct Outline {
     pub counted: Vec<Counted>,
 }
 
+impl Outline {
+    /// A loop of so many operators ends, of which it may be known how often it is passed.
+    fn add_loop(&mut self, counted: Option<Counted>, operators: u64, in_another: bool) {
+        self.counted.extend(counted);
+        match counted.map(|counted| counted.passes) {
+            Some(Passes::Free(passes)) => {
+                self.operators = self.operators.saturating_add(operators * (passes - 1));
+            }
+            _ => {
+                self.suspends = true;
+                self.in_loops += if in_another { 0 } else { operators };
+            }
+        }
+    }
+}
+
 /// What it does to the module.
 #[derive(Default)]
 pub struct Effects {
@@ -33,6 +49,27 @@ pub struct Effects {
     pub dropped_elems: Vec<u32>,
     pub changed_tables: Vec<u32>,
     pub catches: bool,
+}
+
+impl Effects {
+    /// `table` checks an index.
+    fn note(
+        &mut self,
+        operator: &Operator<'_>,
+        table: impl Fn(u32) -> Result<u32, Refusal>,
+    ) -> Result<(), Refusal> {
+        match *operator {
+            Operator::DataDrop { data_index } => self.dropped_data.push(data_index),
+            Operator::ElemDrop { elem_index } => self.dropped_elems.push(elem_index),
+            Operator::TableSet { table: index }
+            | Operator::TableGrow { table: index }
+            | Operator::TableFill { table: index }
+            | Operator::TableCopy { dst_table: index, .. }
+            | Operator::TableInit { table: index, .. } => self.changed_tables.push(table(index)?),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// The body is not validated yet, so its indexes are checked here.
@@ -92,6 +129,7 @@ fn outline(
             offset: offset as u64,
         };
         let func = |index| if index < limits.funcs { Ok(index) } else { Err(unknown("function", index)) };
+        let table = |index| if index < limits.tables { Ok(index) } else { Err(unknown("table", index)) };
         frames.note(&operator);
         match operator {
             Operator::Loop { .. } => {
@@ -109,16 +147,7 @@ fn outline(
                     && cost_model >= COUNTS
                 {
                     loops -= 1;
-                    outline.counted.extend(counted);
-                    match counted.map(|counted| counted.passes) {
-                        Some(Passes::Free(passes)) => {
-                            outline.operators = outline.operators.saturating_add(operators * (passes - 1));
-                        }
-                        _ => {
-                            outline.suspends = true;
-                            outline.in_loops += if loops == 0 { operators } else { 0 };
-                        }
-                    }
+                    outline.add_loop(counted, operators, loops > 0);
                 }
             }
             Operator::Call { function_index } => outline.calls.push(func(function_index)?),
@@ -140,19 +169,7 @@ fn outline(
             // The validator refuses them.
             Operator::Try { .. } => frames.enter(FrameKind::LegacyTry, (offset, end), outline.operators),
             Operator::Catch { .. } | Operator::CatchAll => frames.change(FrameKind::LegacyCatch, end),
-            Operator::DataDrop { data_index } => effects.dropped_data.push(data_index),
-            Operator::ElemDrop { elem_index } => effects.dropped_elems.push(elem_index),
-            Operator::TableSet { table }
-            | Operator::TableGrow { table }
-            | Operator::TableFill { table }
-            | Operator::TableCopy { dst_table: table, .. }
-            | Operator::TableInit { table, .. } => {
-                if table >= limits.tables {
-                    return Err(unknown("table", table));
-                }
-                effects.changed_tables.push(table);
-            }
-            _ => {}
+            _ => effects.note(&operator, table)?,
         }
     }
     outline.counted.sort_unstable_by_key(|counted| counted.at);

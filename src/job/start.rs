@@ -18,10 +18,10 @@ use super::log::{Claim, Event, Printed, Status};
 use super::options::{Notice, Options, Pause};
 use super::policy::Schedule;
 use super::run::Run;
-use super::sinks::{Former, Mode};
+use super::sinks::{Delivery, Former, Mode, Plan};
 use super::{Job, JobError, Spec, journal};
 use crate::digest::ChunkId;
-use crate::machine::{Functions, Instance, MemoryTrees, Module, Restoring};
+use crate::machine::{self, Functions, Instance, Loading, MemoryTrees, Module, Restoring};
 use crate::snapshot::{Difference, IdentityMismatch, State};
 use crate::wasi::{self, Host, Preopen, Wasi};
 
@@ -45,27 +45,19 @@ impl Job {
     }
 
     fn prepare(mut self, module: &Module, options: Options) -> Result<Run> {
-        let status =
-            self.status().cloned().with_context(|| format!("job `{}` has not begun", self.name()))?;
-        if let Some(done) = &status.done {
-            let (job, ending) = (self.name().clone(), format!("{:?}", done.ending));
-            return Err(JobError::Ended { job, ending }.into());
-        }
+        let status = self.unfinished()?;
         same_module(&status.begin.spec, module)?;
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
-        let Options { every, pause_after, pause, stdin, sinks, delivery, keep_output, dirs, .. } = options;
-        let (functions, hash_inputs, sync_out) = (options.functions, options.hash_inputs, options.sync_out);
-        let (loading, stuck) = (options.loading, options.stuck);
-        let scratch = jobs.store().working_dir();
-        let pause = pause.map_or_else(Pause::new, Ok)?;
+        let pause = options.pause.map_or_else(Pause::new, Ok)?;
         let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
         let printed =
             snapshot.as_ref().map(|s| Printed::of_state(s.state())).transpose()?.unwrap_or_default();
         let streams = snapshot.as_ref().map(|s| super::wasi_state(s.state())).transpose()?.flatten();
         let streams = streams.map(|wasi| wasi.streams).unwrap_or_default();
-        let stdin = journal::journalled(&self, stdin, options.input_from, &streams)?;
-        let ledger = Ledger::open(sinks, &printed, keep_output, pause.flag.clone(), &mut fetch)?;
+        let stdin = journal::journalled(&self, options.stdin, options.input_from, &streams)?;
+        let flag = pause.flag.clone();
+        let ledger = Ledger::open(options.sinks, &printed, options.keep_output, flag, &mut fetch)?;
         let host = Host {
             stdin,
             stdout: ledger.output(0),
@@ -73,55 +65,29 @@ impl Job {
             interrupt: pause.interrupt.clone(),
         };
         let hint = Hint::new(&**jobs.store(), self.name());
+        let (hash_inputs, scratch) = (options.hash_inputs, jobs.store().working_dir());
+        let guest = Guest {
+            job: &self,
+            module,
+            status: &status,
+            functions: &options.functions,
+            hash_inputs,
+            scratch,
+        };
         let (mut instance, trees) = match &snapshot {
             Some(snapshot) => {
-                let dirs = where_dirs_are(&status, snapshot, dirs)?;
-                // Its first process: the job that it forks from has the same files.
-                let forks =
-                    status.head.is_none() && status.begin.origin.as_ref().is_some_and(|origin| origin.fork);
-                let accept_changed = options.accept_changed;
-                let restore =
-                    wasi::Restore { dirs, accept_changed, shares_files: forks, hash_inputs, scratch };
-                let foreign = status.begin.origin.as_ref().is_some_and(|origin| origin.foreign);
-                let most = if foreign { FOREIGN_MAX } else { u64::MAX };
-                let explain = || format!("cannot resume snapshot `{}`", snapshot.id().short());
-                let (jobs, name, id) = (jobs.clone(), self.name().clone(), snapshot.id());
-                let source = Arc::new(jobs.chunks().clone());
-                let stuck = Arc::new(move |error| stuck(jobs.explain_damage(&name, id, error)));
-                let how = Restoring { source, loading, patience: PATIENCE, first: hint.read(), stuck };
-                let (mut instance, trees) =
-                    restored(module, snapshot.state(), &functions, host, (restore, most), &how, &mut fetch)
-                        .with_context(explain)?;
-                if let (true, Some(wasi)) = (forks, instance.wasi()) {
-                    wasi.reseed(status.begin.seed);
-                }
-                (instance, trees)
+                let files = (options.dirs, options.accept_changed);
+                let memory = (options.loading, options.stuck, hint.read());
+                guest.restored(snapshot, host, files, memory)?
             }
-            None => {
-                (fresh(module, &status, (hash_inputs, scratch), &functions, host)?, MemoryTrees::default())
-            }
+            None => (guest.fresh(host)?, MemoryTrees::default()),
         };
         let disks: Vec<String> =
             instance.wasi().into_iter().flat_map(|wasi| wasi.disks().map(str::to_string)).collect();
-        for sync_out in &sync_out {
-            sync_out.disk(&disks)?;
-        }
-        let former = Former {
-            sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
-            clean: status.stopped,
-            printed: &printed,
-            delivered: None,
-        };
-        let counter = self.counter();
-        let mut plan = ledger.plan(former, delivery, &counter)?;
-        let (pid, retain) = (std::process::id(), options.retain);
-        self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
-        ledger.carry_out(&plan, delivery.mode, &counter, &printed, &mut fetch)?;
-        if let Some(line) = &options.greeting
-            && ledger.say(&mut plan, line).context("standard error cannot be written")?
-        {
-            self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
-        }
+        options.sync_out.iter().try_for_each(|sync_out| sync_out.disk(&disks).map(drop))?;
+        let delivery = options.delivery;
+        let plan =
+            self.claim(&status, &printed, &ledger, (delivery, options.retain), options.greeting.as_deref())?;
         let mut observe = options.observe;
         if printed.lost() > 0 && plan.is_behind(&printed) {
             observe(Notice::OutputLost(printed.lost()));
@@ -129,29 +95,66 @@ impl Job {
         if plan.doubtful != [0; 2] {
             observe(Notice::PerhapsTwice(plan.doubtful.iter().sum()));
         }
-        let restored = snapshot.as_ref().map(Snapshot::id);
-        let covered = snapshot.map(|s| s.state().fuel);
-        let exact = delivery.mode == Mode::ExactlyOnce;
-        let schedule = Schedule::new(every, Instant::now(), instance.fuel());
-        let desk = Desk { chunks: jobs.chunks().clone(), recorder: self.recorder(), ledger: ledger.clone() };
         Ok(Run {
             background: None,
+            desk: Desk { chunks: jobs.chunks().clone(), recorder: self.recorder(), ledger: ledger.clone() },
             job: self,
+            schedule: Schedule::new(options.every, Instant::now(), instance.fuel()),
             instance,
             trees,
             ledger,
-            desk,
-            exact,
-            schedule,
-            pause_after,
+            exact: delivery.mode == Mode::ExactlyOnce,
+            pause_after: options.pause_after,
             pause,
-            sync_out,
+            sync_out: options.sync_out,
             observe,
-            restored,
+            restored: snapshot.as_ref().map(Snapshot::id),
             hint,
             told: false,
-            covered,
+            covered: snapshot.map(|s| s.state().fuel),
         })
+    }
+
+    /// How the job stands, which has begun and not ended.
+    fn unfinished(&self) -> Result<Status> {
+        let status =
+            self.status().cloned().with_context(|| format!("job `{}` has not begun", self.name()))?;
+        match &status.done {
+            None => Ok(status),
+            Some(done) => {
+                let (job, ending) = (self.name().clone(), format!("{:?}", done.ending));
+                Err(JobError::Ended { job, ending }.into())
+            }
+        }
+    }
+
+    /// Writes into the log where output goes on, then brings the sinks there.
+    fn claim(
+        &mut self,
+        status: &Status,
+        printed: &Printed,
+        ledger: &Ledger,
+        (delivery, retain): (Delivery, Option<u64>),
+        greeting: Option<&str>,
+    ) -> Result<Plan> {
+        let former = Former {
+            sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
+            clean: status.stopped,
+            printed,
+            delivered: None,
+        };
+        let (counter, pid) = (self.counter(), std::process::id());
+        let mut plan = ledger.plan(former, delivery, &counter)?;
+        self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
+        let jobs = self.jobs().clone();
+        let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
+        ledger.carry_out(&plan, delivery.mode, &counter, printed, &mut fetch)?;
+        if let Some(line) = greeting
+            && ledger.say(&mut plan, line).context("standard error cannot be written")?
+        {
+            self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
+        }
+        Ok(plan)
     }
 }
 
@@ -164,39 +167,79 @@ fn same_module(spec: &Spec, module: &Module) -> Result<(), IdentityMismatch> {
     Err(IdentityMismatch(vec![Difference { what: "module", found, expected }]))
 }
 
-/// The job's program before its first instruction.
-fn fresh(
-    module: &Module,
-    status: &Status,
-    (hash_inputs, scratch): (bool, Option<PathBuf>),
-    functions: &Functions,
-    host: Host,
-) -> Result<Instance> {
-    let spec = &status.begin.spec;
-    let config = wasi::Config { hash_inputs, scratch, ..spec.wasi_config(status.begin.seed) };
-    let wasi = Wasi::new(config, host)?;
-    Instance::new(module, Some(wasi), functions, &spec.call.0, spec.call.1.clone())
+/// What the job's program is made of, here.
+struct Guest<'a> {
+    job: &'a Job,
+    module: &'a Module,
+    status: &'a Status,
+    functions: &'a Functions,
+    hash_inputs: bool,
+    scratch: Option<PathBuf>,
 }
 
-/// The program as it was at a snapshot.
-fn restored(
-    module: &Module,
-    state: &State,
-    functions: &Functions,
-    host: Host,
-    (files, most): (wasi::Restore, u64),
-    how: &Restoring,
-    fetch: &mut dyn FnMut(ChunkId) -> Result<Vec<u8>>,
-) -> Result<(Instance, MemoryTrees)> {
-    // Before WASI looks for files of another program.
-    state.identity.require(&module.identity())?;
-    let section = state.sections.iter().find(|s| s.name == crate::machine::WASI_SECTION);
-    let wasi = section.map(|s| {
-        let contents = wasi::Contents { blobs: &state.blobs, fetch: &mut *fetch, most };
-        Wasi::restore_with(s.version, &s.bytes, host, files, contents)
-    });
-    let wasi = wasi.transpose()?;
-    Instance::restore_from(module, wasi, functions, state, how)
+/// How its memory is loaded, what is called if it waits for a part that is damaged, and what is loaded first.
+type Memory = (Loading, Arc<dyn Fn(anyhow::Error) + Send + Sync>, Vec<machine::Run>);
+
+impl Guest<'_> {
+    /// The program before its first instruction.
+    fn fresh(self, host: Host) -> Result<Instance> {
+        let Self { module, functions, hash_inputs, scratch, .. } = self;
+        let begin = &self.status.begin;
+        let config = wasi::Config { hash_inputs, scratch, ..begin.spec.wasi_config(begin.seed) };
+        let (function, args) = &begin.spec.call;
+        Instance::new(module, Some(Wasi::new(config, host)?), functions, function, args.clone())
+    }
+
+    /// The program as it was at the snapshot.
+    fn restored(
+        self,
+        snapshot: &Snapshot,
+        host: Host,
+        (dirs, accept_changed): (Vec<Preopen>, bool),
+        (loading, stuck, first): Memory,
+    ) -> Result<(Instance, MemoryTrees)> {
+        let (jobs, name, id) = (self.job.jobs().clone(), self.job.name().clone(), snapshot.id());
+        let begin = &self.status.begin;
+        let origin = begin.origin.as_ref();
+        // Its first process: the job that it forks from has the same files.
+        let forks = self.status.head.is_none() && origin.is_some_and(|origin| origin.fork);
+        let files = wasi::Restore {
+            dirs: where_dirs_are(self.status, snapshot, dirs)?,
+            accept_changed,
+            shares_files: forks,
+            hash_inputs: self.hash_inputs,
+            scratch: self.scratch.clone(),
+        };
+        let most = if origin.is_some_and(|origin| origin.foreign) { FOREIGN_MAX } else { u64::MAX };
+        let source = Arc::new(jobs.chunks().clone());
+        let stuck = Arc::new(move |error| stuck(jobs.explain_damage(&name, id, error)));
+        let how = Restoring { source, loading, patience: PATIENCE, first, stuck };
+        let (mut instance, trees) = self
+            .state_restored(snapshot.state(), host, (files, most), &how)
+            .with_context(|| format!("cannot resume snapshot `{}`", id.short()))?;
+        if let (true, Some(wasi)) = (forks, instance.wasi()) {
+            wasi.reseed(begin.seed);
+        }
+        Ok((instance, trees))
+    }
+
+    fn state_restored(
+        &self,
+        state: &State,
+        host: Host,
+        (files, most): (wasi::Restore, u64),
+        how: &Restoring,
+    ) -> Result<(Instance, MemoryTrees)> {
+        // Before WASI looks for files of another program.
+        state.identity.require(&self.module.identity())?;
+        let mut fetch = |id: ChunkId| Ok(self.job.jobs().chunks().read(id)?);
+        let section = state.sections.iter().find(|s| s.name == machine::WASI_SECTION);
+        let wasi = section.map(|s| {
+            let contents = wasi::Contents { blobs: &state.blobs, fetch: &mut fetch, most };
+            Wasi::restore_with(s.version, &s.bytes, host, files, contents)
+        });
+        Instance::restore_from(self.module, wasi.transpose()?, self.functions, state, how)
+    }
 }
 
 /// The directories of a snapshot: where it says, or where the user says. Only what was made here is believed

@@ -164,68 +164,16 @@ impl Flow {
         suspends: &impl Fn(Callee) -> bool,
     ) -> Option<()> {
         match operator {
-            Operator::Block { .. } => {
-                let label = self.reserve()?;
-                self.enter(Kind::Block, label);
-            }
-            Operator::Loop { blockty } => {
-                self.enter(Kind::Loop, 0);
-                self.split(true, offset)?;
-                let header = self.blocks.len() - 1;
-                self.frames.last_mut()?.label = header;
-                self.blocks[header].header = Some(offset);
-                self.blocks[header].is_simple = !matches!(blockty, BlockType::FuncType(_));
-            }
-            Operator::If { .. } => {
-                let (label, otherwise) = (self.reserve()?, self.reserve()?);
-                self.go(otherwise);
-                self.split(true, offset)?;
-                self.enter(Kind::If(otherwise), label);
-            }
-            Operator::Else => {
-                let Frame { kind: Kind::If(otherwise), label, .. } = *self.frames.last()? else {
-                    return None;
-                };
-                self.go(label);
-                self.frames.last_mut()?.kind = Kind::Block;
-                self.at = Some(otherwise).filter(|&at| self.blocks[at].before != 0);
-            }
-            Operator::End => {
-                let frame = self.frames.pop()?;
-                if let Kind::If(otherwise) = frame.kind {
-                    let before = self.blocks[otherwise].before;
-                    self.blocks[frame.label].before |= before;
-                }
-                if !matches!(frame.kind, Kind::Loop) {
-                    self.go(frame.label);
-                    self.at = Some(frame.label).filter(|&at| self.blocks[at].before != 0);
-                } else if self.at.is_some() {
-                    // What is behind a loop is not in it.
-                    self.split(true, offset)?;
-                }
-            }
-            Operator::Br { relative_depth } => {
-                self.branch(*relative_depth)?;
-                self.split(false, offset)?;
-            }
-            Operator::BrIf { relative_depth } => {
-                self.branch(*relative_depth)?;
-                self.split(true, offset)?;
-            }
-            Operator::BrTable { targets } => {
-                for depth in targets.targets() {
-                    self.branch(depth.ok()?)?;
-                }
-                self.branch(targets.default())?;
-                self.split(false, offset)?;
-            }
-            Operator::Return => {
-                if let Some(at) = self.at {
-                    self.blocks[at].returns = true;
-                }
-                self.split(false, offset)?;
-            }
-            Operator::Unreachable => self.split(false, offset)?,
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::Else
+            | Operator::End => self.construct(operator, offset)?,
+            Operator::Br { .. }
+            | Operator::BrIf { .. }
+            | Operator::BrTable { .. }
+            | Operator::Return
+            | Operator::Unreachable => self.jump(operator, offset)?,
             Operator::Call { function_index } if suspends(Callee::Direct(*function_index)) => {
                 self.call(offset)
             }
@@ -258,6 +206,78 @@ impl Flow {
             _ => self.effect(offset),
         }
         Some(())
+    }
+
+    /// A construct begins, comes to its `else`, or ends.
+    fn construct(&mut self, operator: &Operator<'_>, offset: u32) -> Option<()> {
+        match operator {
+            Operator::Block { .. } => {
+                let label = self.reserve()?;
+                self.enter(Kind::Block, label);
+            }
+            Operator::Loop { blockty } => {
+                self.enter(Kind::Loop, 0);
+                self.split(true, offset)?;
+                let header = self.blocks.len() - 1;
+                self.frames.last_mut()?.label = header;
+                self.blocks[header].header = Some(offset);
+                self.blocks[header].is_simple = !matches!(blockty, BlockType::FuncType(_));
+            }
+            Operator::If { .. } => {
+                let (label, otherwise) = (self.reserve()?, self.reserve()?);
+                self.go(otherwise);
+                self.split(true, offset)?;
+                self.enter(Kind::If(otherwise), label);
+            }
+            Operator::Else => {
+                let Frame { kind: Kind::If(otherwise), label, .. } = *self.frames.last()? else {
+                    return None;
+                };
+                self.go(label);
+                self.frames.last_mut()?.kind = Kind::Block;
+                self.at = Some(otherwise).filter(|&at| self.blocks[at].before != 0);
+            }
+            _ => {
+                let frame = self.frames.pop()?;
+                if let Kind::If(otherwise) = frame.kind {
+                    let before = self.blocks[otherwise].before;
+                    self.blocks[frame.label].before |= before;
+                }
+                if !matches!(frame.kind, Kind::Loop) {
+                    self.go(frame.label);
+                    self.at = Some(frame.label).filter(|&at| self.blocks[at].before != 0);
+                } else if self.at.is_some() {
+                    // What is behind a loop is not in it.
+                    self.split(true, offset)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Control goes, or may go, elsewhere.
+    fn jump(&mut self, operator: &Operator<'_>, offset: u32) -> Option<()> {
+        let mut goes_on = false;
+        match operator {
+            Operator::Br { relative_depth } => self.branch(*relative_depth)?,
+            Operator::BrIf { relative_depth } => {
+                self.branch(*relative_depth)?;
+                goes_on = true;
+            }
+            Operator::BrTable { targets } => {
+                for depth in targets.targets() {
+                    self.branch(depth.ok()?)?;
+                }
+                self.branch(targets.default())?;
+            }
+            Operator::Return => {
+                if let Some(at) = self.at {
+                    self.blocks[at].returns = true;
+                }
+            }
+            _ => {}
+        }
+        self.split(goes_on, offset)
     }
 
     /// An operator that is looked at by its bytes alone, if it is one.
