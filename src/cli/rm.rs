@@ -1,10 +1,12 @@
 //! `rm`: jobs that are not needed any more.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 
 use super::common::{self, StoreArgs};
 use super::exit::{Exit, failure};
-use wasm_ckpt::JobName;
+use wasm_ckpt::{JobError, JobName, Jobs};
 
 /// Remove jobs, and free what nothing needs any more
 ///
@@ -35,29 +37,42 @@ pub fn main(args: Args) -> Result<()> {
     }
     let jobs = args.store.existing()?;
     // All that is wrong is said before anything is removed.
+    let names: HashSet<JobName> = jobs.names()?.into_iter().collect();
+    for name in args.jobs.iter().filter(|name| !names.contains(name)) {
+        jobs.existing(name)?;
+    }
     for name in &args.jobs {
-        if !jobs.names()?.contains(name) {
-            jobs.existing(name)?;
-        }
-    }
-    let mut doomed = args.jobs.clone();
-    if args.ended {
-        for name in jobs.names()? {
-            if jobs.existing(&name)?.done.is_some() {
-                doomed.push(name);
-            }
-        }
-    }
-    for name in &doomed {
         jobs.remove(name)?;
+    }
+    let mut removed = args.jobs.len();
+    if args.ended {
+        for name in names.iter().filter(|name| !args.jobs.contains(name)) {
+            removed += usize::from(remove_ended(&jobs, name)?);
+        }
     }
     let freed = jobs.gc()?;
     eprintln!(
         "wasm-ckpt: removed {} jobs, {} snapshots, {} packs ({} bytes)",
-        doomed.len(),
-        freed.snapshots,
-        freed.packs,
-        freed.bytes
+        removed, freed.snapshots, freed.packs, freed.bytes
     );
     Ok(())
+}
+
+/// Removes a job if it has ended; one that cannot be removed now does not keep the others.
+fn remove_ended(jobs: &Jobs, name: &JobName) -> Result<bool> {
+    if jobs.status(name).is_ok_and(|status| status.is_none_or(|status| status.done.is_none())) {
+        return Ok(false);
+    }
+    match jobs.remove_ended(name) {
+        Err(error) if is_of_the_job(&error) => {
+            eprintln!("wasm-ckpt: job `{name}` is left: {error:#}");
+            Ok(false)
+        }
+        other => other,
+    }
+}
+
+fn is_of_the_job(error: &anyhow::Error) -> bool {
+    use JobError::{DamagedLog, Held, NewerLog};
+    matches!(error.downcast_ref(), Some(DamagedLog { .. } | Held { .. } | NewerLog { .. }))
 }

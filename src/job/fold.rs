@@ -8,6 +8,8 @@
 //! *Released snapshots.* A job keeps its last N (as its last claim says); the log forgets the others, a sweep removes
 //! them. What has been released stays so, whatever a later claim says: `released` is durable before anything goes.
 //!
+//! *Who folds* has the job's lease: nobody removes the job, or begins it again, meanwhile.
+//!
 //! *The fence holds.* A runner that slept, and finds the place of its next entry free, since that one was folded
 //! and removed, finds an `end` behind it as well: that was there before any entry was removed.
 
@@ -40,13 +42,18 @@ struct Segment {
     entries: Vec<(u64, Entry)>,
 }
 
-/// All that is left of a log since the last beginning.
+/// What is left of a log since the last beginning.
 struct Loaded {
     last: u64,
     stand: Stand,
     /// Numbers of the entries that are objects of their own.
     own: Vec<u64>,
+    /// Number of the first entry that is not folded.
+    end: u64,
+    /// All, or the last ones.
     segments: Vec<(u64, Segment)>,
+    /// Ends of segments from before the last beginning.
+    stale: Vec<u64>,
     entries: BTreeMap<u64, Entry>,
     /// Snapshots before this entry were released when the log was folded.
     was_released: u64,
@@ -71,41 +78,68 @@ pub(super) fn end(store: &dyn Store, job: &JobName) -> Result<u64, StoreError> {
     Ok(ends(store, job)?.last().copied().unwrap_or(0))
 }
 
+/// The numbers of the entries that are objects of their own, and the ends of what is folded.
+type Listed = (Vec<u64>, Vec<u64>);
+
+/// What there is of a log; nothing if there is no such job, or its removal was cut short.
+fn listed(store: &dyn Store, job: &JobName) -> Result<Option<Listed>, StoreError> {
+    let mut before = vec![];
+    loop {
+        // The entries first: one that is folded meanwhile is in both then, and never in none.
+        let own = log::list(store, job)?;
+        let ends = ends(store, job)?;
+        let Some(last) = own.last() else { return Ok(None) };
+        if *last >= ends.last().copied().unwrap_or(0) {
+            return Ok(Some((own, ends)));
+        }
+        // Entries were written and folded between the two lists, or a removal has left these.
+        if own == before {
+            return Ok(None);
+        }
+        before = own;
+    }
+}
+
 /// Number of the last entry of a log; nothing if there is no such job, or its removal was cut short.
 pub(super) fn last(store: &dyn Store, job: &JobName) -> Result<Option<u64>, StoreError> {
-    // In this order: what is folded meanwhile is not the last one.
-    let last = log::list(store, job)?.pop();
-    let end = end(store, job)?;
-    Ok(last.filter(|last| *last >= end))
+    Ok(listed(store, job)?.and_then(|(mut own, _)| own.pop()))
 }
 
 /// The entries since the last beginning, but for released snapshots, oldest first.
 pub(super) fn history(store: &dyn Store, job: &JobName) -> Result<Vec<Entry>> {
-    let Some(loaded) = load(store, job)? else { return Ok(vec![]) };
+    let Some(loaded) = load(store, job, Part::Whole)? else { return Ok(vec![]) };
+    Ok(loaded.kept().map(|(_, entry)| entry.clone()).collect())
+}
+
+/// The same, with the snapshots of which the log does not say yet that they are released: a later claim may keep
+/// them.
+pub(super) fn needed(store: &dyn Store, job: &JobName) -> Result<Vec<Entry>> {
+    let Some(mut loaded) = load(store, job, Part::Whole)? else { return Ok(vec![]) };
+    loaded.released = loaded.was_released;
     Ok(loaded.kept().map(|(_, entry)| entry.clone()).collect())
 }
 
 /// How many snapshots since the last beginning are not released.
 pub(super) fn kept(store: &dyn Store, job: &JobName) -> Result<u64> {
-    let Some(loaded) = load(store, job)? else { return Ok(0) };
+    let Some(loaded) = load(store, job, Part::Whole)? else { return Ok(0) };
     Ok(loaded.kept().filter(|(_, entry)| matches!(entry.event, Event::Commit(_))).count() as u64)
 }
 
-/// Folds the log, if it is long or snapshots were released since.
+/// Whether there is something to fold.
+pub(super) fn is_due(store: &dyn Store, job: &JobName) -> Result<bool> {
+    Ok(load(store, job, Part::End)?.is_some_and(|loaded| loaded.is_due()))
+}
+
+/// Folds the log, if it is long or snapshots were released since. Whoever does has the job's lease.
 ///
 /// # Errors
 /// The log is damaged; what the store reports. What was there can still be read then.
 pub(super) fn fold(store: &dyn Store, job: &JobName) -> Result<()> {
-    let Some(loaded) = load(store, job)? else { return Ok(()) };
+    let Some(loaded) = load(store, job, Part::End)?.filter(Loaded::is_due) else { return Ok(()) };
     let Loaded { last, stand, .. } = loaded;
-    if loaded.own.len() < ENTRIES && loaded.released == loaded.was_released
-        || loaded.segments.last().is_some_and(|(end, _)| *end == last)
-    {
-        return Ok(());
-    }
     // Of the folded ones, those at the end that are small, and those that nothing is needed of.
-    let (mut first, mut count) = (loaded.own_begin(), 0);
-    let mut replaced = vec![];
+    let (mut first, mut count) = (loaded.end, 0);
+    let mut replaced = loaded.stale.clone();
     for (end, segment) in loaded.segments.iter().rev() {
         count += segment.entries.len();
         if count >= SMALL {
@@ -154,9 +188,9 @@ pub(super) fn remove(store: &dyn Store, job: &JobName) -> Result<(), StoreError>
 }
 
 impl Loaded {
-    /// Number of the first entry that is not folded yet.
-    fn own_begin(&self) -> u64 {
-        self.segments.last().map_or(0, |(end, _)| *end)
+    /// It is long, or snapshots were released since it was folded.
+    fn is_due(&self) -> bool {
+        self.end != self.last && (self.own.len() >= ENTRIES || self.released != self.was_released)
     }
 
     fn is_kept(&self, seq: u64, entry: &Entry) -> bool {
@@ -169,11 +203,19 @@ impl Loaded {
     }
 }
 
-fn load(store: &dyn Store, job: &JobName) -> Result<Option<Loaded>> {
+/// How much of a log is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// What folding needs: of a job that keeps all its snapshots, the last entries.
+    End,
+}
+
+fn load(store: &dyn Store, job: &JobName, part: Part) -> Result<Option<Loaded>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_load(store, job) {
+        match try_load(store, job, part) {
             // It was folded meanwhile.
             Err(error) if is_missing(&error) && tries < TRIES => {}
             other => return other,
@@ -181,35 +223,10 @@ fn load(store: &dyn Store, job: &JobName) -> Result<Option<Loaded>> {
     }
 }
 
-fn try_load(store: &dyn Store, job: &JobName) -> Result<Option<Loaded>> {
-    // The entries first: one that is folded meanwhile is in both then, and never in none.
-    let own = log::list(store, job)?;
-    let ends = ends(store, job)?;
-    let Some(&last) = own.last().filter(|last| **last >= ends.last().copied().unwrap_or(0)) else {
-        return Ok(None);
-    };
-    let last_entry = log::read(store, job, last)?;
-    let stand = last_entry.stand;
-    let mut segments = vec![];
-    for end in ends {
-        segments.push((end, read(store, job, end)?));
-    }
-    // What was released of an earlier beginning is no news.
-    let was_released = segments.iter().map(|(_, segment)| segment.released).fold(stand.begin, u64::max);
-    let mut entries = BTreeMap::new();
-    for (seq, entry) in segments.iter().flat_map(|(_, segment)| &segment.entries) {
-        entries.insert(*seq, entry.clone());
-    }
-    // What is left before the end are those that say where the job stands, or stood.
-    let folded = segments.last().map_or(0, |(end, _)| *end);
-    for &seq in own.iter().filter(|seq| **seq >= folded || **seq == stand.begin) {
-        if seq >= stand.begin && !entries.contains_key(&seq) {
-            entries.insert(seq, log::read(store, job, seq)?);
-        }
-    }
-    entries.retain(|seq, _| *seq >= stand.begin);
-    let released = was_released;
-    let mut loaded = Loaded { last, stand, own, segments, entries, was_released, released };
+fn try_load(store: &dyn Store, job: &JobName, part: Part) -> Result<Option<Loaded>> {
+    let Some((own, ends)) = listed(store, job)? else { return Ok(None) };
+    let last = own[own.len() - 1];
+    let stand = log::read(store, job, last)?.stand;
     let retain = match stand.claim {
         Some(claim) => match log::read(store, job, claim)?.event {
             Event::Claim(claim) => claim.retain,
@@ -217,6 +234,33 @@ fn try_load(store: &dyn Store, job: &JobName) -> Result<Option<Loaded>> {
         },
         None => None,
     };
+    let end = ends.last().copied().unwrap_or(0);
+    let (stale, ends): (Vec<u64>, Vec<u64>) = ends.into_iter().partition(|end| *end <= stand.begin);
+    let (mut segments, mut count) = (vec![], 0);
+    for at in ends.into_iter().rev() {
+        if part == Part::End && retain.is_none() && count >= SMALL {
+            break;
+        }
+        let segment = read(store, job, at)?;
+        count += segment.entries.len();
+        segments.push((at, segment));
+    }
+    segments.reverse();
+    // What was released of an earlier beginning is no news.
+    let was_released = segments.iter().map(|(_, segment)| segment.released).fold(stand.begin, u64::max);
+    let mut entries = BTreeMap::new();
+    for (seq, entry) in segments.iter().flat_map(|(_, segment)| &segment.entries) {
+        entries.insert(*seq, entry.clone());
+    }
+    // What is left before the end are those that say where the job stands, or stood.
+    for &seq in own.iter().filter(|seq| **seq >= end || **seq == stand.begin) {
+        if seq >= stand.begin && !entries.contains_key(&seq) {
+            entries.insert(seq, log::read(store, job, seq)?);
+        }
+    }
+    entries.retain(|seq, _| *seq >= stand.begin);
+    let released = was_released;
+    let mut loaded = Loaded { last, stand, own, end, segments, stale, entries, was_released, released };
     if let Some(retain) = retain {
         let is_commit = |entry: &Entry| matches!(entry.event, Event::Commit(_));
         let commits: Vec<u64> =

@@ -1,11 +1,14 @@
 //! Tests of folded logs and released snapshots.
 
-use super::fold::{fold, history, last, remove};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use super::fold::{fold, history, last, needed, remove};
 use super::log::{self, Begin, Claim, Commit, Entry, Event, Writer};
-use super::{JobError, JobName, Spec};
+use super::{JobError, JobName, Jobs, Spec};
 use crate::digest::{ModuleId, SnapshotId};
 use crate::store::fault::{FailAfter, Failure};
-use crate::store::{Memory, Store};
+use crate::store::{Created, Hold, Key, Memory, Sharing, Store, StoreError, Upload};
 
 fn job() -> JobName {
     "x".parse().unwrap()
@@ -168,4 +171,167 @@ fn a_removal_that_stops_anywhere_leaves_a_log_or_none() {
             break;
         }
     }
+}
+
+/// What another process does once, before an object whose key contains `key` is created, or behind such a list.
+struct Meanwhile {
+    inner: Memory,
+    key: &'static str,
+    other: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Meanwhile {
+    fn new(inner: &Memory, key: &'static str, other: impl FnOnce() + Send + 'static) -> Self {
+        Self { inner: inner.clone(), key, other: Mutex::new(Some(Box::new(other))) }
+    }
+
+    fn look(&self, key: &str) {
+        if key.contains(self.key)
+            && let Some(other) = self.other.lock().unwrap().take()
+        {
+            other();
+        }
+    }
+
+    fn has_happened(&self) -> bool {
+        self.other.lock().unwrap().is_none()
+    }
+}
+
+impl Store for Meanwhile {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
+        self.inner.put(key, bytes)
+    }
+    fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
+        self.inner.upload()
+    }
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
+        self.look(key.as_str());
+        self.inner.create(key, bytes)
+    }
+    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(key)
+    }
+    fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.inner.get_range(key, range)
+    }
+    fn size(&self, key: &Key) -> Result<u64, StoreError> {
+        self.inner.size(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
+        let found = self.inner.list(prefix);
+        self.look(prefix);
+        found
+    }
+    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
+        self.inner.settle(prefix)
+    }
+    fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.inner.delete(key)
+    }
+    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
+        self.inner.lease(key, sharing)
+    }
+}
+
+#[test]
+fn a_log_that_is_written_and_folded_while_it_is_listed_is_found() {
+    let memory = Memory::new();
+    let mut log = log_of(&memory, Some(3), 0..10);
+    let inner = memory.clone();
+    let store = Meanwhile::new(&memory, "/log/", move || {
+        log.append(&inner, commit(10)).unwrap();
+        fold(&inner, &job()).unwrap();
+    });
+    assert_eq!(last(&store, &job()).unwrap(), Some(12));
+    assert!(store.has_happened());
+    let mut log = log_of_last(&memory);
+    let inner = memory.clone();
+    let store = Meanwhile::new(&memory, "/log/", move || {
+        log.append(&inner, commit(11)).unwrap();
+        fold(&inner, &job()).unwrap();
+    });
+    assert_eq!(fuels(&store), [9, 10, 11]);
+    assert!(store.has_happened());
+}
+
+/// Writes on behind what is there.
+fn log_of_last(store: &dyn Store) -> Writer {
+    Writer::new(&job(), log::status(store, &job()).unwrap().map(|(_, last)| last)).unwrap()
+}
+
+#[test]
+fn a_job_whose_log_is_folded_by_a_sweep_is_not_removed_meanwhile() {
+    let memory = Memory::new();
+    log_of(&memory, Some(3), 0..10);
+    let (jobs, tells) = (Jobs::new(Arc::new(memory.clone())), Arc::new(Mutex::new(None)));
+    let told = tells.clone();
+    let store = Meanwhile::new(&memory, "/past/0", move || {
+        *told.lock().unwrap() = Some(jobs.remove(&job()).unwrap_err());
+    });
+    let store = Arc::new(store);
+    Jobs::new(store.clone()).gc().unwrap();
+    let error = tells.lock().unwrap().take().expect("its log was folded");
+    assert!(matches!(error.downcast_ref(), Some(JobError::Held { .. })), "{error:?}");
+    assert_eq!(fuels(&memory), [7, 8, 9]);
+}
+
+#[test]
+fn a_sweep_leaves_the_log_of_a_held_job_and_what_it_has_not_released() {
+    let memory = Memory::new();
+    drop(log_of(&memory, Some(3), 0..10));
+    let jobs = Jobs::new(Arc::new(memory.clone()));
+    let held = jobs.hold(&job()).unwrap();
+    let before = memory.list("jobs/").unwrap();
+    jobs.gc().unwrap();
+    assert_eq!(memory.list("jobs/").unwrap(), before);
+    assert_eq!((fuels(&memory).len(), needed(&memory, &job()).unwrap().len()), (3, 12));
+    drop(held);
+    jobs.gc().unwrap();
+    assert_eq!((fuels(&memory).len(), needed(&memory, &job()).unwrap().len()), (3, 5));
+}
+
+#[test]
+fn folding_a_long_log_reads_the_end_of_it() {
+    let memory = Memory::new();
+    let mut log = log_of(&memory, None, 0..0);
+    for fuel in 0..6000 {
+        log.append(&memory, commit(fuel)).unwrap();
+        if fuel % 128 == 127 {
+            fold(&memory, &job()).unwrap();
+        }
+    }
+    let ends = memory.list("jobs/x/past/").unwrap();
+    assert!(ends.len() > 3, "{ends:?}");
+    // What is folded already is not looked at again.
+    memory.put(&ends[0], b"damaged").unwrap();
+    (0..200).for_each(|fuel| log.append(&memory, commit(6000 + fuel)).unwrap());
+    fold(&memory, &job()).unwrap();
+    assert!(memory.list("jobs/x/log/").unwrap().len() < 10);
+    assert!(history(&memory, &job()).is_err());
+}
+
+#[test]
+fn two_that_ask_at_once_whether_a_job_is_held_do_not_see_each_other() {
+    let memory = Memory::new();
+    log_of(&memory, None, 0..1);
+    let jobs = Jobs::new(Arc::new(memory.clone()));
+    let asks = memory.lease(&Key::new("jobs/x").unwrap(), Sharing::Shared).unwrap();
+    assert!(!jobs.is_held(&job()).unwrap());
+    drop(asks);
+    let held = jobs.hold(&job()).unwrap();
+    assert!(jobs.is_held(&job()).unwrap());
+    drop(held);
+}
+
+#[test]
+fn only_an_ended_job_is_removed_as_one() {
+    let memory = Memory::new();
+    log_of(&memory, None, 0..1);
+    let jobs = Jobs::new(Arc::new(memory.clone()));
+    assert!(!jobs.remove_ended(&job()).unwrap());
+    assert_eq!(fuels(&memory), [0]);
 }

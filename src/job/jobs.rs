@@ -13,7 +13,7 @@ use super::sinks::{Delivery, Former, From, Mode, Sink};
 use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
-use crate::store::{Chunks, Compress, Hold, Key, Store, StoreError, objects};
+use crate::store::{Chunks, Compress, Hold, Key, Sharing, Store, StoreError, objects};
 
 /// A job that another process has is waited for so long: one that was killed has it until the system has taken its
 /// memory back, and whoever asks whether a job is held has it for an instant.
@@ -65,8 +65,8 @@ pub struct Job {
     jobs: Jobs,
     name: JobName,
     status: Option<Status>,
+    /// With the lease.
     recorder: Recorder,
-    _lease: Box<dyn Hold>,
 }
 
 /// Writes the log of a job that this process has. Clones write the same.
@@ -176,10 +176,10 @@ impl Jobs {
             // Whoever wrote the entry may have died before it was durable, and we build on it.
             self.store().settle(log::entry_key(name, last.seq)?.as_str())?;
         }
-        let log = Arc::new(Mutex::new(log::Writer::new(name, last)?.kept(self)));
+        let log = Arc::new(Mutex::new(log::Writer::new(name, last)?.kept(self, lease)));
         let recorder = Recorder { store: self.store().clone(), log };
         let status = found.map(|(status, _)| status);
-        Ok(Job { jobs: self.clone(), name: name.clone(), status, recorder, _lease: lease })
+        Ok(Job { jobs: self.clone(), name: name.clone(), status, recorder })
     }
 
     /// Who runs the job now, if anybody does.
@@ -187,7 +187,8 @@ impl Jobs {
     /// # Errors
     /// What the store reports.
     pub fn is_held(&self, name: &JobName) -> Result<bool> {
-        match self.store().hold(&lease_key(name)?) {
+        // Shared, so that two that ask at once do not see each other.
+        match self.store().lease(&lease_key(name)?, Sharing::Shared) {
             Ok(_) => Ok(false),
             Err(StoreError::Held { .. }) => Ok(true),
             Err(error) => Err(error.into()),
@@ -290,6 +291,24 @@ impl Jobs {
     pub fn remove(&self, name: &JobName) -> Result<()> {
         // Its log is not read: it may be damaged.
         let _lease = self.lease(name)?;
+        self.remove_held(name)
+    }
+
+    /// Removes a job if it has ended, and tells whether it had.
+    ///
+    /// # Errors
+    /// As [`Jobs::remove`] and [`Jobs::status`].
+    pub fn remove_ended(&self, name: &JobName) -> Result<bool> {
+        let _lease = self.lease(name)?;
+        // It may have begun anew since somebody looked.
+        let ended = self.status(name)?.is_some_and(|status| status.done.is_some());
+        if ended {
+            self.remove_held(name)?;
+        }
+        Ok(ended)
+    }
+
+    fn remove_held(&self, name: &JobName) -> Result<()> {
         fold::remove(&**self.store(), name)?;
         journal::remove(&**self.store(), name, |_| true)?;
         working::forget(&**self.store(), name);
@@ -340,7 +359,7 @@ fn system_seed() -> Result<[u8; 32]> {
 }
 
 /// The lease of a job.
-fn lease_key(name: &JobName) -> Result<Key, StoreError> {
+pub(super) fn lease_key(name: &JobName) -> Result<Key, StoreError> {
     Key::new(format!("{}{name}", log::JOBS))
 }
 

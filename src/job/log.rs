@@ -27,7 +27,7 @@ use super::{JobError, JobName, Jobs, Spec, fold};
 use crate::digest::{ChunkId, SnapshotId};
 use crate::machine::{Loading, Source};
 use crate::snapshot::Value;
-use crate::store::{Created, Key, Store, StoreError};
+use crate::store::{Created, Hold, Key, Store, StoreError};
 
 /// Version of the entries.
 const FORMAT: u32 = 1;
@@ -370,6 +370,8 @@ pub(super) struct Writer {
     /// Where there is something to keep in order.
     jobs: Option<Jobs>,
     keeper: Option<Keeper>,
+    /// The job's: let go of when the keeper has ended.
+    _lease: Option<Box<dyn Hold>>,
 }
 
 impl Writer {
@@ -379,12 +381,21 @@ impl Writer {
         getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
         let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
         let (next, stand) = last.map_or((0, Stand::default()), |last| (last.seq + 1, last.stand));
-        Ok(Self { job: job.clone(), nonce, next, stand, retain: None, jobs: None, keeper: None })
+        Ok(Self {
+            job: job.clone(),
+            nonce,
+            next,
+            stand,
+            retain: None,
+            jobs: None,
+            keeper: None,
+            _lease: None,
+        })
     }
 
-    /// Keeps logs and packs few while it writes.
-    pub fn kept(self, jobs: &Jobs) -> Self {
-        Self { jobs: Some(jobs.clone()), ..self }
+    /// Keeps logs and packs few while it writes, and has this lease of the job.
+    pub fn kept(self, jobs: &Jobs, lease: Box<dyn Hold>) -> Self {
+        Self { jobs: Some(jobs.clone()), _lease: Some(lease), ..self }
     }
 
     /// Number of the next entry.

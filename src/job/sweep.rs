@@ -19,8 +19,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::disks::FinalDisk;
+use super::jobs::lease_key;
 use super::log::{self, Event, Printed};
-use super::{Jobs, fold, journal};
+use super::{JobName, Jobs, fold, journal};
 use crate::digest::{ChunkId, ModuleId, SnapshotId};
 use crate::snapshot::Walk;
 use crate::store::{Key, Rewritten, StoreError, Upkeep, objects};
@@ -95,9 +96,8 @@ impl Jobs {
         patience: Option<Duration>,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Freed> {
-        let store = self.store();
         for name in self.names()? {
-            fold::fold(&**store, &name)?;
+            self.fold(&name)?;
         }
         let mut marked = Marked::default();
         self.mark(&self.live()?, &mut marked, go_on)?;
@@ -116,6 +116,21 @@ impl Jobs {
         let Rewritten { packs, written, .. } = rewritten;
         (freed.new_packs, freed.new_bytes) = (packs.len() as u64, written);
         Ok(freed)
+    }
+
+    /// Folds the log of a job that nobody has; who has it folds it.
+    fn fold(&self, name: &JobName) -> Result<()> {
+        let store = self.store();
+        if !fold::is_due(&**store, name)? {
+            return Ok(());
+        }
+        match store.hold(&lease_key(name)?) {
+            Err(StoreError::Held { .. }) => Ok(()),
+            lease => {
+                let _lease = lease?;
+                fold::fold(&**store, name)
+            }
+        }
     }
 
     /// Removes snapshots and modules.
@@ -162,7 +177,8 @@ impl Jobs {
     fn live(&self) -> Result<Live> {
         let mut live = Live::default();
         for name in self.names()? {
-            let history = self.history(&name)?;
+            // Who has the job may not have folded its log yet.
+            let history = fold::needed(&**self.store(), &name)?;
             let done = history.iter().find_map(|entry| match &entry.event {
                 Event::Done(done) => Some(done),
                 _ => None,

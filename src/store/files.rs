@@ -143,7 +143,11 @@ impl FileOps for RealFiles {
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            let kind = entry.file_type()?;
+            let kind = match entry.file_type() {
+                // Where the directory does not tell what it is, the file is asked, and may be gone by then.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                kind => kind?,
+            };
             if let (true, Ok(name)) = (kind.is_dir() || kind.is_file(), entry.file_name().into_string()) {
                 entries.push(Entry { name, is_dir: kind.is_dir() });
             }
