@@ -98,11 +98,19 @@ fn options() {
         "a directory that exists",
     );
     assert_refused(&run(&["--env", "NO_SUCH_VARIABLE"]), 2, "the environment has no variable", "NAME=VALUE");
-    for bad in
-        [["--job", "a/b"], ["--every", "soon"], ["--seed", "x"], ["--dir", "::"], ["--pause-after", "-1"]]
-    {
+    for bad in [
+        ["--job", "a/b"],
+        ["--every", "soon"],
+        ["--every", "0banana"],
+        ["--dir", ".::/a:RO"],
+        ["--store", ""],
+        ["--seed", "x"],
+        ["--dir", "::"],
+        ["--pause-after", "-1"],
+    ] {
         assert_eq!(run(&bad).code, 2, "{bad:?}");
     }
+    assert_refused(&run(&["--sync-out", "out"]), 2, "the program has no private disk", "`--disk GUEST`");
     let target = run(&["--target", "vax"]);
     assert!(target.code == 1 && target.err.contains("`vax`"), "{target:?}");
 }
@@ -312,4 +320,71 @@ fn a_job_that_a_live_process_holds() {
     assert_refused(&tool.run(&["rm", "x"]), 69, "job `x` is being run", "wait");
     drop(child);
     assert!(tool.run(&["ls"]).out.contains("interrupted"));
+}
+
+#[test]
+fn what_a_program_is_named_does_not_steer_a_terminal() {
+    let tool = Tool::new();
+    tool.wat(
+        "x.wasm",
+        "(module (import \"env\" \"a\\1b]0;b\\07c\\u{202e}\" (func)) (func (export \"_start\")))",
+    );
+    let refused = tool.run(&["run", "x.wasm"]);
+    assert_eq!(refused.code, 67, "{refused:?}");
+    assert!(refused.err.contains("a\\u{1b}]0;b\\u{7}c\\u{202e}"), "{}", refused.err);
+    assert!(!refused.err.contains('\u{1b}'));
+}
+
+#[test]
+fn a_failure_is_never_a_success() {
+    let tool = Tool::new();
+    let exit = |code: u32| {
+        let text = format!(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+              (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const {code}))))"#
+        );
+        tool.wat("x.wasm", &text);
+        tool.run(&["run", "-q", "x.wasm"]).code
+    };
+    assert_eq!([0, 1, 255, 256, 300, 0x8000_0000].map(exit), [0, 1, 255, 255, 44, 255]);
+}
+
+#[test]
+fn what_the_host_refuses_while_a_program_runs_is_said_first() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(2000, 10, STDOUT));
+    let args = ["run", "-q", "--output", "exactly-once", "--keep-output", "1K", "lines.wasm"];
+    let stopped = tool.run(&args);
+    assert_eq!(stopped.code, 1, "{stopped:?}");
+    assert!(!stopped.err.contains("backtrace"), "{}", stopped.err);
+    assert!(stopped.err.lines().count() <= 4, "{}", stopped.err);
+}
+
+#[test]
+fn a_snapshot_whose_manifest_is_damaged_or_gone_has_one_before_it() {
+    for gone in [false, true] {
+        let tool = Tool::new();
+        tool.wat("lines.wasm", &lines(200, 1000, STDOUT));
+        let run = ["run", "-q", "--job", "x", "--every", "20kfuel", "--pause-after", "99000", "lines.wasm"];
+        assert_eq!(tool.run(&run).code, 75);
+        let id = tool.json(&["ls", "--json"])[0]["snapshot"].as_str().unwrap().to_string();
+        let listed = tool.json(&["ls", "--snapshots", "x", "--json"]);
+        let before = listed.as_array().unwrap().iter().rev().nth(1).unwrap()["snapshot"].as_str().unwrap();
+        let name = format!("*{}", &id[8..]);
+        let found = Command::new("find").arg(tool.path("store")).args(["-name", &name]).output();
+        let path = String::from_utf8(found.unwrap().stdout).unwrap();
+        match gone {
+            true => fs::remove_file(path.trim()).unwrap(),
+            false => fs::write(path.trim(), b"damaged").unwrap(),
+        }
+        let hint = format!("the snapshot `{}` before it is whole", &before[..12]);
+        for args in [["resume", "-q", "x"].as_slice(), &["run", "-q", "--job", "x", "lines.wasm"]] {
+            let refused = tool.command(args).output().unwrap();
+            let err = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(68), "{err}");
+            assert!(err.contains(&hint), "{err}");
+        }
+        let back = tool.run(&["resume", "-q", "x", "--from", before]);
+        assert_eq!((back.code, back.out), (0, printed(200)));
+    }
 }

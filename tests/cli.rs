@@ -337,7 +337,7 @@ fn nor_by_a_second_job_that_begins_with_the_same_snapshot() {
 #[test]
 fn listed_inspected_verified_and_removed() {
     let tool = Tool::new();
-    assert_eq!(tool.run(&["ls"]), told(0, "", ""));
+    assert_eq!(tool.run(&["ls"]), told(0, "", "wasm-ckpt: there is no store in `%/store` yet\n"));
     assert!(!tool.path("store").exists(), "looking makes no store");
     tool.wat("lines.wasm", &lines(200, 1000, STDOUT));
     assert_eq!(
@@ -420,8 +420,88 @@ fn removing_one_job_leaves_the_others_whole() {
     assert!(tool.run(&["verify"]).out.ends_with("everything is whole\n"));
     assert_eq!(tool.run(&["resume", "-q", "c"]), told(0, &printed(200), ""));
     assert_eq!(tool.run(&["run", "-q", "--job", "b", "lines.wasm"]), told(0, &printed(200), ""));
-    assert_eq!(tool.run(&["rm", "--ended"]).code, 0);
+    // What is not to be removed does not keep the rest: one that is running, and one whose log is damaged.
+    assert_eq!(tool.run(&["run", "-q", "--job", "d", "--pause-after", "99000", "lines.wasm"]).code, 75);
+    for entry in fs::read_dir(tool.path("store/objects/jobs/d/log")).unwrap() {
+        fs::write(entry.unwrap().path(), b"{").unwrap();
+    }
+    let removed = tool.run(&["rm", "--ended"]);
+    assert!(removed.err.starts_with("wasm-ckpt: job `d` is left: "), "{removed:?}");
+    assert!(tool.run(&["ls"]).out.lines().skip(1).all(|line| line.starts_with("d ")));
+    assert_eq!(tool.run(&["rm", "d"]).code, 0);
     assert_eq!(tool.run(&["ls"]), told(0, "", ""));
+}
+
+/// A program that reads standard input to its end, and prints it.
+const CAT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $l
+      (i32.store (i32.const 0) (i32.const 64))
+      (i32.store (i32.const 4) (i32.const 10))
+      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (i32.store (i32.const 4) (i32.load (i32.const 8)))
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+      (br_if $l (i32.load (i32.const 4))))))"#;
+
+#[test]
+fn a_job_that_reads_a_file_moves_with_a_copy_of_it() {
+    let tool = Tool::new();
+    tool.wat("cat.wasm", CAT);
+    let text: String = (0..100).map(|n| format!("{n:09}\n")).collect();
+    fs::write(tool.path("input"), &text).unwrap();
+    fs::write(tool.path("copy"), &text).unwrap();
+    let copied = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+    fs::File::options().write(true).open(tool.path("copy")).unwrap().set_modified(copied).unwrap();
+    let with = |input: &str, args: &[&str]| {
+        let file = fs::File::open(tool.path(input)).unwrap();
+        tool.told(tool.command(args).stdin(file).output().unwrap())
+    };
+    let run = with("input", &["run", "-q", "--job", "c", "--pause-after", "1000", "cat.wasm"]);
+    assert!(run.code == 75 && text.starts_with(&run.out) && run.out.len() < text.len(), "{run:?}");
+    for args in [["resume", "-q", "c"].as_slice(), &["run", "-q", "--job", "c", "cat.wasm"]] {
+        let refused = with("copy", args);
+        assert_eq!((refused.code, refused.out.as_str()), (70, ""), "{refused:?}");
+        assert!(refused.err.contains("the file has changed since the snapshot"), "{}", refused.err);
+        assert!(refused.err.ends_with("or take this one as it is with `--force`\n"), "{}", refused.err);
+    }
+    let none = tool.run(&["resume", "-q", "c"]);
+    assert!(none.code == 70 && none.err.contains("hint: redirect the file to it"), "{none:?}");
+    let forced = with("copy", &["resume", "-q", "--force", "c", "--pause-after", "2000"]);
+    assert_eq!(forced.code, 75, "{forced:?}");
+    // From then on it is the file.
+    assert_eq!(with("copy", &["resume", "-q", "c"]), told(0, &text, ""));
+}
+
+#[test]
+fn the_memory_that_wasi_sees_is_the_exported_one() {
+    let tool = Tool::new();
+    let text = lines(20, 1000, STDOUT)
+        .replace("(memory (export", "(memory $own 1) (memory $shown (export")
+        .replace("(data (i32.const", "(data (memory $shown) (i32.const")
+        .replace("i32.store8 (local", "i32.store8 $shown (local")
+        .replace("i32.store (i32", "i32.store $shown (i32");
+    tool.wat("two.wasm", &text);
+    assert_eq!(tool.run(&["run", "-q", "--job", "a", "two.wasm"]), told(0, &printed(20), ""));
+    assert_eq!(tool.run(&["run", "-q", "--job", "b", "--pause-after", "9000", "two.wasm"]).code, 75);
+    assert_eq!(tool.run(&["resume", "-q", "b"]), told(0, &printed(20), ""));
+}
+
+#[test]
+fn an_id_that_cannot_be_written_is_said_before_or_does_not_hide_that_it_is_paused() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(200, 1000, STDOUT));
+    let run = |id: &str| {
+        tool.run(&["run", "--job", "x", "--new", "--pause-after", "9000", "--id-file", id, "lines.wasm"])
+    };
+    let refused = run("none/id");
+    assert!(refused.code == 2 && refused.err.contains("hint: `--id-file FILE` takes a file"), "{refused:?}");
+    std::os::unix::fs::symlink("none/id", tool.path("id")).unwrap();
+    let paused = run("id");
+    assert!(paused.code == 75 && paused.err.contains("paused at fuel"), "{paused:?}");
+    assert!(paused.err.contains("error: cannot write `id`"), "{paused:?}");
 }
 
 #[test]

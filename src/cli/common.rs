@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::cost;
 use super::exit::{self, Exit, failure};
@@ -27,7 +28,7 @@ use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Setti
 #[derive(Args, Clone)]
 pub struct StoreArgs {
     /// Directory of the store [default: ~/.local/state/wasm-ckpt]
-    #[arg(long, value_name = "DIR", env = "WASM_CKPT_STORE")]
+    #[arg(long, value_name = "DIR", env = "WASM_CKPT_STORE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub store: Option<PathBuf>,
 }
 
@@ -64,8 +65,13 @@ impl StoreArgs {
         self.if_any()?.map_or_else(|| Err(none(self.dir()?)), Ok)
     }
 
-    fn dir(&self) -> Result<PathBuf> {
+    /// Where it is, or would be.
+    pub fn dir(&self) -> Result<PathBuf> {
         match &self.store {
+            Some(dir) if dir.as_os_str().is_empty() => {
+                let message = "the store has an empty name, by `--store` or WASM_CKPT_STORE";
+                Err(failure(Exit::Usage, message, "name a directory, or unset the variable"))
+            }
             Some(dir) => Ok(dir.clone()),
             None => user_dir("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
                 let message = "there is no place for the store: neither HOME nor XDG_STATE_HOME is set";
@@ -92,8 +98,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub store: StoreArgs,
 
-    /// How often to take a snapshot: a time (500ms, 30s, 5m, 2h), an amount of fuel (1000000fuel, 10Mfuel), or
-    /// `never`
+    /// How often to take a snapshot: a time (500ms, 0.5s, 30s, 5m, 2h), an amount of fuel (1000000fuel, 10Mfuel), or
+    /// `never` (or 0): only when it pauses
     #[arg(long, value_name = "TIME|FUEL", default_value = "30s")]
     pub every: Every,
 
@@ -206,13 +212,14 @@ impl RunArgs {
     /// One line on standard error.
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "wasm-ckpt: {text}");
+            let _ = writeln!(io::stderr(), "wasm-ckpt: {}", exit::plain(text));
         }
     }
 
     /// Runs a job that has begun to its end, or until it is to pause. Gives the exit code.
     pub fn run(&self, job: Job, wasm: &[u8], module: &Module, how: How) -> Result<u8> {
         let name = job.name().clone();
+        self.check_id_file()?;
         let pause = Pause::new()?;
         signals::pause_on(&pause)?;
         let (held, line) = (Rc::new(RefCell::new(vec![])), Rc::new(Cell::new(false)));
@@ -247,17 +254,30 @@ impl RunArgs {
         match outcome {
             Outcome::Ended(ending) => Ok(told(&ending, wasm)),
             Outcome::Paused { snapshot, fuel } => {
-                if let Some(path) = &self.id_file {
-                    let explain = || format!("cannot write `{}`", path.display());
-                    std::fs::write(path, format!("{snapshot}\n")).with_context(explain)?;
-                }
                 let short = snapshot.short();
                 self.say(&format!(
                     "paused at fuel {fuel}, snapshot {short}; `wasm-ckpt resume {name}` goes on"
                 ));
+                if let Some(path) = &self.id_file
+                    && let Err(error) = std::fs::write(path, format!("{snapshot}\n"))
+                {
+                    // It is paused all the same.
+                    eprintln!("error: cannot write `{}`: {error}; the id is {snapshot}", path.display());
+                }
                 Ok(Exit::Paused as u8)
             }
         }
+    }
+
+    /// Before it runs: after a week is too late to find out that the file cannot be made.
+    fn check_id_file(&self) -> Result<()> {
+        let Some(path) = &self.id_file else { return Ok(()) };
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if dir.is_dir() && !path.is_dir() {
+            return Ok(());
+        }
+        let message = format!("the id cannot be written to `{}`", path.display());
+        Err(failure(Exit::Usage, message, "`--id-file FILE` takes a file in a directory that exists"))
     }
 
     /// Tells what happens. In a file that the program writes to as well, lines of ours would be in the way when
@@ -343,6 +363,9 @@ impl RunArgs {
         if replayed.perhaps_twice > 0 {
             self.say(&perhaps_twice(replayed.perhaps_twice));
         }
+        if !self.sync_out.is_empty() {
+            self.say("its disk is not written out again: `wasm-ckpt cp JOB:DISK DIR` copies it");
+        }
         let wasm = job.module().unwrap_or_default();
         Ok(told(&replayed.done.ending, &wasm))
     }
@@ -381,7 +404,8 @@ fn fuel(text: &str) -> Result<u64, &'static str> {
 fn told(ending: &Ending, wasm: &[u8]) -> u8 {
     match ending {
         Ending::Returned(_) => 0,
-        // As for every process, 8 bits of it.
+        // As for every process, 8 bits of it; but no failure becomes a success.
+        Ending::Exited(code) if *code != 0 && *code as u8 == 0 => u8::MAX,
         Ending::Exited(code) => *code as u8,
         Ending::Trapped { message, frames } => {
             let names = Names::of(wasm);
@@ -393,7 +417,7 @@ fn told(ending: &Ending, wasm: &[u8]) -> u8 {
             if frames.len() > 50 {
                 text += &format!("  and {} more\n", frames.len() - 50);
             }
-            let _ = io::stderr().write_all(text.as_bytes());
+            let _ = io::stderr().write_all(exit::plain(&text).as_bytes());
             Exit::Trapped as u8
         }
     }
@@ -433,6 +457,14 @@ pub fn parse_dir(text: &str) -> Result<SpecDir, String> {
         Some(paths) => (paths, true),
         None => (text, false),
     };
+    // A directory that is to be read only must not become one to write to by a slip.
+    if let Some((_, suffix)) = paths.rsplit_once(':')
+        && ["ro", "rw", "r0", "r", "w"].contains(&suffix.to_ascii_lowercase().as_str())
+    {
+        return Err(format!(
+            "`:{suffix}` is not known: `:ro` is, and without it the program may write there"
+        ));
+    }
     let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
     if host.is_empty() || guest.is_empty() {
         return Err("give HOST, HOST::GUEST, HOST:ro or HOST::GUEST:ro".to_string());

@@ -1,5 +1,6 @@
 //! Exit codes and error messages.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::cli::value::BadArgument;
@@ -9,7 +10,7 @@ use wasm_ckpt::machine::{NoFunction, UnknownImport};
 use wasm_ckpt::snapshot::portable::PortableError;
 use wasm_ckpt::snapshot::{IdentityMismatch, SnapshotError, TreeError};
 use wasm_ckpt::store::StoreError;
-use wasm_ckpt::wasi::FileProblem;
+use wasm_ckpt::wasi::{FileProblem, InputProblem};
 
 /// How the tool ends when it is not by the guest's own code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +114,24 @@ pub fn report(error: &anyhow::Error) -> u8 {
     if let Some(hint) = hint {
         text += &format!("  hint: {hint}\n");
     }
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(plain(&text).as_bytes());
     exit as u8
+}
+
+/// The text with what steers a terminal made visible: names may be of the program's making.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| {
+        c != '\n' && c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::new();
+    for c in text.chars() {
+        if steers(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    Cow::Owned(plain)
 }
 
 /// The code and the hint of the first cause that is known.
@@ -210,6 +227,13 @@ fn of_snapshot(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Optio
     }
     if cause.is::<FileProblem>() {
         return Some((Exit::Mismatch, hint("put the file back, or take it as it is with `--force`")));
+    }
+    if let Some(problem) = cause.downcast_ref::<InputProblem>() {
+        let text = match problem {
+            InputProblem::NoFile { .. } => "redirect the file to it: `< FILE`",
+            InputProblem::Changed { .. } => "give it the same file, or take this one as it is with `--force`",
+        };
+        return Some((Exit::Mismatch, hint(text)));
     }
     match cause.downcast_ref::<SnapshotError>() {
         Some(SnapshotError::NewerFormat { .. }) => return Some((Exit::Newer, hint("use the newer program"))),

@@ -13,7 +13,7 @@ use wasm_ckpt::{JobName, Jobs};
 
 /// List the jobs, or the snapshots of a job
 ///
-/// A job is `running` (a live process has it), `paused` (it was left in good order), `interrupted` (its process
+/// A job is `running` (a live process has it), `paused` (it was left in good order, here or where it comes from), `interrupted` (its process
 /// died), or has ended: `exit CODE`, `returned`, `trapped`.
 ///
 /// Of a snapshot: the program's memory; the pages of it that were dirty, that is, may have changed since the one
@@ -44,8 +44,10 @@ pub fn main(args: Args) -> Result<()> {
     }
     let text = match args.store.if_any()? {
         Some(jobs) => list(&jobs, args.json)?,
-        None if args.json => "[]\n".to_string(),
-        None => String::new(),
+        None => {
+            eprintln!("wasm-ckpt: there is no store in `{}` yet", args.store.dir()?.display());
+            if args.json { "[]\n".to_string() } else { String::new() }
+        }
     };
     super::print(&text)
 }
@@ -106,7 +108,10 @@ fn state(jobs: &Jobs, name: &JobName, status: &Status) -> Result<String> {
     Ok(match &status.done {
         Some(done) => shown_ending(&done.ending),
         None if jobs.is_held(name)? => "running".to_string(),
-        None if status.stopped => "paused".to_string(),
+        // One that has come from elsewhere was paused there.
+        None if status.stopped || status.claim.is_none() && status.snapshot().is_some() => {
+            "paused".to_string()
+        }
         None => "interrupted".to_string(),
     })
 }

@@ -87,7 +87,7 @@ pub fn main() -> u8 {
 /// Prints to standard output, which is the tool's own but for `run` and `resume`.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(exit::plain(text).as_bytes())?;
     out.flush()?;
     Ok(())
 }

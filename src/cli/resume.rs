@@ -52,7 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "SEED", value_parser = super::run::parse_seed)]
     seed: Option<[u8; 32]>,
 
-    /// Go on even if files that the program had read or open have changed in a way that cannot be mended
+    /// Go on even if files that the program had read or open, or its file on standard input, have changed in a way that
+    /// cannot be mended
     #[arg(long, visible_alias = "force")]
     accept_changed: bool,
 
@@ -100,7 +101,7 @@ pub fn main(args: Args) -> Result<u8> {
         return args.common.replay(&mut job);
     }
     let wasm = job.module()?;
-    let snapshot = status.snapshot().map(|id| jobs.snapshot(id)).transpose()?;
+    let snapshot = job.snapshot()?;
     let canonical_nans = status.begin.spec.canonical_nans;
     let identity = snapshot.as_ref().map(|snapshot| &snapshot.state().identity);
     let module = args.common.compile(&wasm, canonical_nans, identity)?;

@@ -78,7 +78,8 @@ pub struct Args {
     #[arg(long)]
     canonical_nans: bool,
 
-    /// Go on even if files that the program had read or open have changed in a way that cannot be mended
+    /// Go on even if files that the program had read or open, or its file on standard input, have changed in a way that
+    /// cannot be mended
     #[arg(long, visible_alias = "force")]
     accept_changed: bool,
 
@@ -100,7 +101,8 @@ pub fn main(args: Args) -> Result<u8> {
     let spec = spec(&args, &path, &module)?;
     let disks: Vec<String> = spec.disks.iter().map(|disk| disk.guest.clone()).collect();
     for sync_out in &args.common.sync_out {
-        sync_out.disk(&disks)?;
+        let which = "`--disk GUEST` gives it one, and `--sync-out GUEST=DIR` says which is meant";
+        sync_out.disk(&disks).map_err(|error| failure(Exit::Usage, error.to_string(), which))?;
     }
     let stdin = Stdin::inherit().context("standard input cannot be used")?;
     let jobs = args.common.open()?;
@@ -135,8 +137,8 @@ pub fn main(args: Args) -> Result<u8> {
                     let was = if status.stopped { "paused" } else { "interrupted" };
                     greeting = Some(format!("job `{name}` was {was}: going on from {from}"));
                     // It may have begun with an earlier version.
-                    if let Some(id) = status.snapshot()
-                        && let identity = &jobs.snapshot(id)?.state().identity
+                    if let Some(snapshot) = job.snapshot()?
+                        && let identity = &snapshot.state().identity
                         && *identity != module.identity()
                     {
                         module = args.common.compile(&wasm, args.canonical_nans, Some(identity))?;

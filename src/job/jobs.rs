@@ -379,6 +379,16 @@ impl Job {
         self.status.as_ref()
     }
 
+    /// The snapshot that it goes on from, if it has one.
+    ///
+    /// # Errors
+    /// [`JobError::DamagedSnapshot`], which names one before it that is whole; it is of a newer version; what the store reports.
+    pub fn snapshot(&self) -> Result<Option<Snapshot>> {
+        let Some(id) = self.status.as_ref().and_then(Status::snapshot) else { return Ok(None) };
+        let found = self.jobs.snapshot(id);
+        found.map(Some).map_err(|error| self.jobs.explain_damage(&self.name, id, error))
+    }
+
     /// Begins the job, or begins it anew. What was before stays in the log, and its snapshots stay until the
     /// next sweep.
     ///

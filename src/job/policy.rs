@@ -34,23 +34,37 @@ impl FromStr for Every {
         if matches!(text, "0" | "never") {
             return Ok(Self::Never);
         }
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(ParseEveryError)?;
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| ParseEveryError)?;
-        let scaled = |by: u64| number.checked_mul(by).ok_or(ParseEveryError);
-        Ok(match unit {
-            _ if number == 0 => Self::Never,
-            "ms" => Self::Time(Duration::from_millis(number)),
-            "s" => Self::Time(Duration::from_secs(number)),
-            "m" | "min" => Self::Time(Duration::from_secs(scaled(60)?)),
-            "h" => Self::Time(Duration::from_secs(scaled(3600)?)),
-            "fuel" => Self::Fuel(number),
-            "kfuel" => Self::Fuel(scaled(1_000)?),
-            "Mfuel" => Self::Fuel(scaled(1_000_000)?),
-            "Gfuel" => Self::Fuel(scaled(1_000_000_000)?),
+        let unit = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(ParseEveryError)?;
+        let (number, unit) = text.split_at(unit);
+        let amount = |one: u64| multiple(number, one).ok_or(ParseEveryError);
+        let time = |one: Duration| Ok(Duration::from_nanos(amount(one.as_nanos() as u64)?));
+        let every = match unit {
+            "ms" => Self::Time(time(Duration::from_millis(1))?),
+            "s" => Self::Time(time(Duration::from_secs(1))?),
+            "m" | "min" => Self::Time(time(Duration::from_secs(60))?),
+            "h" => Self::Time(time(Duration::from_secs(3600))?),
+            "fuel" => Self::Fuel(amount(1)?),
+            "kfuel" => Self::Fuel(amount(1_000)?),
+            "Mfuel" => Self::Fuel(amount(1_000_000)?),
+            "Gfuel" => Self::Fuel(amount(1_000_000_000)?),
             _ => return Err(ParseEveryError),
-        })
+        };
+        Ok(if matches!(every, Self::Time(Duration::ZERO) | Self::Fuel(0)) { Self::Never } else { every })
     }
+}
+
+/// So many times `one`, with at most nine digits behind the point; nothing if that is no whole number, or too large.
+fn multiple(number: &str, one: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let scale = 10u128.pow(fraction.len() as u32);
+    let part = fraction.parse::<u128>().ok()? * u128::from(one);
+    let whole = whole.parse::<u64>().ok()?.checked_mul(one)?;
+    let part = (part % scale == 0).then_some(part / scale)?;
+    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 impl fmt::Display for Every {
@@ -153,7 +167,16 @@ mod tests {
             ("30", Err(ParseEveryError)),
             ("", Err(ParseEveryError)),
             ("-1s", Err(ParseEveryError)),
-            ("1.5s", Err(ParseEveryError)),
+            ("0.5s", time(500)),
+            ("1.5h", time(5_400_000)),
+            ("2.5Mfuel", fuel(2_500_000)),
+            ("0.0s", Ok(Every::Never)),
+            ("0banana", Err(ParseEveryError)),
+            ("0.5fuel", Err(ParseEveryError)),
+            (".5s", Err(ParseEveryError)),
+            ("1.s", Err(ParseEveryError)),
+            ("1.5.5s", Err(ParseEveryError)),
+            ("0.0000000001s", Err(ParseEveryError)),
             ("s", Err(ParseEveryError)),
             ("99999999999999999999s", Err(ParseEveryError)),
             ("18446744073709551615h", Err(ParseEveryError)),

@@ -81,7 +81,9 @@ impl Jobs {
                 cause.downcast_ref(),
                 Some(StoreError::Corrupt { .. } | StoreError::NotFound { .. })
             );
-            store || cause.is::<TreeError>() || cause.is::<SnapshotError>() && !newer
+            // Of a snapshot of the job's own.
+            let gone = matches!(cause.downcast_ref(), Some(JobError::NotFound { what: "snapshot", .. }));
+            store || gone || cause.is::<TreeError>() || cause.is::<SnapshotError>() && !newer
         };
         let unreachable = |cause: &(dyn std::error::Error + 'static)| {
             matches!(cause.downcast_ref(), Some(StoreError::Io { .. } | StoreError::Denied { .. }))

@@ -162,7 +162,10 @@ impl Instance {
         store.data_mut().unwind = Some(controls.unwind.clone());
         controls.answer(&mut store)?;
         if module.meta.memories > 0 {
-            store.data_mut().memory = inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
+            // As WASI has it: the memory that is exported under this name.
+            let exported = inner.get_memory(&mut store, "memory");
+            let first = || inner.get_memory(&mut store, &format!("{PREFIX}memory0"));
+            store.data_mut().memory = exported.or_else(first);
         }
         let mut instance = Self {
             lazy: None,

@@ -32,9 +32,26 @@ impl Trap {
         let message = match code {
             Some(code) => code.to_string(),
             None if thrown => "an exception was thrown and not caught".to_string(),
-            None => return Err(error.into()),
+            None => return Err(OfHost(error).into()),
         };
         Ok(Self { message, code, frames })
+    }
+}
+
+/// An error of a function of the host. The engine puts the native call stack before it, which says nothing to anybody.
+#[derive(Debug)]
+struct OfHost(wasmtime::Error);
+
+impl fmt::Display for OfHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the program cannot go on")
+    }
+}
+
+impl std::error::Error for OfHost {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let hidden = usize::from(self.0.downcast_ref::<wasmtime::WasmBacktrace>().is_some());
+        self.0.chain().nth(hidden)
     }
 }
 

@@ -153,7 +153,7 @@ pub use state::{
     Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
     Root, State, VERSION, Wait, Written,
 };
-pub use stdio::{Host, Input, Output, OutputBuffer, Stdin, Stream, StreamState};
+pub use stdio::{Host, Input, InputProblem, Output, OutputBuffer, Stdin, Stream, StreamState};
 pub use types::Filetype;
 
 /// The WASI side of a running guest: its state, and the handles of this host.
@@ -234,7 +234,7 @@ impl Wasi {
             env: config.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
             roots,
             fds,
-            streams: Streams::new(StreamState::default(), host)?,
+            streams: Streams::new(StreamState::default(), host, false)?,
             clock,
             random: Random::new(config.seed)?,
             wait: None,

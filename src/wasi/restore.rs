@@ -165,7 +165,7 @@ impl Wasi {
     fn from_state(state: State, host: Host, how: Restore, contents: Option<Contents<'_>>) -> Result<Self> {
         let disks = disks::restore(&state, contents, how.scratch.as_deref())?;
         let roots = open_roots(&state, how.dirs)?;
-        let streams = Streams::new(state.streams.clone(), host)?;
+        let streams = Streams::new(state.streams.clone(), host, how.accept_changed)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
         let mut opened = Vec::with_capacity(state.descriptors.len());
         let mut cuts = Cuts::new(&state, how.shares_files);

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
@@ -240,9 +240,10 @@ impl Streams {
     ///
     /// # Errors
     /// Standard input is not what the guest was reading.
-    pub fn new(state: StreamState, host: Host) -> Result<Self> {
+    /// A file that has changed is taken as it is if `accept_changed`.
+    pub fn new(mut state: StreamState, host: Host, accept_changed: bool) -> Result<Self> {
         let Host { stdin, stdout, stderr, interrupt } = host;
-        check_stdin(&state, &stdin)?;
+        state.stdin_file = check_stdin(&state, &stdin, accept_changed)?;
         Ok(Self { state, stdin, stdout, stderr, interrupt, gathered: Vec::new() })
     }
 
@@ -376,8 +377,32 @@ fn read_stream(fd: &OwnedFd, interrupt: &Interrupt, buffer: &mut [u8]) -> Outcom
     }
 }
 
-/// Refuses a standard input that cannot go on where the guest has stopped reading.
-fn check_stdin(state: &StreamState, stdin: &Stdin) -> Result<()> {
+/// A standard input that cannot go on where the guest has stopped reading.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputProblem {
+    /// The guest was reading a file, and is given none.
+    #[error(
+        "standard input: the guest has read {read} bytes of a file of {size} bytes; give it the same file again"
+    )]
+    NoFile {
+        /// Bytes that it has read.
+        read: u64,
+        /// Size of the file.
+        size: u64,
+    },
+    /// It is another file, or has other content.
+    #[error("standard input: the file has changed since the snapshot: expected {expected}, found {found}")]
+    Changed {
+        /// At the snapshot.
+        expected: FileIdentity,
+        /// Now.
+        found: FileIdentity,
+    },
+}
+
+/// Refuses a standard input that cannot go on where the guest has stopped reading. Gives what the file is, if it is one that the
+/// guest has read.
+fn check_stdin(state: &StreamState, stdin: &Stdin, accept_changed: bool) -> Result<Option<FileIdentity>> {
     let Some(was) = &state.stdin_file else {
         if let (Stdin::Bytes(bytes), read) = (stdin, state.stdin_read) {
             ensure!(
@@ -386,20 +411,16 @@ fn check_stdin(state: &StreamState, stdin: &Stdin) -> Result<()> {
                 bytes.len()
             );
         }
-        return Ok(());
+        return Ok(None);
     };
     let Stdin::File { file, .. } = stdin else {
-        bail!(
-            "standard input: the guest has read {} bytes of a file of {} bytes; give it the same file again",
-            state.stdin_read,
-            was.size
-        );
+        return Err(InputProblem::NoFile { read: state.stdin_read, size: was.size }.into());
     };
     let is = host::attributes(file).context("standard input cannot be examined")?;
     let is = FileIdentity::from(&is);
-    ensure!(
-        is.same_content(was),
-        "standard input: the file has changed since the snapshot: expected {was}, found {is}"
-    );
-    Ok(())
+    match is.same_content(was) {
+        true => Ok(Some(*was)),
+        false if accept_changed => Ok(Some(is)),
+        false => Err(InputProblem::Changed { expected: *was, found: is }.into()),
+    }
 }

@@ -94,6 +94,15 @@ fn a_file_as_input_is_repositioned_and_checked() {
     assert!(error_of(again(Stdin::Null)).contains("give it the same file again"));
     std::fs::write(&path, b"0123456789a").unwrap();
     assert!(error_of(again(stdin())).contains("has changed since the snapshot"));
+    // Taken as it is, it is the file from then on.
+    let accept = Restore { accept_changed: true, ..Restore::default() };
+    let given = host(stdin(), &OutputBuffer::default());
+    g.wasi = Wasi::restore(version, &state, given, accept).unwrap();
+    assert_eq!(g.read(0, 3).unwrap(), b"567");
+    let (version, state) = g.wasi.save().unwrap();
+    let given = host(stdin(), &OutputBuffer::default());
+    g.wasi = Wasi::restore(version, &state, given, Restore::default()).unwrap();
+    assert_eq!(g.read(0, 100).unwrap(), b"89a");
 }
 
 #[test]
