@@ -323,6 +323,22 @@ fn a_job_that_a_live_process_holds() {
 }
 
 #[test]
+fn a_store_whose_empty_directories_were_not_copied_is_whole() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(200, 1000, STDOUT));
+    let run = ["run", "-q", "--job", "x", "--pause-after", "99000", "lines.wasm"];
+    assert_eq!(tool.run(&run).code, 75);
+    for name in ["tmp", "locks", "work"] {
+        let _ = fs::remove_dir_all(tool.path("store").join(name));
+    }
+    let listed = tool.run(&["ls"]);
+    assert!(listed.code == 0 && listed.out.contains("paused"), "{listed:?}");
+    let _ = fs::remove_dir_all(tool.path("store/tmp"));
+    let resumed = tool.run(&["resume", "-q", "x"]);
+    assert_eq!((resumed.code, resumed.out), (0, printed(200)));
+}
+
+#[test]
 fn what_a_program_is_named_does_not_steer_a_terminal() {
     let tool = Tool::new();
     tool.wat(

@@ -143,9 +143,15 @@ fn reader(mut pipe: impl Read + Send + 'static, mut random: Random) -> JoinHandl
     })
 }
 
+/// The store's path, which can be written in several ways, each time in another.
+fn spellings() -> impl FnMut() -> &'static str {
+    let mut spellings = ["store", "./store", "store/", "store//"].iter().cycle();
+    move || spellings.next().unwrap()
+}
+
 #[test]
 fn exactly_once_into_fifos_whose_readers_survive() {
-    let (tool, mut random) = (Tool::new(), Random::new("fifos"));
+    let (tool, mut random, mut spelled) = (Tool::new(), Random::new("fifos"), spellings());
     let paths = ["out", "err"].map(|name| tool.path(name));
     // Opened for both, so that neither end waits for the other; held so that the readers see one end.
     let fifos = paths.each_ref().map(|path| {
@@ -155,6 +161,7 @@ fn exactly_once_into_fifos_whose_readers_survive() {
     let readers = [0, 1].map(|n| reader(File::open(&paths[n]).unwrap(), Random(random.below(1 << 40) | 1)));
     let kills = killed(25, 150, &mut random, || {
         let mut command = print(&tool, "fifo", &["--output", "exactly-once"]);
+        command.env("WASM_CKPT_STORE", spelled());
         // As a shell opens them, each time anew.
         let open = |path: &Path| File::options().write(true).open(path).unwrap();
         command.stdout(open(&paths[0])).stderr(open(&paths[1]));
@@ -291,7 +298,7 @@ fn a_pipe_that_begins_anew_is_read_once() {
 
 #[test]
 fn a_fifo_whose_producer_goes_on_is_read_once() {
-    let (tool, mut random) = (Tool::new(), Random::new("goes_on"));
+    let (mut spelled, tool, mut random) = (spellings(), Tool::new(), Random::new("goes_on"));
     let text = input(1000);
     let wanted = copied(&text);
     let path = tool.path("in");
@@ -312,6 +319,7 @@ fn a_fifo_whose_producer_goes_on_is_read_once() {
     });
     let kills = killed(20, 150, &mut random, || {
         let mut command = copy(&tool, &["--input-from", "now"], read.try_clone().unwrap());
+        command.env("WASM_CKPT_STORE", spelled());
         command.stdout(File::create(tool.path("out")).unwrap());
         command
     });

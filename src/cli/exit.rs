@@ -136,7 +136,11 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 
 /// The code and the hint of the first cause that is known.
 fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
+    let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let known = error.chain().find_map(|cause| {
+        if cause.downcast_ref().is_some_and(full) {
+            return Some((Exit::Full, Some("make room, and do the same again: nothing is lost".to_string())));
+        }
         if let Some(e) = cause.downcast_ref::<Failure>() {
             return Some((e.exit, e.hint.clone()));
         }

@@ -86,7 +86,9 @@ impl Jobs {
             store || gone || cause.is::<TreeError>() || cause.is::<SnapshotError>() && !newer
         };
         let unreachable = |cause: &(dyn std::error::Error + 'static)| {
-            matches!(cause.downcast_ref(), Some(StoreError::Io { .. } | StoreError::Denied { .. }))
+            // Such as that there is no room for a private disk here.
+            let system = cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some());
+            system || matches!(cause.downcast_ref(), Some(StoreError::Io { .. } | StoreError::Denied { .. }))
         };
         if !cause.chain().any(is_damage) || cause.chain().any(unreachable) {
             return cause;

@@ -22,27 +22,36 @@ pub(super) fn about(store: &dyn Store, job: &JobName, begin: u64) -> [u8; 32] {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_else(|_| format!("process {}", std::process::id()));
     let mut about = blake3::Hasher::new();
-    for part in [boot.trim(), &store.describe(), job.as_str()] {
+    for part in [boot.trim(), &store.identity(), job.as_str()] {
         about.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     about.update(&begin.to_le_bytes());
     *about.finalize().as_bytes()
 }
 
-/// Path of a job's file of this kind. Several stores and jobs may share the directory.
+/// Path of a job's file of this kind. Stores without a directory of their own share one.
 pub(super) fn path(store: &dyn Store, job: &JobName, kind: &str) -> PathBuf {
     debug_assert!(KINDS.contains(&kind));
     let user = rustix::process::getuid().as_raw();
-    let dir = store.working_dir().unwrap_or_else(|| std::env::temp_dir().join(format!("wasm-ckpt-{user}")));
-    let hash = blake3::hash(format!("{job} {}", store.describe()).as_bytes()).to_hex();
+    // The directory of a store moves with it.
+    let (dir, named) = match store.working_dir() {
+        Some(dir) => (dir, job.to_string()),
+        None => (std::env::temp_dir().join(format!("wasm-ckpt-{user}")), among_all(store, job)),
+    };
+    let hash = blake3::hash(named.as_bytes()).to_hex();
     dir.join(format!("streams-{}.{kind}", &hash[..24]))
 }
 
 /// Path of the job's file in memory, in a directory that all users share.
 pub(super) fn shared_memory(store: &dyn Store, job: &JobName) -> PathBuf {
     let user = rustix::process::getuid().as_raw();
-    let hash = blake3::hash(format!("{job} {}", store.describe()).as_bytes()).to_hex();
+    let hash = blake3::hash(among_all(store, job).as_bytes()).to_hex();
     Path::new("/dev/shm").join(format!("wasm-ckpt-{user}-{}", &hash[..24]))
+}
+
+/// The job among those of all stores.
+fn among_all(store: &dyn Store, job: &JobName) -> String {
+    format!("{job} {}", store.identity())
 }
 
 /// Removes the files of a job that is removed or begun anew.

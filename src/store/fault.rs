@@ -121,6 +121,10 @@ impl Store for FailAfter {
         self.inner.describe()
     }
 
+    fn identity(&self) -> String {
+        self.inner.identity()
+    }
+
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
         let torn = || self.inner.put(key, &bytes[..bytes.len() / 2]);
         self.plan.run(key, || self.inner.put(key, bytes), torn)

@@ -11,10 +11,13 @@
 //! `+` is in no key, so nothing of this can clash with an object.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::UNIX_EPOCH;
 
 use super::files::{FileOps, Locked, NewFile, OpenedFile, RealFiles};
 use super::leases::lock;
@@ -44,6 +47,9 @@ struct Inner {
     /// Directories whose names are known to be durable.
     durable_dirs: Mutex<HashSet<PathBuf>>,
 }
+
+/// All that is in it, but for the format file and what only this machine knows.
+const DIRECTORIES: [&str; 3] = ["tmp", "objects", "locks"];
 
 #[derive(Default)]
 struct Walked {
@@ -75,6 +81,8 @@ impl Local {
     pub fn existing(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let store = Self::unopened(root.into(), Arc::new(RealFiles));
         store.check_format()?;
+        // It may be one to read only.
+        let _ = store.complete();
         store.clean();
         Ok(store)
     }
@@ -86,7 +94,10 @@ impl Local {
     pub fn open_on(root: impl Into<PathBuf>, files: Arc<dyn FileOps>) -> Result<Self, StoreError> {
         let store = Self::unopened(root.into(), files);
         match store.check_format() {
-            Ok(()) => store.clean(),
+            Ok(()) => {
+                store.complete()?;
+                store.clean();
+            }
             Err(StoreError::NotFound { .. }) => store.initialize()?,
             Err(error) => return Err(error),
         }
@@ -128,9 +139,9 @@ impl Local {
     /// Makes the directories, then the format file, so that what has one is a whole store.
     fn initialize(&self) -> Result<(), StoreError> {
         let Inner { root, files, .. } = &*self.inner;
-        let ours = ["tmp", "objects", "locks"];
+        let is_ours = |name: &str| DIRECTORIES.contains(&name) || matches!(name, "format" | "work");
         match files.read_dir(root) {
-            Ok(entries) if entries.iter().all(|e| ours.contains(&e.name.as_str()) || e.name == "format") => {}
+            Ok(entries) if entries.iter().all(|entry| is_ours(&entry.name)) => {}
             Ok(_) => return Err(StoreError::NotAStore { what: root.display().to_string() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::from_io("read", root.display(), error)),
@@ -141,13 +152,24 @@ impl Local {
         for above in root.ancestors().skip(1) {
             let _ = files.sync_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above });
         }
-        for name in ours {
+        for name in DIRECTORIES {
             self.inner.ensure_dir(&root.join(name))?;
         }
         let mut temp = Temp::new(&self.inner)?;
         temp.write(format!("{MAGIC}\nformat {FORMAT}\n").as_bytes())?;
         temp.publish(&root.join("format"), Publish::IfAbsent)?;
         self.check_format()
+    }
+
+    /// Makes the directories that were lost because they were empty: not all that copies a store takes these along.
+    fn complete(&self) -> Result<(), StoreError> {
+        let Inner { root, files, .. } = &*self.inner;
+        let found =
+            files.read_dir(root).map_err(|error| StoreError::from_io("read", root.display(), error))?;
+        for name in DIRECTORIES.iter().filter(|name| found.iter().all(|entry| entry.name != **name)) {
+            self.inner.ensure_dir(&root.join(name))?;
+        }
+        Ok(())
     }
 
     /// Removes what dead processes have left; what cannot be removed does no harm.
@@ -300,6 +322,15 @@ impl Inner {
 impl Store for Local {
     fn describe(&self) -> String {
         self.inner.root.display().to_string()
+    }
+
+    fn identity(&self) -> String {
+        // The time as well: the inode of a store that was removed is given to another.
+        let born = |meta: &fs::Metadata| meta.created().ok()?.duration_since(UNIX_EPOCH).ok();
+        match fs::metadata(&self.inner.root) {
+            Ok(meta) => format!("{} {} {:?}", meta.dev(), meta.ino(), born(&meta)),
+            Err(_) => self.describe(),
+        }
     }
 
     fn working_dir(&self) -> Option<PathBuf> {

@@ -104,6 +104,11 @@ pub trait Store: Send + Sync {
     /// What the store is, for messages: its path or address.
     fn describe(&self) -> String;
 
+    /// What tells the store from all others on this machine, by whatever path or address it is reached.
+    fn identity(&self) -> String {
+        self.describe()
+    }
+
     /// Stores the object durably, over any former one. Meant for objects named by their content, so that
     /// doing it twice changes nothing.
     ///
@@ -270,6 +275,9 @@ pub trait Hold: Send + Sync {}
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     fn describe(&self) -> String {
         (**self).describe()
+    }
+    fn identity(&self) -> String {
+        (**self).identity()
     }
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
         (**self).put(key, bytes)
