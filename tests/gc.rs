@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tool::disk::SmallDisk;
@@ -231,4 +231,32 @@ fn a_full_disk_costs_no_snapshot_and_room_is_made_on_it() {
     disk.free();
     let told = tool.run(&["resume", "-q", "x"]);
     assert_eq!((told.code, told.out.lines().last()), (0, printed(LINES).lines().last()), "{told:?}");
+}
+
+/// The job's last snapshot, exported.
+fn exported(tool: &Tool) -> Vec<u8> {
+    paused_every(tool, "500000fuel", &[]);
+    let told = tool.run(&["export", "x", "-o", "x.ckpt"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    fs::read(tool.path("x.ckpt")).unwrap()
+}
+
+#[test]
+fn an_import_whose_file_comes_slowly_ends_while_gc_waits_for_it() {
+    let tool = Tool::new();
+    let file = exported(&tool);
+    let (first, rest) = file.split_at(file.len() - 100);
+    let (read, mut write) = std::io::pipe().unwrap();
+    let mut import = Running::spawn(tool.command(&["import", "--job", "y", "-"]).stdin(read));
+    write.write_all(first).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let mut gc = Running::spawn(tool.command(&["gc"]).stdout(Stdio::null()));
+    thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    write.write_all(rest).unwrap();
+    drop(write);
+    assert_eq!(import.0.wait().unwrap().code(), Some(0));
+    assert_eq!(gc.0.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(tool.run(&["verify", "y"]).code, 0);
 }
