@@ -260,3 +260,29 @@ fn an_import_whose_file_comes_slowly_ends_while_gc_waits_for_it() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(tool.run(&["verify", "y"]).code, 0);
 }
+
+#[test]
+fn a_gc_that_waits_for_a_slow_import_keeps_no_job_from_pausing() {
+    let tool = Tool::new();
+    let file = exported(&tool);
+    let (read, mut write) = std::io::pipe().unwrap();
+    let _import = Running::spawn(tool.command(&["import", "--job", "y", "-"]).stdin(read));
+    write.write_all(&file[..100]).unwrap();
+    tool.wat("spin.wasm", r#"(module (memory 1) (func (export "_start") (loop (br 0))))"#);
+    let args = ["run", "-q", "--job", "z", "--every", "100ms", "spin.wasm"];
+    let mut job = Running::spawn(&mut tool.command(&args));
+    thread::sleep(Duration::from_secs(1));
+    let _gc = Running::spawn(tool.command(&["gc"]).stderr(Stdio::null()));
+    thread::sleep(Duration::from_secs(1));
+    let taken = || {
+        let jobs = tool.json(&["ls", "--json"]);
+        jobs.as_array().unwrap().iter().find(|job| job["job"] == "z").unwrap()["snapshots"].as_u64().unwrap()
+    };
+    let before = taken();
+    thread::sleep(Duration::from_secs(4));
+    assert!(taken() > before + 2, "{before} snapshots, and now {}", taken());
+    let begun = Instant::now();
+    job.signal("TERM");
+    assert_eq!(job.0.wait().unwrap().code(), Some(75));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
