@@ -46,7 +46,7 @@ pub fn main(args: Args) -> Result<()> {
     let module = objects::get_module(&**jobs.store(), state.identity.module).unwrap_or_default();
     let names = Names::of(&module);
     let view = View {
-        memories: memories(&jobs, state)?,
+        memories: jobs.unless_released(snapshot.id(), memories(&jobs, state))?,
         printed: Printed::of_state(state)?,
         wasi: wasi_state(state)?,
         cost: cost::of(&jobs, snapshot.id()),

@@ -1,5 +1,6 @@
 //! Chains of many snapshots: as fast at the end as at the beginning, and swept without loss.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -301,4 +302,34 @@ fn a_collection_beside_running_jobs_takes_nothing_from_them() {
         assert_eq!(whole(&jobs, name), [147, 148, 149, 150]);
     }
     assert_eq!(objects_of(&**jobs.store(), "snapshots/"), 8);
+}
+
+#[test]
+fn an_export_whose_snapshot_is_released_meanwhile_says_so() {
+    /// Does something when it is written to first.
+    struct Meanwhile<F>(Option<F>);
+    impl<F: FnOnce()> Write for Meanwhile<F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(then) = self.0.take() {
+                then();
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let store = Arc::new(store::Memory::new());
+    let (jobs, other) = (Jobs::new(store.clone()), Jobs::new(store));
+    let pages = 4096;
+    let mut chain = Chain::begin(&jobs, "x", pages, Some(1)).unwrap();
+    chain.step(1).unwrap();
+    let id = other.existing(&"x".parse().unwrap()).unwrap().snapshot().unwrap();
+    let snapshot = other.snapshot(id).unwrap();
+    let go_on = || {
+        chain.step(10 * pages).unwrap();
+        assert_eq!(jobs.gc().unwrap().snapshots, 1);
+    };
+    let error = other.export(&snapshot, Meanwhile(Some(go_on))).map(drop).unwrap_err();
+    assert!(error.to_string().contains("was released"), "{error:?}");
 }
