@@ -1,10 +1,12 @@
 //! Chains of many snapshots: as fast at the end as at the beginning, and swept without loss.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::intake::Intake;
 use super::log::{Claim, Commit, Event};
 use super::{Job, JobName, Jobs, Spec};
 use crate::digest::ModuleId;
@@ -332,4 +334,25 @@ fn an_export_whose_snapshot_is_released_meanwhile_says_so() {
     };
     let error = other.export(&snapshot, Meanwhile(Some(go_on))).map(drop).unwrap_err();
     assert!(error.to_string().contains("was released"), "{error:?}");
+}
+
+#[test]
+fn going_back_loses_nothing_that_was_taken_from_a_pipe() {
+    let dir = fast_dir();
+    let jobs = Jobs::new(Arc::new(Local::open(dir.path().join("store")).unwrap()));
+    let mut chain = Chain::begin(&jobs, "x", 8, None).unwrap();
+    chain.step(1).unwrap();
+    let id = jobs.existing(chain.job.name()).unwrap().snapshot().unwrap();
+    chain.step(1).unwrap();
+    // A process dies before what it has taken is in the journal.
+    let (read, mut write) = io::pipe().unwrap();
+    write.write_all(b"late").unwrap();
+    let begin = chain.job.begin_number();
+    let (mut intake, _) = Intake::open(&**jobs.store(), chain.job.name(), begin, 0).unwrap();
+    assert_eq!(intake.take(read.as_fd(), &mut [0; 16]).unwrap(), 4);
+    chain.job.go_back(id).unwrap();
+    let keys = jobs.store().list("jobs/x/stdin/").unwrap();
+    let [key] = keys.as_slice() else { panic!("{keys:?}") };
+    assert!(key.as_str().contains(&format!("/{:020}/", chain.job.begin_number())), "{key}");
+    assert!(jobs.store().get(key).unwrap().ends_with(b"late"));
 }

@@ -435,6 +435,8 @@ impl Job {
         let (store, next) = (self.jobs.store().clone(), self.recorder.log().next());
         journal::remove(&*store, &self.name, |begin| begin >= next)?;
         if with_input {
+            // What is in a file of this machine alone is about the beginning that is now.
+            journal::bring_late(&store, &self.name, self.begin_number())?;
             // Under the number that the beginning will have. Dying in between leaves what the line above removes.
             journal::carry_over(&*store, &self.name, self.begin_number(), next)?;
         }

@@ -106,6 +106,18 @@ pub(super) fn carry_over(store: &dyn Store, job: &JobName, from: u64, to: u64) -
     Ok(())
 }
 
+/// Brings to the journal of a beginning of the job what a process has taken from the pipe and could not bring there.
+///
+/// # Errors
+/// The journal is damaged, or what the store reports.
+pub(super) fn bring_late(store: &Arc<dyn Store>, job: &JobName, begin: u64) -> Result<()> {
+    // All before was in the journal then.
+    let Some(base) = Intake::base(&**store, job, begin) else { return Ok(()) };
+    let mut journal = Journal::open(store.clone(), job, begin, base)?;
+    let (_, late) = Intake::open(&**store, job, begin, journal.end)?;
+    late.chunks(PIECE_MAX).try_for_each(|piece| journal.append(piece))
+}
+
 /// Reads the journal of a beginning of the job, which began with the program if `whole`, as far as it goes now.
 ///
 /// # Errors
