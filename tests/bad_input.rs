@@ -4,8 +4,15 @@ mod tool;
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tool::{Running, STDOUT, Told, Tool, lines, printed};
+use wasm_ckpt::Jobs;
+use wasm_ckpt::digest::ChunkId;
+use wasm_ckpt::snapshot::{FANOUT, Memory, PAGE, encode};
+use wasm_ckpt::store::{Local, objects};
 
 /// The error that is expected: code, first line's beginning, and something that the hint says.
 fn assert_refused(told: &Told, code: i32, error: &str, hint: &str) {
@@ -403,4 +410,38 @@ fn a_snapshot_whose_manifest_is_damaged_or_gone_has_one_before_it() {
         let back = tool.run(&["resume", "-q", "x", "--from", before]);
         assert_eq!((back.code, back.out), (0, printed(200)));
     }
+}
+
+#[test]
+fn a_snapshot_whose_few_chunks_stand_for_many_pages_is_shown_at_once() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(60, 20_000, STDOUT));
+    let args = ["run", "-q", "--job", "x", "--every", "never", "--pause-after", "100000", "lines.wasm"];
+    assert_eq!(tool.run(&args).code, 75);
+    let jobs = Jobs::new(Arc::new(Local::open(tool.path("store")).unwrap()));
+    let mut state = jobs.snapshot(jobs.snapshots().unwrap()[0]).unwrap().state().clone();
+    let mut chunks = jobs.chunks().writer().unwrap();
+    let mut add = |bytes: &[u8]| {
+        let id = ChunkId::of(bytes);
+        chunks.add(id, bytes).unwrap();
+        id
+    };
+    let (mut root, mut len) = (add(&[b'x'; PAGE]), PAGE as u64);
+    for _ in 0..9 {
+        (root, len) = (add(&root.as_bytes().repeat(FANOUT)), len * FANOUT as u64);
+    }
+    state.memories[0] = Memory { len, root };
+    let (id, manifest) = encode(&state).unwrap();
+    drop(chunks.finish().unwrap());
+    objects::put_snapshot(&**jobs.store(), &manifest).unwrap();
+    let inspect = tool.command(&["inspect", "--json", &id.to_string()]).stdout(Stdio::piped()).spawn();
+    let (mut inspect, begun) = (Running(inspect.unwrap()), Instant::now());
+    while inspect.0.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it takes long");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let shown: serde_json::Value = serde_json::from_reader(inspect.0.stdout.take().unwrap()).unwrap();
+    let memory = &shown["memories"][0];
+    assert_eq!(memory["pages"], len / PAGE as u64);
+    assert_eq!(memory["ranges"], serde_json::json!([[0, len]]));
 }

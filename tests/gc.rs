@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tool::disk::SmallDisk;
@@ -231,4 +231,134 @@ fn a_full_disk_costs_no_snapshot_and_room_is_made_on_it() {
     disk.free();
     let told = tool.run(&["resume", "-q", "x"]);
     assert_eq!((told.code, told.out.lines().last()), (0, printed(LINES).lines().last()), "{told:?}");
+}
+
+/// The job's last snapshot, exported.
+fn exported(tool: &Tool) -> Vec<u8> {
+    paused_every(tool, "500000fuel", &[]);
+    let told = tool.run(&["export", "x", "-o", "x.ckpt"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    fs::read(tool.path("x.ckpt")).unwrap()
+}
+
+#[test]
+fn an_import_whose_file_comes_slowly_ends_while_gc_waits_for_it() {
+    let tool = Tool::new();
+    let file = exported(&tool);
+    let (first, rest) = file.split_at(file.len() - 100);
+    let (read, mut write) = std::io::pipe().unwrap();
+    let mut import = Running::spawn(tool.command(&["import", "--job", "y", "-"]).stdin(read));
+    write.write_all(first).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let mut gc = Running::spawn(tool.command(&["gc"]).stdout(Stdio::null()));
+    thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    write.write_all(rest).unwrap();
+    drop(write);
+    assert_eq!(import.0.wait().unwrap().code(), Some(0));
+    assert_eq!(gc.0.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(tool.run(&["verify", "y"]).code, 0);
+}
+
+#[test]
+fn a_gc_that_waits_for_a_slow_import_keeps_no_job_from_pausing() {
+    let tool = Tool::new();
+    let file = exported(&tool);
+    let (read, mut write) = std::io::pipe().unwrap();
+    let _import = Running::spawn(tool.command(&["import", "--job", "y", "-"]).stdin(read));
+    write.write_all(&file[..100]).unwrap();
+    tool.wat("spin.wasm", r#"(module (memory 1) (func (export "_start") (loop (br 0))))"#);
+    let args = ["run", "-q", "--job", "z", "--every", "100ms", "spin.wasm"];
+    let mut job = Running::spawn(&mut tool.command(&args));
+    thread::sleep(Duration::from_secs(1));
+    let _gc = Running::spawn(tool.command(&["gc"]).stderr(Stdio::null()));
+    thread::sleep(Duration::from_secs(1));
+    let taken = || {
+        let jobs = tool.json(&["ls", "--json"]);
+        jobs.as_array().unwrap().iter().find(|job| job["job"] == "z").unwrap()["snapshots"].as_u64().unwrap()
+    };
+    let before = taken();
+    thread::sleep(Duration::from_secs(4));
+    assert!(taken() > before + 2, "{before} snapshots, and now {}", taken());
+    let begun = Instant::now();
+    job.signal("TERM");
+    assert_eq!(job.0.wait().unwrap().code(), Some(75));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn verify_finds_no_damage_in_what_a_job_releases_meanwhile() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(1_000_000, 20_000, STDOUT));
+    let args = ["run", "-q", "--job", "x", "--every", "1ms", "--retain", "4", "lines.wasm"];
+    let _job = Running::spawn(tool.command(&args).stdout(Stdio::null()));
+    thread::sleep(Duration::from_secs(1));
+    for _ in 0..20 {
+        let told = tool.run(&["verify"]);
+        assert_eq!(told.code, 0, "{told:?}");
+        let shown = tool.command(&["output", "x"]).stdout(Stdio::null()).output().unwrap();
+        assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    }
+}
+
+#[test]
+fn verify_finds_a_snapshot_that_is_missing() {
+    let tool = Tool::new();
+    paused(&tool, &["--retain", "5"]);
+    assert_eq!(tool.run(&["verify"]).code, 0);
+    let second = snapshots(&tool)[1].clone();
+    let file = files(&tool, "snapshots").into_iter().find(|path| path.ends_with(&second)).unwrap();
+    fs::remove_file(file).unwrap();
+    let told = tool.run(&["verify"]);
+    assert_eq!(told.code, 68, "{told:?}");
+    assert!(told.out.contains("damaged: job `x`: there is no snapshot `#`"), "{told:?}");
+}
+
+#[test]
+fn verify_reads_the_disks_of_jobs_that_have_ended() {
+    let tool = Tool::new();
+    tool.wat("nop.wasm", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    fs::create_dir(tool.path("src")).unwrap();
+    fs::write(tool.path("src/file"), "on the disk\n").unwrap();
+    let told = tool.run(&["run", "-q", "--job", "x", "--disk", "/w=src", "nop.wasm"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    tool.json(&["gc", "--json"]);
+    assert_eq!(tool.run(&["verify"]).code, 0);
+    files(&tool, "packs").into_iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    assert_eq!(tool.run(&["cp", "x:/w/file", "-"]).code, 68);
+    let told = tool.run(&["verify"]);
+    assert_eq!(told.code, 68, "{told:?}");
+    assert!(told.out.contains("damaged: job `x`: its disk `/w`"), "{told:?}");
+}
+
+#[test]
+fn verify_reads_what_a_job_has_read_from_a_pipe() {
+    let tool = Tool::new();
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/guests/wasm/streams.wasm");
+    let (read, mut write) = std::io::pipe().unwrap();
+    let args = ["run", "-q", "--job", "x", "--every", "50ms", guest, "copy", "1000"];
+    let mut job = Running::spawn(tool.command(&args).stdin(read).stdout(Stdio::null()));
+    for n in 0..3 {
+        write.write_all(format!("line {n}\n").as_bytes()).unwrap();
+        thread::sleep(Duration::from_secs(1));
+    }
+    job.signal("TERM");
+    assert_eq!(job.0.wait().unwrap().code(), Some(75));
+    assert_eq!(tool.run(&["verify"]).code, 0);
+    let pieces = files(&tool, "jobs/x/stdin");
+    assert!(pieces.len() >= 3, "{pieces:?}");
+    for piece in pieces {
+        let whole = fs::read(&piece).unwrap();
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        fs::write(&piece, damaged).unwrap();
+        let told = tool.run(&["verify"]);
+        assert_eq!(told.code, 68, "{piece:?}: {told:?}");
+        assert!(told.out.contains("damaged: job `x`: `the standard input"), "{told:?}");
+        fs::write(&piece, whole).unwrap();
+    }
+    let first = files(&tool, "jobs/x/stdin").into_iter().min().unwrap();
+    fs::remove_file(first).unwrap();
+    assert_eq!(tool.run(&["verify"]).code, 68);
 }

@@ -163,6 +163,7 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
         JobError::OtherCommand { .. } => Exit::OtherCommand,
         JobError::NotFound { .. }
         | JobError::NoSnapshot { .. }
+        | JobError::Released { .. }
         | JobError::NoFile { .. }
         | JobError::Ended { .. } => Exit::NotFound,
         JobError::DamagedLog { .. } | JobError::DamagedSnapshot { .. } => Exit::Damaged,

@@ -64,7 +64,7 @@ pub fn job_of(jobs: &Jobs, imported: Imported, name: Option<&JobName>) -> Result
         return Err(wasm_ckpt::JobError::OtherCommand { job: name, differences }.into());
     }
     if !same || ended {
-        job.begin_from(*snapshot, Lineage::Moved)?;
+        job.begin_guarded(*snapshot, Lineage::Moved, &imported.guard)?;
     }
     drop(imported);
     Ok(job)

@@ -10,7 +10,7 @@ use super::cost;
 use super::export::snapshot_of;
 use super::names::Names;
 use wasm_ckpt::job::{Commit, Printed, shown_value, wasi_state};
-use wasm_ckpt::snapshot::{Frame, FrameKind, State};
+use wasm_ckpt::snapshot::{Extents, Frame, FrameKind, Memory, State};
 use wasm_ckpt::store::objects;
 use wasm_ckpt::wasi::{self, Descriptor};
 use wasm_ckpt::{Jobs, Value};
@@ -46,7 +46,7 @@ pub fn main(args: Args) -> Result<()> {
     let module = objects::get_module(&**jobs.store(), state.identity.module).unwrap_or_default();
     let names = Names::of(&module);
     let view = View {
-        memories: memories(&jobs, state)?,
+        memories: jobs.unless_released(snapshot.id(), memories(&jobs, state))?,
         printed: Printed::of_state(state)?,
         wasi: wasi_state(state)?,
         cost: cost::of(&jobs, snapshot.id()),
@@ -64,42 +64,24 @@ pub fn main(args: Args) -> Result<()> {
 struct View<'a> {
     state: &'a State,
     names: &'a Names,
-    memories: Vec<MemoryView>,
+    /// What is not zero in the memories of the state.
+    memories: Vec<Extents>,
     printed: Printed,
     wasi: Option<wasi::State>,
     /// What it cost the job that has taken it.
     cost: Option<Commit>,
 }
 
-struct MemoryView {
-    len: u64,
-    /// Pages of 4 KiB with something else than zeros.
-    pages: u64,
-    /// Runs of such pages: first byte, and byte behind the last.
-    runs: Vec<(u64, u64)>,
-}
-
 const PAGE: u64 = wasm_ckpt::snapshot::PAGE as u64;
 /// Runs of pages that are told.
 const RUNS_MAX: usize = 1000;
 
-fn memories(jobs: &Jobs, state: &State) -> Result<Vec<MemoryView>> {
-    let mut views = vec![];
-    for memory in &state.memories {
-        let mut view = MemoryView { len: memory.len, pages: 0, runs: vec![] };
+fn memories(jobs: &Jobs, state: &State) -> Result<Vec<Extents>> {
+    let extents = |memory: &Memory| {
         let fetch = &mut |id| Ok(jobs.chunks().read(id)?);
-        wasm_ckpt::snapshot::Tree::load(memory.root, memory.len, fetch, &mut |at, page| {
-            view.pages += 1;
-            let end = at + page.len() as u64;
-            match view.runs.last_mut() {
-                Some((_, last)) if *last == at => *last = end,
-                _ => view.runs.push((at, end)),
-            }
-            Ok(())
-        })?;
-        views.push(view);
-    }
-    Ok(views)
+        Ok(Extents::of(memory.root, memory.len, RUNS_MAX, fetch)?)
+    };
+    state.memories.iter().map(extents).collect()
 }
 
 impl View<'_> {
@@ -130,14 +112,14 @@ impl View<'_> {
             let how = commit.restored.map_or(String::new(), |how| format!(" (after a {how} restore)"));
             line("cost", format!("{}{by}{how}", cost::line(commit)));
         }
-        for (index, memory) in self.memories.iter().enumerate() {
-            let MemoryView { len, pages, runs } = memory;
+        for (index, (memory, found)) in self.state.memories.iter().zip(&self.memories).enumerate() {
+            let (len, Extents { pages, count, runs }) = (memory.len, found);
             line("memory", format!("{index}: {len} bytes, {pages} of {} pages not zero", len.div_ceil(PAGE)));
             for (start, end) in runs.iter().take(8) {
                 line("", format!("   {start:#010x}..{end:#010x}  {} bytes", end - start));
             }
-            if runs.len() > 8 {
-                line("", format!("   and {} more ranges", runs.len() - 8));
+            if *count > 8 {
+                line("", format!("   and {} more ranges", count - 8));
             }
         }
         line("globals", format!("{} that can change", globals.len()));
@@ -199,10 +181,8 @@ impl View<'_> {
         let memories: Vec<_> = self
             .memories
             .iter()
-            .map(|m| {
-                let ranges = &m.runs[..m.runs.len().min(RUNS_MAX)];
-                json!({ "len": m.len, "pages": m.pages, "ranges": ranges })
-            })
+            .zip(&self.state.memories)
+            .map(|(found, m)| json!({ "len": m.len, "pages": found.pages, "ranges": found.runs }))
             .collect();
         let tables: Vec<_> = tables
             .iter()

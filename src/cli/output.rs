@@ -10,12 +10,15 @@ use clap::ValueEnum;
 use super::common::{self, StoreArgs};
 use super::exit::Exit;
 use wasm_ckpt::job::{Follow, Standing};
+use wasm_ckpt::store::StoreError;
 use wasm_ckpt::{JobName, Jobs};
 
 /// How often a followed job is looked at.
 const POLL: Duration = Duration::from_millis(100);
 /// How often it is found out whether a process still runs it.
 const POLL_HOLDER: Duration = Duration::from_secs(1);
+/// How often printing goes on with a newer snapshot when the one before is released meanwhile.
+const TRIES: u32 = 20;
 
 /// Print what a job has printed
 ///
@@ -76,6 +79,17 @@ struct Printing {
 impl Printing {
     /// Prints what is new.
     fn print(&mut self) -> Result<()> {
+        for _ in 0..TRIES {
+            match self.print_known() {
+                // It may be of a snapshot that was released meanwhile. The next one has the same, and more.
+                Err(error) if is_missing(&error) && self.follow.look()? => {}
+                other => return other,
+            }
+        }
+        self.print_known()
+    }
+
+    fn print_known(&mut self) -> Result<()> {
         let (jobs, mut out) = (self.jobs.clone(), io::stdout().lock());
         let (which, mut at) = (self.which, self.at);
         let mut fetch = |id| Ok(jobs.chunks().read(id)?);
@@ -134,6 +148,10 @@ impl Printing {
             say(&format!("{} bytes that were printed are not kept", self.follow.printed().lost()));
         }
     }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::NotFound { .. })))
 }
 
 fn say(text: &str) {

@@ -1,9 +1,12 @@
 //! Chains of many snapshots: as fast at the end as at the beginning, and swept without loss.
 
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::intake::Intake;
 use super::log::{Claim, Commit, Event};
 use super::{Job, JobName, Jobs, Spec};
 use crate::digest::ModuleId;
@@ -301,4 +304,57 @@ fn a_collection_beside_running_jobs_takes_nothing_from_them() {
         assert_eq!(whole(&jobs, name), [147, 148, 149, 150]);
     }
     assert_eq!(objects_of(&**jobs.store(), "snapshots/"), 8);
+}
+
+#[test]
+fn an_export_whose_snapshot_is_released_meanwhile_says_so() {
+    /// Does something when it is written to first.
+    struct Meanwhile<F>(Option<F>);
+    impl<F: FnOnce()> Write for Meanwhile<F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(then) = self.0.take() {
+                then();
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let store = Arc::new(store::Memory::new());
+    let (jobs, other) = (Jobs::new(store.clone()), Jobs::new(store));
+    let pages = 4096;
+    let mut chain = Chain::begin(&jobs, "x", pages, Some(1)).unwrap();
+    chain.step(1).unwrap();
+    let id = other.existing(&"x".parse().unwrap()).unwrap().snapshot().unwrap();
+    let snapshot = other.snapshot(id).unwrap();
+    let go_on = || {
+        chain.step(10 * pages).unwrap();
+        // As its keeper does, now and then.
+        super::fold::fold(&**jobs.store(), chain.job.name()).unwrap();
+        assert_eq!(jobs.gc().unwrap().snapshots, 1);
+    };
+    let error = other.export(&snapshot, Meanwhile(Some(go_on))).map(drop).unwrap_err();
+    assert!(error.to_string().contains("was released"), "{error:?}");
+}
+
+#[test]
+fn going_back_loses_nothing_that_was_taken_from_a_pipe() {
+    let dir = fast_dir();
+    let jobs = Jobs::new(Arc::new(Local::open(dir.path().join("store")).unwrap()));
+    let mut chain = Chain::begin(&jobs, "x", 8, None).unwrap();
+    chain.step(1).unwrap();
+    let id = jobs.existing(chain.job.name()).unwrap().snapshot().unwrap();
+    chain.step(1).unwrap();
+    // A process dies before what it has taken is in the journal.
+    let (read, mut write) = io::pipe().unwrap();
+    write.write_all(b"late").unwrap();
+    let begin = chain.job.begin_number();
+    let (mut intake, _) = Intake::open(&**jobs.store(), chain.job.name(), begin, 0).unwrap();
+    assert_eq!(intake.take(read.as_fd(), &mut [0; 16]).unwrap(), 4);
+    chain.job.go_back(id).unwrap();
+    let keys = jobs.store().list("jobs/x/stdin/").unwrap();
+    let [key] = keys.as_slice() else { panic!("{keys:?}") };
+    assert!(key.as_str().contains(&format!("/{:020}/", chain.job.begin_number())), "{key}");
+    assert!(jobs.store().get(key).unwrap().ends_with(b"late"));
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log::Status;
 use super::{JobError, JobName, Jobs};
-use crate::digest::ChunkId;
+use crate::digest::{ChunkId, SnapshotId};
 use crate::snapshot::Blob;
 use crate::wasi::{Image, Item, Listing, blob_names, images};
 
@@ -70,6 +70,8 @@ impl SyncOut {
 /// The private disks of a job as they are stored: at its end, or at its last snapshot.
 pub struct StoredDisks {
     jobs: Jobs,
+    /// Of which they are, unless the job has ended.
+    snapshot: Option<SnapshotId>,
     disks: Vec<(String, Listing)>,
 }
 
@@ -80,14 +82,23 @@ impl Jobs {
     /// There is no such job, or it has no snapshot yet; a disk cannot be read.
     pub fn disks(&self, name: &JobName) -> Result<StoredDisks> {
         let status = self.existing(name)?;
+        let snapshot = status.snapshot().filter(|_| status.done.is_none());
+        let disks = self.load_disks(name, &status);
+        let disks = match snapshot {
+            Some(id) => self.unless_released(id, disks)?,
+            None => disks?,
+        };
+        Ok(StoredDisks { jobs: self.clone(), snapshot, disks })
+    }
+
+    fn load_disks(&self, name: &JobName, status: &Status) -> Result<Vec<(String, Listing)>> {
         let mut fetch = |id| Ok(self.chunks().read(id)?);
         let load = |(guest, image): (String, Image), fetch: &mut _| {
             let explain = || format!("the disk `{guest}` of job `{name}` cannot be read");
             Listing::load(image, fetch).with_context(explain).map(|listing| (guest.clone(), listing))
         };
-        let disks = self.disk_images(name, &status)?;
-        let disks = disks.into_iter().map(|disk| load(disk, &mut fetch)).collect::<Result<_>>()?;
-        Ok(StoredDisks { jobs: self.clone(), disks })
+        let disks = self.disk_images(name, status)?;
+        disks.into_iter().map(|disk| load(disk, &mut fetch)).collect()
     }
 
     fn disk_images(&self, name: &JobName, status: &Status) -> Result<Vec<(String, Image)>> {
@@ -144,7 +155,11 @@ impl StoredDisks {
             return Err(none().into());
         }
         while at < item.size {
-            let n = listing.read_at(item.ino, &mut buffer, at, &mut fetch)?;
+            let read = listing.read_at(item.ino, &mut buffer, at, &mut fetch);
+            let n = match self.snapshot {
+                Some(id) => self.jobs.unless_released(id, read)?,
+                None => read?,
+            };
             take(&buffer[..n])?;
             at += n as u64;
         }

@@ -77,6 +77,12 @@ pub enum JobError {
         #[source]
         cause: anyhow::Error,
     },
+    /// The snapshot was released while it was read.
+    #[error("snapshot {} was released while it was read: its job has gone on", .snapshot.short())]
+    Released {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
     /// There is no snapshot of the job yet.
     #[error("job `{job}` has no snapshot yet")]
     NoSnapshot {
@@ -176,6 +182,9 @@ impl JobError {
             }
             Self::DamagedSnapshot { .. } => {
                 "`wasm-ckpt verify` names what is damaged; `run --new` begins anew"
+            }
+            Self::Released { .. } => {
+                "the same again reads a newer one; `run --retain` keeps more, or pause the job"
             }
             Self::NoSnapshot { .. } => "run its command again: it begins anew",
             Self::NoFile { .. } => "`wasm-ckpt files JOB` lists them",

@@ -158,7 +158,7 @@ pub(super) fn fold(store: &dyn Store, job: &JobName) -> Result<()> {
     let entries = entries.map(|(seq, entry)| (*seq, entry.clone())).collect();
     let segment = Segment { format: FORMAT, released: loaded.released, entries };
     let key = key(job, last)?;
-    if store.create(&key, &serde_json::to_vec(&segment)?)? == Created::Exists {
+    if store.create(&key, &log::seal(&segment)?)? == Created::Exists {
         // Of one who died here, or is as far as we are: it says the same.
         store.settle(key.as_str())?;
     }
@@ -274,6 +274,7 @@ fn try_load(store: &dyn Store, job: &JobName, part: Part) -> Result<Option<Loade
 fn read(store: &dyn Store, job: &JobName, end: u64) -> Result<Segment> {
     let bytes = store.get_at_most(&key(job, end)?, SEGMENT_MAX)?;
     let damaged = |problem: String| JobError::DamagedLog { job: job.clone(), seq: end, problem };
+    log::check_seal(&bytes).map_err(|problem| damaged(problem.to_string()))?;
     let segment: Segment = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
     if segment.format > FORMAT {
         let (found, known) = (segment.format, FORMAT);

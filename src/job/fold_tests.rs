@@ -335,3 +335,22 @@ fn only_an_ended_job_is_removed_as_one() {
     assert!(!jobs.remove_ended(&job()).unwrap());
     assert_eq!(fuels(&memory), [0]);
 }
+
+#[test]
+fn every_flipped_bit_of_a_folded_part_is_found_and_one_without_a_hash_is_read() {
+    let store = Memory::new();
+    log_of(&store, Some(3), 0..20);
+    fold(&store, &job()).unwrap();
+    let [key] = store.list("jobs/x/past/").unwrap().try_into().unwrap();
+    let whole = store.get(&key).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        store.put(&key, &bytes).unwrap();
+        assert!(history(&store, &job()).is_err(), "bit {bit}");
+    }
+    // As it was written before it had a hash.
+    let format = whole.windows(9).position(|found| found == b"\"format\":").unwrap();
+    store.put(&key, &[b"{", &whole[format..]].concat()).unwrap();
+    assert_eq!(fuels(&store), [17, 18, 19]);
+}

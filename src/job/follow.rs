@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::log::{self, Entry, Event, Printed, Status};
+use super::log::{self, Entry, Event, Last, Printed, Status};
+use super::transfer::is_missing;
 use super::{JobName, Jobs, fold};
 use crate::store::StoreError;
 
@@ -37,21 +38,43 @@ impl Jobs {
     /// # Errors
     /// [`JobError::NotFound`](super::JobError::NotFound), and as [`Jobs::status`].
     pub fn follow(&self, name: &JobName) -> Result<Follow> {
-        let found = log::status(&**self.store(), name)?;
-        let (status, last) = found.ok_or_else(|| self.not_found("job", name.as_str()))?;
+        let find = || {
+            let found = log::status(&**self.store(), name)?;
+            anyhow::Ok(found.ok_or_else(|| self.not_found("job", name.as_str()))?)
+        };
+        let mut found = find()?;
+        loop {
+            match self.printed_of(&found.0) {
+                // If it stands elsewhere by now, the snapshot was released meanwhile.
+                Err(error) if is_missing(&error) => {
+                    let now = find()?;
+                    if now.0 == found.0 {
+                        return Err(error);
+                    }
+                    found = now;
+                }
+                printed => return Ok(self.following(name, found, printed?)),
+            }
+        }
+    }
+
+    fn printed_of(&self, status: &Status) -> Result<Printed> {
+        match (&status.done, status.snapshot()) {
+            (Some(done), _) => Ok(done.output.clone()),
+            (None, Some(id)) => Printed::of_state(self.snapshot(id)?.state()),
+            (None, None) => Ok(Printed::default()),
+        }
+    }
+
+    fn following(&self, name: &JobName, (status, last): (Status, Last), printed: Printed) -> Follow {
         let Status { done, stopped, .. } = &status;
         let standing = match (done, stopped) {
             (Some(_), _) => Standing::Ended,
             (None, true) => Standing::Paused,
             (None, false) => Standing::Open,
         };
-        let printed = match (&status.done, status.snapshot()) {
-            (Some(done), _) => done.output.clone(),
-            (None, Some(id)) => Printed::of_state(self.snapshot(id)?.state())?,
-            (None, None) => Printed::default(),
-        };
         let (begin, seen) = (last.stand.begin, last.seq);
-        Ok(Follow { jobs: self.clone(), name: name.clone(), begin, seen, printed, standing })
+        Follow { jobs: self.clone(), name: name.clone(), begin, seen, printed, standing }
     }
 }
 
@@ -93,18 +116,27 @@ impl Follow {
         if self.standing != Standing::BegunAnew
             && fold::end(&**self.jobs.store(), &self.name)? > self.seen + 1
         {
-            // Entries were folded before they were seen. Where the job stands now is what counts.
-            let now = self.jobs.follow(&self.name)?;
-            match now.begin == self.begin {
-                true => *self = now,
-                false => self.standing = Standing::BegunAnew,
-            }
-            return Ok(true);
+            // Entries were folded before they were seen.
+            return self.look_anew();
         }
         if let Some(id) = snapshot.filter(|_| self.standing != Standing::BegunAnew) {
-            self.printed = Printed::of_state(self.jobs.snapshot(id)?.state())?;
+            self.printed = match self.jobs.snapshot(id) {
+                // Released meanwhile.
+                Err(error) if is_missing(&error) => return self.look_anew(),
+                found => Printed::of_state(found?.state())?,
+            };
         }
         Ok(self.seen != before)
+    }
+
+    /// Where the job stands now is what counts.
+    fn look_anew(&mut self) -> Result<bool> {
+        let now = self.jobs.follow(&self.name)?;
+        match now.begin == self.begin {
+            true => *self = now,
+            false => self.standing = Standing::BegunAnew,
+        }
+        Ok(true)
     }
 
     /// The entry behind the last one.

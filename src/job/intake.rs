@@ -64,11 +64,17 @@ impl Intake {
         Ok((intake, late))
     }
 
+    /// Offset in the input at which the file of this beginning of the job begins, if there is one.
+    pub fn base(store: &dyn Store, job: &JobName, begin: u64) -> Option<u64> {
+        let file = working::open(&working::path(store, job, "intake")).ok()?;
+        record(&file)
+            .filter(|record| record.about == working::about(store, job, begin))
+            .map(|record| record.base)
+    }
+
     /// What is in the file and not in the journal; nothing if it is of something else.
     fn late(&mut self, end: u64) -> Option<Vec<u8>> {
-        let mut head = [0; HEAD as usize];
-        self.file.read_exact_at(&mut head, 0).ok()?;
-        let Record { about, base } = working::decode(&head)?;
+        let Record { about, base } = record(&self.file)?;
         let len = self.file.metadata().ok()?.len().checked_sub(HEAD)?;
         let known = end.checked_sub(base).filter(|_| about == self.about)?;
         let mut late = vec![0; usize::try_from(len.checked_sub(known)?).ok()?];
@@ -122,6 +128,12 @@ impl Intake {
             false => Ok(()),
         }
     }
+}
+
+fn record(file: &File) -> Option<Record> {
+    let mut head = [0; HEAD as usize];
+    file.read_exact_at(&mut head, 0).ok()?;
+    working::decode(&head)
 }
 
 fn host_error(error: io::Error) -> Errno {

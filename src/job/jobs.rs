@@ -13,7 +13,7 @@ use super::sinks::{Delivery, Former, From, Mode, Sink};
 use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
-use crate::store::{Chunks, Compress, Hold, Key, Sharing, Store, StoreError, objects};
+use crate::store::{Chunks, Compress, Guard, Hold, Key, Sharing, Store, StoreError, objects};
 
 /// A job that another process has is waited for so long: one that was killed has it until the system has taken its
 /// memory back, and whoever asks whether a job is held has it for an instant.
@@ -410,6 +410,15 @@ impl Job {
     /// The snapshot cannot be read, or what the store reports.
     pub fn begin_from(&mut self, snapshot: SnapshotId, how: Lineage) -> Result<()> {
         let guard = self.jobs.chunks.guard()?;
+        self.begin_guarded(snapshot, how, &guard)
+    }
+
+    /// The same with a snapshot that was just taken over. What keeps sweeps away since then goes on doing so: asking
+    /// for it once more would wait for a sweep that waits for us.
+    ///
+    /// # Errors
+    /// As of [`Job::begin_from`].
+    pub fn begin_guarded(&mut self, snapshot: SnapshotId, how: Lineage, _guard: &Guard) -> Result<()> {
         let found = self.jobs.snapshot(snapshot)?;
         let spec = Spec::of_state(found.state())?;
         let (foreign, fork, seed) = match how {
@@ -421,9 +430,7 @@ impl Job {
             }
         };
         let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign, fork });
-        self.begin_with(Begin { spec, seed, origin })?;
-        drop(guard);
-        Ok(())
+        self.begin_with(Begin { spec, seed, origin })
     }
 
     /// Goes back to an earlier snapshot of the job: it goes on from there as it did then, under the same name. What it
@@ -457,6 +464,8 @@ impl Job {
         let (store, next) = (self.jobs.store().clone(), self.recorder.log().next());
         journal::remove(&*store, &self.name, |begin| begin >= next)?;
         if with_input {
+            // What is in a file of this machine alone is about the beginning that is now.
+            journal::bring_late(&store, &self.name, self.begin_number())?;
             // Under the number that the beginning will have. Dying in between leaves what the line above removes.
             journal::carry_over(&*store, &self.name, self.begin_number(), next)?;
         }

@@ -51,16 +51,16 @@ pub enum InputFrom {
 
 /// The pieces in the store.
 #[derive(Clone)]
-struct Journal {
+pub(super) struct Journal {
     store: Arc<dyn Store>,
-    job: JobName,
+    pub job: JobName,
     begin: u64,
     /// Offsets of the pieces, ascending.
     pieces: Vec<u64>,
     /// Offset behind the last byte.
-    end: u64,
+    pub end: u64,
     /// The input ends there.
-    ended: bool,
+    pub ended: bool,
     /// The piece that was used last, and its offset.
     held: (u64, Arc<[u8]>),
 }
@@ -106,6 +106,40 @@ pub(super) fn carry_over(store: &dyn Store, job: &JobName, from: u64, to: u64) -
     Ok(())
 }
 
+/// Brings to the journal of a beginning of the job what a process has taken from the pipe and could not bring there.
+///
+/// # Errors
+/// The journal is damaged, or what the store reports.
+pub(super) fn bring_late(store: &Arc<dyn Store>, job: &JobName, begin: u64) -> Result<()> {
+    // All before was in the journal then.
+    let Some(base) = Intake::base(&**store, job, begin) else { return Ok(()) };
+    let mut journal = Journal::open(store.clone(), job, begin, base)?;
+    let (_, late) = Intake::open(&**store, job, begin, journal.end)?;
+    late.chunks(PIECE_MAX).try_for_each(|piece| journal.append(piece))
+}
+
+/// Reads the journal of a beginning of the job, which began with the program if `whole`, as far as it goes now.
+///
+/// # Errors
+/// A piece is missing or damaged.
+pub(super) fn check(store: &Arc<dyn Store>, job: &JobName, begin: u64, whole: bool) -> Result<()> {
+    let keys = store.list(&format!("{}{begin:020}/", prefix(job)))?;
+    let offsets: Vec<u64> = keys.iter().filter_map(|key| key.name().parse().ok()).collect();
+    let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else { return Ok(()) };
+    let nothing = Arc::from([].as_slice());
+    let (store, job) = (store.clone(), job.clone());
+    let journal = Journal { store, job, begin, pieces: vec![], end: 0, ended: false, held: (0, nothing) };
+    // Each is where the one before ends. (One that is listed may have been made later than one that is not.)
+    let mut at = if whole { 0 } else { first };
+    while at < last {
+        let (bytes, _) = journal.fetch(at)?;
+        ensure!(!bytes.is_empty(), journal.damaged(at, "it is the end, and there is more"));
+        at += bytes.len() as u64;
+    }
+    ensure!(at == last, journal.damaged(last, "it does not begin where the piece before ends"));
+    journal.fetch(last).map(drop)
+}
+
 /// The job of a key, and the beginning that it is of, if it is a piece of a journal.
 pub(super) fn of_key(key: &Key) -> Option<(JobName, u64)> {
     let (job, rest) = key.as_str().strip_prefix(log::JOBS)?.split_once("/stdin/")?;
@@ -114,7 +148,7 @@ pub(super) fn of_key(key: &Key) -> Option<(JobName, u64)> {
 
 impl Journal {
     /// The journal of this beginning of the job; `read` bytes were read at its snapshot.
-    fn open(store: Arc<dyn Store>, job: &JobName, begin: u64, read: u64) -> Result<Self> {
+    pub fn open(store: Arc<dyn Store>, job: &JobName, begin: u64, read: u64) -> Result<Self> {
         let (job, nothing) = (job.clone(), Arc::from([].as_slice()));
         let held = (read, nothing);
         let mut journal = Self { store, job, begin, pieces: vec![], end: read, ended: false, held };
@@ -133,11 +167,11 @@ impl Journal {
     }
 
     /// Offset of the first byte that it has.
-    fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         self.pieces.first().copied().unwrap_or(self.end)
     }
 
-    fn key(&self, offset: u64) -> Result<Key, StoreError> {
+    pub fn key(&self, offset: u64) -> Result<Key, StoreError> {
         Key::new(format!("{}{:020}/{offset:020}", prefix(&self.job), self.begin))
     }
 
@@ -163,7 +197,7 @@ impl Journal {
     }
 
     /// The bytes from this offset on, one at least, which must be in the journal.
-    fn at(&mut self, at: u64) -> Result<&[u8]> {
+    pub fn at(&mut self, at: u64) -> Result<&[u8]> {
         let within = |held: &(u64, Arc<[u8]>)| at >= held.0 && at - held.0 < held.1.len() as u64;
         if !within(&self.held) {
             let nth = self.pieces.partition_point(|offset| *offset <= at).checked_sub(1);
@@ -176,7 +210,7 @@ impl Journal {
     }
 
     /// Adds what was read, or that there is no more. Durable when it returns.
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let ended = bytes.is_empty();
         let rest = [&[u8::from(ended)], bytes].concat();
         let piece = [self.check(self.end, &rest).as_slice(), &rest].concat();
@@ -302,7 +336,7 @@ pub(super) fn journalled(
 
 impl Journal {
     /// Nothing was ever read.
-    fn is_new(&self) -> bool {
+    pub fn is_new(&self) -> bool {
         self.pieces.is_empty() && self.end == 0 && !self.ended
     }
 }
@@ -484,87 +518,4 @@ impl wasi::Input for Input {
 /// would be told that.
 fn not_the_guests(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Memory;
-    use crate::store::fault::{FailAfter, Failure};
-
-    fn open(store: &Arc<dyn Store>, read: u64) -> Result<Journal> {
-        Journal::open(store.clone(), &"x".parse().unwrap(), 0, read)
-    }
-
-    fn all(journal: &mut Journal, mut at: u64) -> Vec<u8> {
-        let mut all = vec![];
-        while at < journal.end {
-            let bytes = journal.at(at).unwrap().to_vec();
-            at += bytes.len() as u64;
-            all.extend(bytes);
-        }
-        all
-    }
-
-    #[test]
-    fn what_was_added_is_read_again_from_anywhere() {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
-        let mut journal = open(&store, 0).unwrap();
-        assert!(journal.is_new());
-        for bytes in [&b"abc"[..], b"d", b"efghij"] {
-            journal.append(bytes).unwrap();
-        }
-        for at in 0..10 {
-            let mut again = open(&store, at).unwrap();
-            assert_eq!((again.end, again.first(), again.ended), (10, 0, false));
-            assert_eq!(all(&mut again, at), &b"abcdefghij"[at as usize..]);
-        }
-        journal.append(b"").unwrap();
-        assert!(open(&store, 10).unwrap().ended);
-        // A snapshot that has read more is not of this input.
-        assert!(open(&store, 11).is_err());
-        remove(&*store, &journal.job, |begin| begin != 0).unwrap();
-        assert!(open(&store, 10).unwrap().ended);
-        remove(&*store, &journal.job, |begin| begin == 0).unwrap();
-        assert!(open(&store, 0).unwrap().is_new());
-    }
-
-    #[test]
-    fn damage_and_another_writer_are_found() {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
-        let (mut one, mut other) = (open(&store, 0).unwrap(), open(&store, 0).unwrap());
-        one.append(b"abc").unwrap();
-        // The same bytes may be those of an attempt whose reply was lost.
-        other.append(b"abc").unwrap();
-        one.append(b"def").unwrap();
-        let fenced = other.append(b"xyz").unwrap_err();
-        assert!(matches!(fenced.downcast_ref(), Some(JobError::Fenced { .. })), "{fenced:?}");
-        let key = one.key(3).unwrap();
-        let whole = store.get(&key).unwrap();
-        for at in 0..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 1;
-            store.put(&key, &bytes).unwrap();
-            assert!(open(&store, 0).is_err(), "byte {at}");
-        }
-        store.put(&key, &whole).unwrap();
-        store.delete(&one.key(0).unwrap()).unwrap();
-        assert!(open(&store, 0).is_err());
-    }
-
-    #[test]
-    fn a_store_that_fails_once_costs_nothing() {
-        for how in [Failure::Before, Failure::After] {
-            for n in 0..8 {
-                let memory = Memory::new();
-                let store: Arc<dyn Store> = Arc::new(FailAfter::once(Arc::new(memory.clone()), n, how));
-                let Ok(mut journal) = open(&store, 0) else { continue };
-                for bytes in [&b"abc"[..], b"def"] {
-                    journal.append(bytes).unwrap();
-                }
-                let store: Arc<dyn Store> = Arc::new(memory);
-                assert_eq!(all(&mut open(&store, 0).unwrap(), 0), b"abcdef", "{how:?} at operation {n}");
-            }
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! The log of a job: what happened, in order, and who may write on.
 //!
 //! Entry `seq` is the object `jobs/<name>/log/<seq>`, made by the one atomic step that every store has,
-//! create-if-absent. An entry is never changed, and none is removed before the job is or it is folded (`fold.rs`). So
+//! create-if-absent: JSON that begins with a hash of the rest. An entry is never changed, and none is removed before the job is or it is folded (`fold.rs`). So
 //! the entries are the fence between runners, without any clock: a runner that was only asleep while another took over
 //! finds that its next entry exists already and is not its own, or is folded, and stops.
 //!
@@ -31,6 +31,10 @@ use crate::store::{Created, Hold, Key, Store, StoreError};
 
 /// Version of the entries.
 const FORMAT: u32 = 1;
+/// Begins an entry that has a hash; then comes that, and what it is of.
+const SEAL: &[u8] = br#"{"hash":""#;
+/// Begins an entry of a version that gave none.
+const NO_SEAL: &[u8] = br#"{"format":"#;
 /// Longest entry in bytes: arguments and environment are the most of it, and they are bounded by 32 MiB.
 const ENTRY_MAX: u64 = 256 << 20;
 
@@ -301,22 +305,39 @@ pub(super) fn read(store: &dyn Store, job: &JobName, seq: u64) -> anyhow::Result
     Ok(decode(job, seq, &bytes)?)
 }
 
+/// An entry as JSON whose first field is a hash of all that follows it.
+pub(super) fn seal(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec(entry)?;
+    let rest = json.strip_prefix(b"{").unwrap_or_default();
+    Ok([SEAL, blake3::hash(rest).to_hex().as_bytes(), b"\",", rest].concat())
+}
+
+/// Checks the hash, if it has one.
+pub(super) fn check_seal(bytes: &[u8]) -> Result<(), &'static str> {
+    let sealed = bytes.strip_prefix(SEAL).and_then(|sealed| sealed.split_at_checked(64));
+    let sealed = sealed.and_then(|(hash, rest)| Some((hash, rest.strip_prefix(b"\",")?)));
+    let whole = sealed
+        .map_or(bytes.starts_with(NO_SEAL), |(hash, rest)| blake3::hash(rest).to_hex().as_bytes() == hash);
+    if whole { Ok(()) } else { Err("its bytes do not fit its hash") }
+}
+
 fn decode(job: &JobName, seq: u64, bytes: &[u8]) -> Result<Entry, JobError> {
     // The version first: a later one may have any form.
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let damaged = |problem: serde_json::Error| JobError::DamagedLog {
+    let damaged = |problem: &dyn std::fmt::Display| JobError::DamagedLog {
         job: job.clone(),
         seq,
         problem: problem.to_string(),
     };
-    let Version { format: found } = serde_json::from_slice(bytes).map_err(damaged)?;
+    check_seal(bytes).map_err(|problem| damaged(&problem))?;
+    let Version { format: found } = serde_json::from_slice(bytes).map_err(|e| damaged(&e))?;
     if found > FORMAT {
         return Err(JobError::NewerLog { job: job.clone(), seq, found, known: FORMAT });
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+    serde_json::from_slice(bytes).map_err(|e| damaged(&e))
 }
 
 /// Reads where a job stands, and its last entry's number; nothing if there is no such job.
@@ -430,7 +451,7 @@ impl Writer {
             let (time, stand) = (now(), self.stand.after(self.next, &event));
             let entry =
                 Entry { format: FORMAT, nonce: self.nonce.clone(), time, stand, event: event.clone() };
-            let bytes = serde_json::to_vec(&entry)?;
+            let bytes = seal(&entry)?;
             let key = entry_key(&self.job, self.next)?;
             let problem = match store.create(&key, &bytes) {
                 Ok(Created::Yes) => {

@@ -190,3 +190,27 @@ fn entries_that_contradict_each_other_are_refused() {
         assert!(status(&store, &job).is_err(), "{stand:?}");
     }
 }
+
+/// As it was written before entries had a hash.
+const OLD: &str = r#"{"format":1,"nonce":"00","time":5,"stand":{"begin":0,"claim":1,"head":null,"commits":0},"event":{"Claim":{"pid":1,"sinks":[{"dev":18446744073709551615,"ino":2,"born":4,"base":3,"first":0},null],"retain":null}}}"#;
+
+#[test]
+fn every_flipped_bit_of_an_entry_is_found_and_one_without_a_hash_is_read() {
+    let (store, job) = (Memory::new(), "x".parse().unwrap());
+    let mut log = Writer::new(&job, None).unwrap();
+    log.append(&store, begin()).unwrap();
+    log.append(&store, claim(1)).unwrap();
+    let key = entry_key(&job, 1).unwrap();
+    let whole = store.get(&key).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        store.put(&key, &bytes).unwrap();
+        assert!(read(&store, &job, 1).is_err(), "bit {bit}");
+    }
+    store.put(&key, OLD.as_bytes()).unwrap();
+    assert_eq!(read(&store, &job, 1).unwrap().event, claim(1));
+    let (_, last) = status(&store, &job).unwrap().unwrap();
+    Writer::new(&job, Some(last)).unwrap().append(&store, commit(10)).unwrap();
+    assert_eq!(stands(&store, &job), (Some(10), 1, Some(1), false, false));
+}

@@ -9,7 +9,8 @@
 //!   `follow`: reading it from outside; `policy`: when a snapshot is taken;
 //! - `journal`: what it read, with `intake`: from the pipe to the journal; `working`: files of this machine;
 //! - `source`: what a guest is restored from, and `hint`: in which order;
-//! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `sweep`: what nothing needs, with `keeper`: beside a run.
+//! - `jobs`: all jobs of a store; `transfer`: snapshots in and out of it; `verify`: whether all is whole; `sweep`: what nothing needs, with
+//!   `keeper`: beside a run.
 
 mod background;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod hint;
 mod intake;
 mod jobs;
 mod journal;
+#[cfg(test)]
+mod journal_tests;
 mod keeper;
 mod ledger;
 #[cfg(test)]
@@ -43,6 +46,7 @@ mod spec;
 mod start;
 mod sweep;
 mod transfer;
+mod verify;
 mod working;
 
 pub use disks::{DISK_LIMIT, FinalDisk, StoredDisks, SyncOut};
@@ -61,6 +65,7 @@ pub use sinks::{Delivery, From, Mode, Sink};
 pub use spec::{START, Spec, SpecDir, SpecDisk, shown_value};
 pub use sweep::Freed;
 pub use transfer::Imported;
+pub use verify::Inventory;
 
 use anyhow::{Context, Result};
 

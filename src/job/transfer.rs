@@ -24,12 +24,28 @@ impl Jobs {
     /// # Errors
     /// Something of it is missing or damaged; `to` does not take it.
     pub fn export<W: Write>(&self, snapshot: &Snapshot, to: W) -> Result<W> {
+        self.unless_released(snapshot.id(), self.write_out(snapshot, to))
+    }
+
+    fn write_out<W: Write>(&self, snapshot: &Snapshot, to: W) -> Result<W> {
         let state = snapshot.state();
         let mut out = portable::Writer::new(to)?;
         out.module(&objects::get_module(&**self.store(), state.identity.module)?)?;
-        self.walk(state, &mut |id, _| out.chunk(id, &self.chunks().read(id)?))?;
+        self.walk(state.contents(), &mut |id, _| out.chunk(id, &self.chunks().read(id)?))?;
         out.snapshot(snapshot.id(), snapshot.manifest())?;
         out.finish()
+    }
+
+    /// What was read of a snapshot. If something was missing and the snapshot is gone as well, which goes first, its
+    /// job has released it meanwhile: then the error is [`JobError::Released`].
+    ///
+    /// # Errors
+    /// That, or the one that was given.
+    pub fn unless_released<T>(&self, snapshot: SnapshotId, read: Result<T>) -> Result<T> {
+        read.map_err(|error| {
+            let gone = || self.snapshot(snapshot).is_err_and(|error| is_missing(&error));
+            if is_missing(&error) && gone() { JobError::Released { snapshot }.into() } else { error }
+        })
     }
 
     /// Takes over a portable stream. Nothing of it can be seen unless all of it is right.
@@ -55,8 +71,13 @@ impl Jobs {
     /// # Errors
     /// What is missing or damaged.
     pub fn check(&self, state: &State) -> Result<u64> {
+        self.check_contents(state.contents())
+    }
+
+    /// The same for some contents, each its root and length in bytes.
+    pub(super) fn check_contents(&self, contents: impl IntoIterator<Item = (ChunkId, u64)>) -> Result<u64> {
         let mut count = 0;
-        self.walk(state, &mut |id, kind| {
+        self.walk(contents, &mut |id, kind| {
             count += 1;
             match kind {
                 // The walk has read it.
@@ -112,14 +133,14 @@ impl Jobs {
         Ok(None)
     }
 
-    /// Names all chunks of a state to `visit`.
-    pub(super) fn walk(
+    /// Names all chunks of these contents to `visit`.
+    fn walk(
         &self,
-        state: &State,
+        contents: impl IntoIterator<Item = (ChunkId, u64)>,
         visit: &mut dyn FnMut(ChunkId, Kind) -> Result<()>,
     ) -> Result<()> {
         let mut walk = Walk::new();
-        for (root, len) in state.contents() {
+        for (root, len) in contents {
             walk.tree(root, len, &mut |id| Ok(self.chunks().read(id)?), visit)?;
         }
         Ok(())
@@ -128,6 +149,14 @@ impl Jobs {
 
 /// Snapshots that are read in search of a whole one: each may take a while.
 const LOOK_BACK: usize = 8;
+
+/// A snapshot, or something that it needs, is not there.
+pub(super) fn is_missing(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(JobError::NotFound { .. }))
+            || matches!(cause.downcast_ref(), Some(StoreError::NotFound { .. }))
+    })
+}
 
 /// Takes over the entries of a stream.
 struct Taker<'a> {

@@ -24,6 +24,6 @@ pub use error::SnapshotError;
 pub use identity::{Difference, IdentityMismatch};
 pub use state::{Blob, Call, Exn, Frame, FrameKind, Identity, Memory, Section, State, Table, Value};
 pub use tree::{
-    ChunkAt, Dirty, Emit, FANOUT, Fetch, Kind, Known, NODE, PAGE, Partial, ReadPages, Tree, TreeError, Walk,
-    check_chunk, pages, read_range,
+    ChunkAt, Dirty, Emit, Extents, FANOUT, Fetch, Kind, Known, NODE, PAGE, Partial, ReadPages, Tree,
+    TreeError, Walk, check_chunk, pages, read_range,
 };

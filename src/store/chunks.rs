@@ -48,6 +48,10 @@ const EPOCH_MAX: u64 = 64;
 pub(super) const TRIES: usize = 32;
 /// How long a writer waits for a sweep to end, and a sweep for the writers.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For how long a sweep that waits for writers keeps new ones out, and for how long it lets them in before it tries
+/// again: those that write fast do not wait for one that is slow.
+const SHUT: Duration = Duration::from_secs(1);
+const OPEN: Duration = Duration::from_millis(500);
 
 /// The content-addressed chunks in a store. Clones share what they know of it.
 #[derive(Clone)]
@@ -297,7 +301,7 @@ impl Chunks {
         StoreError::NotFound { what }
     }
 
-    /// Goes in through the door, which is left at once.
+    /// Goes in through the door, which is left at once, or after a while if the lease cannot be had.
     pub(super) fn lease(&self, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
         self.lease_within(sharing, PATIENCE)
     }
@@ -308,8 +312,18 @@ impl Chunks {
         patience: Duration,
     ) -> Result<Box<dyn Hold>, StoreError> {
         let until = Instant::now() + patience;
-        let _door = self.wait_for(DOOR, sharing, until)?;
-        self.wait_for(LEASE, sharing, until)
+        loop {
+            let door = self.wait_for(DOOR, sharing, until)?;
+            let found = self.wait_for(LEASE, sharing, until.min(Instant::now() + SHUT));
+            drop(door);
+            match found {
+                Err(StoreError::Held { .. }) if Instant::now() < until => {}
+                other => return other,
+            }
+            if sharing == Sharing::Exclusive {
+                thread::sleep(OPEN.min(until.saturating_duration_since(Instant::now())));
+            }
+        }
     }
 
     fn wait_for(&self, key: &str, sharing: Sharing, until: Instant) -> Result<Box<dyn Hold>, StoreError> {

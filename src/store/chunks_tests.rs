@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pack::PACK_CHUNKS;
 use super::testing::like_memory as page;
@@ -298,5 +298,23 @@ fn a_sweep_waits_for_writers_and_writers_for_a_sweep() {
         sweep.remove_unreferenced(&HashSet::new()).unwrap();
         drop(sweep);
         assert_eq!(writer.join().unwrap().chunks, 2);
+    });
+}
+
+#[test]
+fn a_sweep_that_waits_lets_writers_in_meanwhile() {
+    let (_, chunks) = memory();
+    let slow = chunks.writer().unwrap();
+    thread::scope(|scope| {
+        let sweep = scope.spawn(|| chunks.sweep().unwrap().remove_unreferenced(&HashSet::new()).unwrap());
+        thread::sleep(Duration::from_millis(50));
+        for n in 0..3 {
+            let begun = Instant::now();
+            write(&chunks, [n]);
+            assert!(begun.elapsed() < Duration::from_secs(4), "writer {n}: {:?}", begun.elapsed());
+        }
+        assert!(!sweep.is_finished());
+        drop(slow);
+        assert_eq!(sweep.join().unwrap().removed.len(), 3);
     });
 }

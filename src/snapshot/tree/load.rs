@@ -283,6 +283,11 @@ impl Place {
         page(self.start(), content).map_err(|cause| TreeError::Taker { start: self.start(), cause })
     }
 
+    /// The content reaches beyond all that is below this place, or up to its end.
+    pub fn is_whole(&self) -> bool {
+        self.start() + self.span() * PAGE as u64 <= self.len
+    }
+
     pub fn corrupt(&self, problem: impl Into<String>) -> TreeError {
         let (id, start, end) = (self.id, self.start(), self.end());
         TreeError::Corrupt { id, start, end, problem: problem.into() }
@@ -300,7 +305,7 @@ impl Place {
     }
 
     /// The children of this node that the content reaches.
-    fn children(self, fetch: &mut Fetch<'_>) -> Result<Vec<Place>, TreeError> {
+    pub fn children(self, fetch: &mut Fetch<'_>) -> Result<Vec<Place>, TreeError> {
         let node = self.fetch(fetch)?;
         self.children_of(&node)
     }

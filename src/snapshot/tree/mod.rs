@@ -25,12 +25,14 @@
 //! again as many levels as 8, and twice as many nodes, for little.
 
 mod along;
+mod extent;
 mod levels;
 mod load;
 mod partial;
 #[cfg(test)]
 mod tests;
 
+pub use extent::Extents;
 pub use load::{Fetch, Kind, TreeError, Walk, check_chunk, read_range};
 pub use partial::{ChunkAt, Known, Partial};
 

@@ -380,3 +380,36 @@ fn what_is_hashed_along_is_emitted_in_order_and_failures_are_told() {
     let error = run(2, &broken, usize::MAX).unwrap_err();
     assert_eq!(error.to_string(), "page 2500 is away");
 }
+
+#[test]
+fn extents_are_those_of_the_pages() {
+    let mut random = Random::new(11);
+    for _ in 0..200 {
+        let len = random.below(600 * PAGE as u64);
+        let mut bytes = vec![0; len as usize];
+        for _ in 0..random.below(40) {
+            // Equal runs, so that there are equal nodes, too.
+            let at = random.below(600) as usize * PAGE;
+            let end = (at + random.below(70) as usize * PAGE).min(bytes.len());
+            bytes[at.min(end)..end].fill(1);
+        }
+        let (mut tree, mut chunks) = (Tree::new(), Chunks::new());
+        update(&mut tree, &bytes, Dirty::All, &mut chunks);
+        let (mut count, mut runs) = (0, Vec::<(u64, u64)>::new());
+        Tree::load(tree.root(), len, &mut fetch(&chunks), &mut |at, page| {
+            count += 1;
+            let end = at + page.len() as u64;
+            match runs.last_mut() {
+                Some((_, last)) if *last == at => *last = end,
+                _ => runs.push((at, end)),
+            }
+            Ok(())
+        })
+        .unwrap();
+        for most in [0, 1, 3, 1000] {
+            let found = Extents::of(tree.root(), len, most, &mut fetch(&chunks)).unwrap();
+            let first = runs[..runs.len().min(most)].to_vec();
+            assert_eq!(found, Extents { pages: count, count: runs.len() as u64, runs: first });
+        }
+    }
+}
