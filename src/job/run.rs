@@ -328,6 +328,9 @@ impl Run {
             None => vec![],
         };
         self.ledger.sync().context("what was printed cannot be made durable")?;
+        if let Some(wasi) = self.instance.wasi() {
+            wasi.sync_files()?;
+        }
         let (_, guard) = chunks.finish()?;
         let done = Done { ending: ending.clone(), fuel: self.instance.fuel(), output, disks };
         self.job.append(Event::Done(done))?;

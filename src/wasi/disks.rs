@@ -218,10 +218,8 @@ impl Wasi {
         Ok(blobs)
     }
 
-    /// Takes nothing of the private disks for stored: the next capture emits everything. Nor any file of the host for
-    /// synced.
+    /// Takes nothing of the private disks for stored: the next capture emits everything.
     pub fn forget_stored(&mut self) {
-        self.appended.forget_synced();
         self.disks.iter().for_each(|disk| lock(&disk.disk).forget_stored());
     }
 
