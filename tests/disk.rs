@@ -373,3 +373,18 @@ fn a_disk_whose_scratch_file_fails_stops_the_program() {
     // It goes on where there is room.
     assert_eq!(ok(&tool, &["resume", "j"]), "went on\n");
 }
+
+#[test]
+fn working_files_of_a_store_are_for_one_user_whatever_is_usual() {
+    let (tool, filer) = (Tool::new(), guest("filer.wasm"));
+    let run = |args: &[&str]| {
+        let run = tool.command(&[&["run", "-q"], args].concat());
+        let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut sh = Command::new("sh");
+        sh.args(["-c", "umask 002; echo in | \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+        let output = sh.envs(envs).current_dir(tool.dir.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["--job", "a", "--disk", "/w", &filer, "write", "/w/f", "x"]);
+    run(&["--job", "b", "--output", "exactly-once", &filer]);
+}

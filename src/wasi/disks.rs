@@ -1,8 +1,9 @@
 //! The private disks of a guest: filled at its start, captured and restored with it.
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -128,7 +129,8 @@ impl PrivateDisk {
 
 fn make_scratch(dir: Option<&Path>) -> Result<File> {
     let dir = dir.map_or_else(std::env::temp_dir, Path::to_path_buf);
-    let made = std::fs::create_dir_all(&dir).and_then(|()| host::scratch(&dir));
+    // For this user alone, whatever is usual: other working files of a store are there as well.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir).and_then(|()| host::scratch(&dir));
     made.with_context(|| format!("no room can be had in {} for a private disk", dir.display()))
 }
 
