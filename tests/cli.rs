@@ -4,7 +4,7 @@ mod tool;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use tool::{BOTH, Running, STDOUT, Told, Tool, lines, printed, printed_apart};
 
@@ -569,4 +569,33 @@ fn help_teaches() {
     assert_eq!(tool.run(&["fly"]).code, 2);
     assert_eq!(tool.run(&["run"]).code, 2);
     assert_eq!(tool.run(&["run", "--every", "30", "x.wasm"]).code, 2);
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_what_is_one_is_for_its_owner() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(10, 1000, STDOUT));
+    let paused = tool.run(&["run", "-q", "--job", "x", "--pause-after", "2000", "lines.wasm"]);
+    assert_eq!(paused.code, 75, "{paused:?}");
+    let whole = tool.command(&["export", "x"]).output().unwrap().stdout;
+    let fifo = tool.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut export = Running::spawn(&mut tool.command(&["export", "x", "-o", "fifo"]));
+    let started = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let reader = fs::File::open(&fifo).unwrap();
+    let mut read = vec![0; whole.len()];
+    // Held open for writing as well: if it were replaced, there would be no end and nothing to read.
+    let reading = std::thread::spawn(move || (&reader).read_exact(&mut read).map(|()| read));
+    assert!(export.0.wait().unwrap().success());
+    assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo(), "it was replaced");
+    assert!(reading.join().unwrap().unwrap() == whole);
+    drop(started);
+
+    fs::write(tool.path("there"), "before").unwrap();
+    symlink("there", tool.path("link")).unwrap();
+    assert_eq!(tool.run(&["export", "x", "-o", "link"]).code, 0);
+    assert!(fs::read(tool.path("there")).unwrap() == whole);
+    assert!(fs::symlink_metadata(tool.path("link")).unwrap().is_symlink());
+    assert_eq!(fs::metadata(tool.path("there")).unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -20,6 +20,7 @@ mod signals;
 mod streams;
 mod value;
 mod verify;
+mod whole;
 
 use std::io::{self, Write};
 
