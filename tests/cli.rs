@@ -547,11 +547,11 @@ fn a_closed_pipe_is_no_error() {
     let tool = Tool::new();
     tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
     assert_eq!(tool.run(&["run", "-q", "--job", "x", "--pause-after", "9000", "lines.wasm"]).code, 75);
-    for args in [["ls", "--json"], ["export", "x"], ["inspect", "x"]] {
+    for (args, code) in [(["ls", "--json"], 0), (["export", "x"], 141), (["inspect", "x"], 0)] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = tool.command(&args).stdout(writer).output().unwrap();
-        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(code), 0), "{args:?}");
     }
 }
 
@@ -598,4 +598,38 @@ fn what_is_no_file_is_written_to_and_what_is_one_is_for_its_owner() {
     assert!(fs::read(tool.path("there")).unwrap() == whole);
     assert!(fs::symlink_metadata(tool.path("link")).unwrap().is_symlink());
     assert_eq!(fs::metadata(tool.path("there")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_not_taken_for_success() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(10, 1000, STDOUT));
+    let run = ["run", "-q", "--job", "x", "--disk", "/w=d", "--pause-after", "2000", "lines.wasm"];
+    fs::create_dir(tool.path("d")).unwrap();
+    fs::write(tool.path("d/f"), "content").unwrap();
+    assert_eq!(tool.run(&run).code, 75);
+    let code = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        tool.command(args).stdout(writer).status().unwrap().code()
+    };
+    assert_eq!([code(&["export", "x"]), code(&["cp", "x:/w/f", "-"])], [Some(141); 2]);
+    // What was found counts, not whether it was read.
+    assert_eq!([code(&["verify"]), code(&["ls"])], [Some(0); 2]);
+    let packs = tool.path("store/objects/packs");
+    let mut dirs = vec![packs];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+    assert_eq!([tool.run(&["verify"]).code, code(&["verify"]).unwrap()], [68; 2]);
 }
