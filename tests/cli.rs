@@ -516,11 +516,18 @@ fn a_signal_pauses_and_a_second_ends_at_once() {
         assert!(err.contains("wasm-ckpt: paused at fuel "), "{err}");
     }
     assert_eq!(tool.json(&["ls", "--json"])[0]["state"], "paused");
-    // One that waits for a reader cannot be paused, but it can be stopped.
+    // One that waits for a reader can be paused as well.
     tool.wat("lines.wasm", &lines(1_000_000, 10, STDOUT));
-    let mut command = tool.command(&["run", "--job", "y", "lines.wasm"]);
+    let mut command = tool.command(&["run", "-q", "--job", "y", "lines.wasm"]);
     let mut child = Running::spawn(command.stdout(Stdio::piped()));
     wait_until_claimed(&tool, "y");
+    child.signal("TERM");
+    assert_eq!(child.0.wait().unwrap().code(), Some(75));
+    // One that has ended, and only delivers what it has held back, cannot; but it can be stopped.
+    tool.wat("few.wasm", &lines(20_000, 10, STDOUT));
+    let exact = ["run", "-q", "--job", "z", "--every", "never", "--output", "exactly-once", "few.wasm"];
+    let mut child = Running::spawn(tool.command(&exact).stdout(Stdio::piped()));
+    child.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     child.signal("TERM");
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(child.0.try_wait().unwrap().is_none());

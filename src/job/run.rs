@@ -289,7 +289,7 @@ impl Run {
             }
             other => other.context("the program has ended, but its result cannot be stored")?,
         }
-        self.desk.deliver()?;
+        self.desk.deliver_all()?;
         // What was held back until now is to outlive the machine as well.
         self.ledger.sync().context("what was printed cannot be made durable")?;
         Ok(Outcome::Ended(ending))

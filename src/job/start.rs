@@ -97,7 +97,12 @@ impl Job {
         }
         Ok(Run {
             background: None,
-            desk: Desk { chunks: jobs.chunks().clone(), recorder: self.recorder(), ledger: ledger.clone() },
+            desk: Desk {
+                chunks: jobs.chunks().clone(),
+                recorder: self.recorder(),
+                ledger: ledger.clone(),
+                pause: pause.clone(),
+            },
             job: self,
             schedule: Schedule::new(options.every, Instant::now(), instance.fuel()),
             instance,
