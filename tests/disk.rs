@@ -388,3 +388,31 @@ fn working_files_of_a_store_are_for_one_user_whatever_is_usual() {
     run(&["--job", "a", "--disk", "/w", &filer, "write", "/w/f", "x"]);
     run(&["--job", "b", "--output", "exactly-once", &filer]);
 }
+
+#[test]
+fn a_file_that_was_half_written_out_does_not_stay() {
+    let (tool, filer) = (Tool::new(), guest("filer.wasm"));
+    fs::create_dir(tool.path("out")).unwrap();
+    let args = ["run", "-q", "--job", "j", "--disk", "/w", "--sync-out", "out", &filer];
+    let script = ["mkdir", "/w/d", "write", "/w/d/f", "x", "write", "/w/g", "y"];
+    let args = [&args[..], &script].concat();
+    let hidden = || -> Vec<PathBuf> {
+        let dirs = [tool.path("out"), tool.path("out/d")];
+        let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect()
+    };
+    // It is killed where the first file is to get its name.
+    let run = tool.command(&args);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=renameat:error=EIO:signal=KILL:when=1"]);
+    strace.arg(run.get_program()).args(run.get_args()).current_dir(tool.dir.path());
+    strace.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if strace.status().is_err() || hidden().is_empty() {
+        println!("SKIPPED: strace does not work here");
+        return;
+    }
+    ok(&tool, &args);
+    assert_eq!(fs::read_to_string(tool.path("out/g")).unwrap(), "y");
+    assert_eq!(hidden(), Vec::<PathBuf>::new());
+}

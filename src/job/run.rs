@@ -303,10 +303,13 @@ impl Run {
         }
         let Some(wasi) = self.instance.wasi() else { return Ok(()) };
         let disks: Vec<String> = wasi.disks().map(str::to_string).collect();
+        // Of this beginning of this job: others may write to the same directory meanwhile.
+        let seed = self.job.status().map(|status| status.begin.seed);
+        let owner = format!("{} {} {seed:?}", self.job.name(), self.job.jobs().store().describe());
         for sync_out in &self.sync_out {
             let disk = sync_out.disk(&disks)?;
             let explain = || format!("the disk `{disk}` cannot be written out to {}", sync_out.to.display());
-            let done = wasi.sync_out(&disk, &sync_out.to).with_context(explain)?;
+            let done = wasi.sync_out(&disk, &sync_out.to, &owner).with_context(explain)?;
             (self.observe)(Notice::SyncedOut(&disk, &done));
         }
         Ok(())

@@ -245,13 +245,13 @@ impl Wasi {
     }
 
     /// Writes what has changed on a private disk since it was filled out to a directory of the host; each file
-    /// appears whole.
+    /// appears whole. What a former one of this `owner`, of whom there is one at a time, has left half written is removed.
     ///
     /// # Errors
     /// There is no such disk, or a file cannot be written; what was written before stays.
-    pub fn sync_out(&self, guest: &str, to: &Path) -> Result<Exported> {
+    pub fn sync_out(&self, guest: &str, to: &Path, owner: &str) -> Result<Exported> {
         let disk = self.disks.iter().find(|disk| disk.guest == guest);
         let disk = disk.with_context(|| format!("the program has no private disk `{guest}`"))?;
-        disk::sync_out(&lock(&disk.disk), to)
+        disk::sync_out(&lock(&disk.disk), to, owner)
     }
 }
