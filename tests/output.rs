@@ -559,7 +559,7 @@ fn a_full_pipe_neither_keeps_a_run_from_pausing_nor_costs_a_byte() {
     let ways = [
         (&["--output-from", "now"][..], 0, 6, false),
         (&["--output-from", "now"], 0, 6, true),
-        (&["--output", "exactly-once"], 300_000_000, 1, false),
+        (&["--output", "exactly-once"], 300_000_000, 3, false),
     ];
     for (options, spin, pauses, nonblocking) in ways {
         let tool = Tool::new();

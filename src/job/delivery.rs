@@ -163,19 +163,11 @@ impl Courier {
         self.record.done
     }
 
-    /// Delivers the bytes, which follow those that have arrived.
+    /// Delivers the bytes, which follow those that have arrived, until there is no room and it `is_enough`: false then.
     ///
     /// # Errors
     /// As [`Output::write`](crate::wasi::Output::write); what has arrived is counted.
-    pub fn put(&mut self, sink: &mut Sink, stream: usize, bytes: &[u8]) -> io::Result<()> {
-        self.put_until(sink, stream, bytes, &|| false).map(drop)
-    }
-
-    /// The same, until there is no room and it `is_enough`: false then.
-    ///
-    /// # Errors
-    /// As [`Courier::put`].
-    pub fn put_until(
+    pub fn put(
         &mut self,
         sink: &mut Sink,
         stream: usize,
@@ -387,7 +379,7 @@ mod tests {
                 println!("SKIPPED: there is no /dev/shm that keeps times of access");
                 return;
             }
-            courier.put(&mut sinks[0], 0, b"first ").unwrap();
+            courier.put(&mut sinks[0], 0, b"first ", &|| false).unwrap();
             assert_eq!(counter.read().unwrap().done, [6, 0]);
             cut_short(&mut courier, &mut sinks, b"second", made);
             let found = counter.read().unwrap();
@@ -410,7 +402,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_read, write) = UnixStream::pair().unwrap();
         let (counter, mut courier, mut sinks) = courier(dir.path(), write.into());
-        courier.put(&mut sinks[0], 0, b"first ").unwrap();
+        courier.put(&mut sinks[0], 0, b"first ", &|| false).unwrap();
         let found = counter.read().unwrap();
         assert_eq!((found.done, found.doubtful), ([6, 0], [0, 0]));
         cut_short(&mut courier, &mut sinks, b"second", true);
@@ -430,7 +422,7 @@ mod tests {
             read.read_to_end(&mut all).unwrap();
             all
         });
-        courier.put(&mut sinks[0], 0, text.as_bytes()).unwrap();
+        courier.put(&mut sinks[0], 0, text.as_bytes(), &|| false).unwrap();
         assert!(text.len() as u64 > SPOOL_MAX && counter.read().unwrap().done[0] == text.len() as u64);
         drop((courier, sinks));
         assert!(reader.join().unwrap() == all.as_bytes());

@@ -25,6 +25,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::delivery::{Counter, Courier};
 use super::log::{Printed, PrintedStream};
+use super::options::Pause;
 use super::printed::{Fetch, Part, RUNS_MAX, in_order, load};
 use super::sinks::{Delivery, Former, Mode, Plan, Sink};
 use crate::snapshot::{Emit, PAGE, Tree};
@@ -176,6 +177,18 @@ impl Ledger {
         printed: &Printed,
         fetch: &mut Fetch<'_>,
     ) -> Result<()> {
+        self.carry_out_until(plan, mode, counter, (printed, fetch), None).map(drop)
+    }
+
+    /// The same, until there is no room and a pause is asked for: false then.
+    pub fn carry_out_until(
+        &self,
+        plan: &Plan,
+        mode: Mode,
+        counter: &Counter,
+        (printed, fetch): (&Printed, &mut Fetch<'_>),
+        pause: Option<&Pause>,
+    ) -> Result<bool> {
         let explain = || "the output of the run before cannot be continued";
         let outlet = &mut *self.outlet();
         {
@@ -199,9 +212,16 @@ impl Ledger {
         }
         let runs = if plan.joint { printed.runs.as_slice() } else { &[] };
         let parts = in_order(runs, plan.there, printed.kept());
-        printed
-            .read_parts(parts, fetch, &mut |stream, bytes| Ok(outlet.put(stream, bytes)?))
-            .with_context(explain)
+        let mut all = true;
+        let read = printed.read_parts(parts, fetch, &mut |stream, bytes| {
+            all = outlet.put(stream, bytes, pause)?;
+            ensure!(all, "a pause is asked for");
+            Ok(())
+        });
+        match read {
+            Err(_) if !all => Ok(false),
+            read => read.map(|()| true).with_context(explain),
+        }
     }
 
     /// Writes a line of ours to standard error, now that it stands where the guest goes on. Where that is a
@@ -269,7 +289,7 @@ impl Ledger {
                 let bytes = self.lock().streams[stream].slice(part).map(<[u8]>::to_vec);
                 let bytes =
                     bytes.ok_or_else(|| io::Error::other("output that is due is not held any more"))?;
-                if !courier.put_until(&mut sinks[stream], stream, &bytes, is_enough)? {
+                if !courier.put(&mut sinks[stream], stream, &bytes, is_enough)? {
                     return Ok(());
                 }
             }
@@ -338,12 +358,23 @@ fn regular(sinks: &[Sink; 2]) -> io::Result<Vec<File>> {
 }
 
 impl Outlet {
-    /// Writes what is durable.
-    fn put(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.courier {
-            Some(courier) => courier.put(&mut self.sinks[stream], stream, bytes),
-            None => self.sinks[stream].write(bytes),
+    /// Writes what is durable, until there is no room and a pause is asked for: false then.
+    fn put(&mut self, stream: usize, mut bytes: &[u8], pause: Option<&Pause>) -> io::Result<bool> {
+        let is_enough = || pause.is_some_and(Pause::is_requested);
+        if let Some(courier) = &mut self.courier {
+            return courier.put(&mut self.sinks[stream], stream, bytes, &is_enough);
         }
+        while !bytes.is_empty() {
+            let n = self.write(stream, bytes, pause.map(|pause| &pause.interrupt))?;
+            if n == 0 && is_enough() {
+                return Ok(false);
+            }
+            if let Some(pause) = pause.filter(|_| n == 0) {
+                pause.woken();
+            }
+            bytes = &bytes[n..];
+        }
+        Ok(true)
     }
 
     /// Writes some of what the guest prints; nothing if a request comes while there is no room.

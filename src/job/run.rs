@@ -36,6 +36,8 @@ pub struct Run {
     pub(super) trees: MemoryTrees,
     pub(super) ledger: Ledger,
     pub(super) desk: Desk,
+    /// It was to pause before all that was printed before had arrived.
+    pub(super) behind: bool,
     /// Output is held back until it is durable.
     pub(super) exact: bool,
     pub(super) schedule: Schedule,
@@ -83,6 +85,10 @@ impl Run {
     }
 
     fn go_on(&mut self) -> Result<Outcome> {
+        if let (true, Some(snapshot)) = (self.behind, self.restored) {
+            // Not left in good order: what is in the sinks is less than what is covered.
+            return Ok(Outcome::Paused { snapshot, fuel: self.instance.fuel() });
+        }
         if self.covered.is_none() && self.job.is_filled() {
             // From here on it does not depend on what its disks were filled with.
             let stored = self.commit();
