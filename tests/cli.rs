@@ -4,7 +4,7 @@ mod tool;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use tool::{BOTH, Running, STDOUT, Told, Tool, lines, printed, printed_apart};
 
@@ -596,11 +596,18 @@ fn a_signal_pauses_and_a_second_ends_at_once() {
         assert!(err.contains("wasm-ckpt: paused at fuel "), "{err}");
     }
     assert_eq!(tool.json(&["ls", "--json"])[0]["state"], "paused");
-    // One that waits for a reader cannot be paused, but it can be stopped.
+    // One that waits for a reader can be paused as well.
     tool.wat("lines.wasm", &lines(1_000_000, 10, STDOUT));
-    let mut command = tool.command(&["run", "--job", "y", "lines.wasm"]);
+    let mut command = tool.command(&["run", "-q", "--job", "y", "lines.wasm"]);
     let mut child = Running::spawn(command.stdout(Stdio::piped()));
     wait_until_claimed(&tool, "y");
+    child.signal("TERM");
+    assert_eq!(child.0.wait().unwrap().code(), Some(75));
+    // One that has ended, and only delivers what it has held back, cannot; but it can be stopped.
+    tool.wat("few.wasm", &lines(20_000, 10, STDOUT));
+    let exact = ["run", "-q", "--job", "z", "--every", "never", "--output", "exactly-once", "few.wasm"];
+    let mut child = Running::spawn(tool.command(&exact).stdout(Stdio::piped()));
+    child.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     child.signal("TERM");
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(child.0.try_wait().unwrap().is_none());
@@ -627,11 +634,11 @@ fn a_closed_pipe_is_no_error() {
     let tool = Tool::new();
     tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
     assert_eq!(tool.run(&["run", "-q", "--job", "x", "--pause-after", "9000", "lines.wasm"]).code, 75);
-    for args in [["ls", "--json"], ["export", "x"], ["inspect", "x"]] {
+    for (args, code) in [(["ls", "--json"], 0), (["export", "x"], 141), (["inspect", "x"], 0)] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = tool.command(&args).stdout(writer).output().unwrap();
-        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(code), 0), "{args:?}");
     }
 }
 
@@ -649,4 +656,67 @@ fn help_teaches() {
     assert_eq!(tool.run(&["fly"]).code, 2);
     assert_eq!(tool.run(&["run"]).code, 2);
     assert_eq!(tool.run(&["run", "--every", "30", "x.wasm"]).code, 2);
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_what_is_one_is_for_its_owner() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(10, 1000, STDOUT));
+    let paused = tool.run(&["run", "-q", "--job", "x", "--pause-after", "2000", "lines.wasm"]);
+    assert_eq!(paused.code, 75, "{paused:?}");
+    let whole = tool.command(&["export", "x"]).output().unwrap().stdout;
+    let fifo = tool.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut export = Running::spawn(&mut tool.command(&["export", "x", "-o", "fifo"]));
+    let started = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let reader = fs::File::open(&fifo).unwrap();
+    let mut read = vec![0; whole.len()];
+    // Held open for writing as well: if it were replaced, there would be no end and nothing to read.
+    let reading = std::thread::spawn(move || (&reader).read_exact(&mut read).map(|()| read));
+    assert!(export.0.wait().unwrap().success());
+    assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo(), "it was replaced");
+    assert!(reading.join().unwrap().unwrap() == whole);
+    drop(started);
+
+    fs::write(tool.path("there"), "before").unwrap();
+    symlink("there", tool.path("link")).unwrap();
+    assert_eq!(tool.run(&["export", "x", "-o", "link"]).code, 0);
+    assert!(fs::read(tool.path("there")).unwrap() == whole);
+    assert!(fs::symlink_metadata(tool.path("link")).unwrap().is_symlink());
+    assert_eq!(fs::metadata(tool.path("there")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_not_taken_for_success() {
+    let tool = Tool::new();
+    tool.wat("lines.wasm", &lines(10, 1000, STDOUT));
+    let run = ["run", "-q", "--job", "x", "--disk", "/w=d", "--pause-after", "2000", "lines.wasm"];
+    fs::create_dir(tool.path("d")).unwrap();
+    fs::write(tool.path("d/f"), "content").unwrap();
+    assert_eq!(tool.run(&run).code, 75);
+    let code = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        tool.command(args).stdout(writer).status().unwrap().code()
+    };
+    assert_eq!([code(&["export", "x"]), code(&["cp", "x:/w/f", "-"])], [Some(141); 2]);
+    // What was found counts, not whether it was read.
+    assert_eq!([code(&["verify"]), code(&["ls"])], [Some(0); 2]);
+    let packs = tool.path("store/objects/packs");
+    let mut dirs = vec![packs];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+    assert_eq!([tool.run(&["verify"]).code, code(&["verify"]).unwrap()], [68; 2]);
 }

@@ -124,9 +124,9 @@ fn what_cannot_be_is_refused_with_the_next_step() {
         (&["run", "--dir", ".::/w", "--disk", "/w", &filer], 1, "there is another directory with the name"),
         (&["run", "--disk", "", &filer], 2, "give GUEST"),
         (&["run", "--disk", "/w", "--disk-limit", "4X", &filer], 2, "give a number of bytes"),
-        (&["run", "--sync-out", "out", &filer], 1, "`--disk` gives it one"),
-        (&["run", "--disk", "/v", "--disk", "/w", "--sync-out", "out", &filer], 1, "`/v`, `/w`: say which"),
-        (&["run", "--disk", "/w", "--sync-out", "/v=out", &filer], 1, "no private disk `/v`, but `/w`"),
+        (&["run", "--sync-out", "out", &filer], 2, "`--disk` gives it one"),
+        (&["run", "--disk", "/v", "--disk", "/w", "--sync-out", "out", &filer], 2, "`/v`, `/w`: say which"),
+        (&["run", "--disk", "/w", "--sync-out", "/v=out", &filer], 2, "no private disk `/v`, but `/w`"),
         (&["files", "none"], 66, "`wasm-ckpt ls`"),
         (&["cp", "none", "-"], 2, "write it as JOB:/PATH"),
     ] {
@@ -372,4 +372,47 @@ fn a_disk_whose_scratch_file_fails_stops_the_program() {
     assert!(err.contains("the disk `/w`") && err.contains("scratch file of a private disk failed"), "{err}");
     // It goes on where there is room.
     assert_eq!(ok(&tool, &["resume", "j"]), "went on\n");
+}
+
+#[test]
+fn working_files_of_a_store_are_for_one_user_whatever_is_usual() {
+    let (tool, filer) = (Tool::new(), guest("filer.wasm"));
+    let run = |args: &[&str]| {
+        let run = tool.command(&[&["run", "-q"], args].concat());
+        let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut sh = Command::new("sh");
+        sh.args(["-c", "umask 002; echo in | \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+        let output = sh.envs(envs).current_dir(tool.dir.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["--job", "a", "--disk", "/w", &filer, "write", "/w/f", "x"]);
+    run(&["--job", "b", "--output", "exactly-once", &filer]);
+}
+
+#[test]
+fn a_file_that_was_half_written_out_does_not_stay() {
+    let (tool, filer) = (Tool::new(), guest("filer.wasm"));
+    fs::create_dir(tool.path("out")).unwrap();
+    let args = ["run", "-q", "--job", "j", "--disk", "/w", "--sync-out", "out", &filer];
+    let script = ["mkdir", "/w/d", "write", "/w/d/f", "x", "write", "/w/g", "y"];
+    let args = [&args[..], &script].concat();
+    let hidden = || -> Vec<PathBuf> {
+        let dirs = [tool.path("out"), tool.path("out/d")];
+        let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect()
+    };
+    // It is killed where the first file is to get its name.
+    let run = tool.command(&args);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=renameat:error=EIO:signal=KILL:when=1"]);
+    strace.arg(run.get_program()).args(run.get_args()).current_dir(tool.dir.path());
+    strace.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if strace.status().is_err() || hidden().is_empty() {
+        println!("SKIPPED: strace does not work here");
+        return;
+    }
+    ok(&tool, &args);
+    assert_eq!(fs::read_to_string(tool.path("out/g")).unwrap(), "y");
+    assert_eq!(hidden(), Vec::<PathBuf>::new());
 }

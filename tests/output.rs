@@ -530,3 +530,79 @@ fn nothing_is_delivered_before_it_is_durable() {
         }
     }
 }
+
+/// How often the program below writes, and how much.
+const CALLS: u32 = 8;
+const LEN: u32 = 150_000;
+
+/// A program that writes much at once, and takes for granted that all of it is written.
+fn careless(spin: u64) -> String {
+    format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+          (memory (export "memory") 4)
+          (func (export "_start") (local $i i32) (local $p i32) (local $n i64)
+            (i32.store (i32.const 0) (i32.const 65536))
+            (i32.store (i32.const 4) (i32.const {LEN}))
+            (loop $calls
+              (local.set $p (i32.const 0))
+              (loop $fill
+                (i32.store (i32.add (i32.const 65536) (local.get $p))
+                  (i32.add (i32.mul (local.get $i) (i32.const 1000003)) (local.get $p)))
+                (local.set $p (i32.add (local.get $p) (i32.const 4)))
+                (br_if $fill (i32.lt_u (local.get $p) (i32.const {LEN}))))
+              (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+              (local.set $n (i64.const {spin}))
+              (loop $spin (br_if $spin
+                (i64.ne (local.tee $n (i64.sub (local.get $n) (i64.const 1))) (i64.const -1))))
+              (br_if $calls
+                (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {CALLS}))))))"#
+    )
+}
+
+#[test]
+fn a_full_pipe_neither_keeps_a_run_from_pausing_nor_costs_a_byte() {
+    let words = (0..CALLS).flat_map(|i| (0..LEN / 4).map(move |p| i * 1_000_003 + p * 4));
+    let expected: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    let ways = [
+        (&["--output-from", "now"][..], 0, 6, false),
+        (&["--output-from", "now"], 0, 6, true),
+        (&["--output", "exactly-once"], 2_000_000_000, 3, false),
+    ];
+    for (options, spin, pauses, nonblocking) in ways {
+        let tool = Tool::new();
+        tool.wat("careless.wasm", &careless(spin));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, nonblocking).unwrap();
+        let run = || {
+            let mut command = tool.command(&["run", "-q", "--job", "j", "--every", "10ms"]);
+            command.args(options).arg("careless.wasm").stdout(writer.try_clone().unwrap());
+            Running::spawn(&mut command)
+        };
+        let mut all = vec![];
+        for _ in 0..pauses {
+            let mut child = run();
+            let mut part = vec![0; 100_000];
+            reader.read_exact(&mut part).unwrap();
+            all.extend(part);
+            // Now it fills the pipe.
+            thread::sleep(Duration::from_millis(300));
+            let gc = Instant::now();
+            assert_eq!(tool.run(&["gc"]).code, 0);
+            child.signal("TERM");
+            let began = Instant::now();
+            while child.0.try_wait().unwrap().is_none() {
+                assert!(began.elapsed() < Duration::from_secs(5), "{options:?}: it goes on");
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(child.0.wait().unwrap().code(), Some(75), "{options:?}");
+            assert!(gc.elapsed() < Duration::from_secs(10), "{options:?}: it was in the way");
+        }
+        let mut child = run();
+        drop(writer);
+        reader.read_to_end(&mut all).unwrap();
+        assert_eq!(child.0.wait().unwrap().code(), Some(0));
+        let at = all.iter().zip(&expected).position(|(a, b)| a != b);
+        assert!(all == expected, "{options:?}: {} bytes, which differ at {at:?}", all.len());
+    }
+}

@@ -52,7 +52,7 @@ pub fn main(args: Args) -> Result<()> {
         }
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let to = if args.to.is_dir() { args.to.join(name) } else { args.to.clone() };
-        return write(&disks, path, &to);
+        return super::whole::write(&to, 0o666, |file| copy(&disks, path, file, &to));
     }
     if args.to == Path::new("-") {
         let hint = "name a directory to be made, or `wasm-ckpt files` lists what is in it";
@@ -61,20 +61,10 @@ pub fn main(args: Args) -> Result<()> {
     copy_directory(&disks, path, &args.to)
 }
 
-/// Writes a file, which appears when it is complete.
-fn write(disks: &StoredDisks, path: &str, to: &Path) -> Result<()> {
+/// Writes a file's content.
+fn copy(disks: &StoredDisks, path: &str, mut file: &File, to: &Path) -> Result<()> {
     let explain = || format!("cannot write `{}`", to.display());
-    let mut staging = to.to_path_buf().into_os_string();
-    staging.push(format!(".{}.tmp", std::process::id()));
-    let written = (|| {
-        let mut file = File::create(&staging).with_context(explain)?;
-        disks.read(path, &mut |bytes| file.write_all(bytes).with_context(explain))?;
-        fs::rename(&staging, to).with_context(explain)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&staging);
-    }
-    written
+    disks.read(path, &mut |bytes| file.write_all(bytes).with_context(explain))
 }
 
 /// Makes a new directory like the one at `path`. It is new, and links come last: so nothing that the guest has made
@@ -98,7 +88,10 @@ fn copy_directory(disks: &StoredDisks, path: &str, to: &Path) -> Result<()> {
                     .with_context(|| format!("cannot make the directory `{}`", to.display()))?;
             }
             (_, Some(target)) => links.push((to, target)),
-            _ => write(disks, guest, &to)?,
+            _ => {
+                let explain = || format!("cannot write `{}`", to.display());
+                copy(disks, guest, &File::create_new(&to).with_context(explain)?, &to)?;
+            }
         }
     }
     for (to, target) in links {

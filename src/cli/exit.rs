@@ -67,6 +67,7 @@ Exit codes:
    75  paused: the same command or `wasm-ckpt resume` goes on
    76  the store or snapshot is of a newer version
   134  the guest trapped
+  141  who reads the output has gone: of `run`, `resume`, `export` and `cp`
   130, 143  a second SIGINT or SIGTERM: stopped at once, the last snapshot is intact
 
 The store is --store, else $WASM_CKPT_STORE, else $XDG_STATE_HOME/wasm-ckpt, else

@@ -1,10 +1,9 @@
 //! `export`: a job or snapshot as one portable file.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::common::StoreArgs;
 use super::exit::{Exit, failure};
@@ -24,7 +23,7 @@ pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
 
-    /// Write to this file; it appears when it is complete
+    /// Write to this file, for you alone; it appears when it is complete
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -45,20 +44,11 @@ pub fn main(args: Args) -> Result<()> {
         jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, out.lock()))?.flush()?;
         return Ok(());
     };
-    let explain = || format!("cannot write `{}`", path.display());
-    let mut staging = path.clone().into_os_string();
-    staging.push(format!(".{}.tmp", std::process::id()));
-    let written = (|| {
-        let file = File::create(&staging).with_context(explain)?;
-        let file = jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, file))?;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error).with_context(explain)?;
-        file.sync_all().with_context(explain)?;
-        std::fs::rename(&staging, path).with_context(explain)
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&staging);
-    }
-    written
+    // It holds the program's memory and environment: for this user alone, as the store is.
+    super::whole::write(path, 0o600, |file| {
+        jobs.export(&snapshot, BufWriter::with_capacity(1 << 20, file))?.flush()?;
+        Ok(())
+    })
 }
 
 /// The snapshot that is meant: itself, or the job's last one.

@@ -20,6 +20,7 @@ mod signals;
 mod streams;
 mod value;
 mod verify;
+mod whole;
 
 use std::io::{self, Write};
 
@@ -59,9 +60,10 @@ pub fn main() -> u8 {
             return if error.use_stderr() { exit::USAGE } else { 0 };
         }
     };
-    // A program whose reader has gone ends like that; for what the tool prints, the reader has read enough.
+    // A program whose reader has gone ends like that, and who is given part of a file has no use for it. Of what is
+    // printed the reader has read enough.
     let broken_pipe = match cli.command {
-        Command::Run(_) | Command::Resume(_) => 128 + 13,
+        Command::Run(_) | Command::Resume(_) | Command::Export(_) | Command::Cp(_) => 128 + 13,
         _ => 0,
     };
     let result = match cli.command {
@@ -84,10 +86,12 @@ pub fn main() -> u8 {
     })
 }
 
-/// Prints to standard output, which is the tool's own but for `run` and `resume`.
+/// Prints to standard output, which is the tool's own but for `run` and `resume`. Whether somebody reads it does not
+/// change how the command ends.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(exit::plain(text).as_bytes())?;
-    out.flush()?;
-    Ok(())
+    match out.write_all(exit::plain(text).as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

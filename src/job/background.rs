@@ -35,6 +35,7 @@ pub(super) struct Desk {
     pub chunks: Chunks,
     pub recorder: Recorder,
     pub ledger: Ledger,
+    pub pause: Pause,
 }
 
 /// Chunks that are to be stored.
@@ -171,12 +172,24 @@ impl Desk {
         )
     }
 
-    /// Delivers what is durable.
+    /// Delivers what is durable. When it is to pause, only what there is room for: the next process delivers the rest.
     ///
     /// # Errors
     /// A sink takes no more.
     pub fn deliver(&self) -> Result<()> {
-        self.ledger.deliver().context("what was printed cannot be delivered")
+        self.deliver_until(&|| self.pause.is_requested())
+    }
+
+    /// Delivers what is durable, however long that takes.
+    ///
+    /// # Errors
+    /// A sink takes no more.
+    pub fn deliver_all(&self) -> Result<()> {
+        self.deliver_until(&|| false)
+    }
+
+    fn deliver_until(&self, is_enough: &dyn Fn() -> bool) -> Result<()> {
+        self.ledger.deliver(is_enough).context("what was printed cannot be delivered")
     }
 }
 

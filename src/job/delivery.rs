@@ -42,6 +42,8 @@ use crate::store::Store;
 const STEP: usize = 4096;
 /// Longest step into a regular file.
 const FILE_STEP: usize = 1 << 20;
+/// So often who waits for room looks whether it is to wait on.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// The file with the steps is made anew at this length.
 const SPOOL_MAX: u64 = 4 << 20;
 /// The time of last access, in seconds since 1970, of a file out of which nothing was spliced yet. Before every
@@ -161,11 +163,17 @@ impl Courier {
         self.record.done
     }
 
-    /// Delivers the bytes, which follow those that have arrived.
+    /// Delivers the bytes, which follow those that have arrived, until there is no room and it `is_enough`: false then.
     ///
     /// # Errors
     /// As [`Output::write`](crate::wasi::Output::write); what has arrived is counted.
-    pub fn put(&mut self, sink: &mut Sink, stream: usize, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn put(
+        &mut self,
+        sink: &mut Sink,
+        stream: usize,
+        mut bytes: &[u8],
+        is_enough: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
         let place = self.record.places[stream];
         let longest = if place.is_some_and(|place| !place.is_file) { STEP } else { FILE_STEP };
         while !bytes.is_empty() {
@@ -176,6 +184,9 @@ impl Courier {
                 bytes = later;
                 continue;
             };
+            if !place.is_file && !wait_for_room(file, is_enough)? {
+                return Ok(false);
+            }
             let spliced = self.spool.is_some() && place.is_pipe;
             if let Some(spool) = self.spool.as_mut().filter(|_| spliced) {
                 spool.load(now)?;
@@ -199,13 +210,27 @@ impl Courier {
             self.save()?;
             bytes = later;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn save(&self) -> io::Result<()> {
         match &self.file {
             Some(file) => file.write_all_at(&working::encode(&self.record, RECORD_MAX)?, 0),
             None => Ok(()),
+        }
+    }
+}
+
+/// Waits until there is room for a step; false if there is none and it `is_enough`.
+fn wait_for_room(file: &File, is_enough: &dyn Fn() -> bool) -> io::Result<bool> {
+    loop {
+        match poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(&LOOK)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+        if is_enough() {
+            return Ok(false);
         }
     }
 }
@@ -354,7 +379,7 @@ mod tests {
                 println!("SKIPPED: there is no /dev/shm that keeps times of access");
                 return;
             }
-            courier.put(&mut sinks[0], 0, b"first ").unwrap();
+            courier.put(&mut sinks[0], 0, b"first ", &|| false).unwrap();
             assert_eq!(counter.read().unwrap().done, [6, 0]);
             cut_short(&mut courier, &mut sinks, b"second", made);
             let found = counter.read().unwrap();
@@ -377,7 +402,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_read, write) = UnixStream::pair().unwrap();
         let (counter, mut courier, mut sinks) = courier(dir.path(), write.into());
-        courier.put(&mut sinks[0], 0, b"first ").unwrap();
+        courier.put(&mut sinks[0], 0, b"first ", &|| false).unwrap();
         let found = counter.read().unwrap();
         assert_eq!((found.done, found.doubtful), ([6, 0], [0, 0]));
         cut_short(&mut courier, &mut sinks, b"second", true);
@@ -397,7 +422,7 @@ mod tests {
             read.read_to_end(&mut all).unwrap();
             all
         });
-        courier.put(&mut sinks[0], 0, text.as_bytes()).unwrap();
+        courier.put(&mut sinks[0], 0, text.as_bytes(), &|| false).unwrap();
         assert!(text.len() as u64 > SPOOL_MAX && counter.read().unwrap().done[0] == text.len() as u64);
         drop((courier, sinks));
         assert!(reader.join().unwrap() == all.as_bytes());

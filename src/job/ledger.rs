@@ -25,27 +25,43 @@ use anyhow::{Context, Result, ensure};
 
 use super::delivery::{Counter, Courier};
 use super::log::{Printed, PrintedStream};
+use super::options::Pause;
 use super::printed::{Fetch, Part, RUNS_MAX, in_order, load};
 use super::sinks::{Delivery, Former, Mode, Plan, Sink};
 use crate::snapshot::{Emit, PAGE, Tree};
-use crate::wasi::Output;
+use crate::wasi::{Interrupt, Output};
 
 /// A snapshot is taken when more than this was printed since the last one, in bytes: it is held in memory.
 const PENDING_MAX: usize = 64 << 20;
 
+/// So many bytes are taken out at a time to be delivered.
+const PIECE: u64 = 1 << 20;
+
 /// The streams of a running guest. Clones share them.
 #[derive(Clone)]
-pub(super) struct Ledger(Arc<Mutex<Inner>>);
+pub(super) struct Ledger {
+    inner: Arc<Mutex<Inner>>,
+    /// Locked while it is written to, which can take as long as a reader likes: by whoever has not locked `inner`.
+    outlet: Arc<Mutex<Outlet>>,
+    /// The sinks that are regular files, if they could be had once more.
+    files: Arc<io::Result<Vec<File>>>,
+}
+
+/// Where what is printed goes.
+struct Outlet {
+    sinks: [Sink; 2],
+    /// There may be no room in them.
+    may_wait: [bool; 2],
+    /// Delivers what is durable, if that is exactly once.
+    courier: Option<Courier>,
+}
 
 struct Inner {
     streams: [Kept; 2],
-    sinks: [Sink; 2],
     runs: Vec<u64>,
     /// Both streams go to the same place.
     joint: bool,
     mode: Mode,
-    /// Delivers what is durable, if that is exactly once.
-    courier: Option<Courier>,
     keep: u64,
     /// Set when much is pending; taken back by whoever takes the snapshot.
     full: Arc<AtomicBool>,
@@ -121,15 +137,20 @@ impl Ledger {
             (kept.at, kept.tail, kept.written, kept.durable) = (at, tail, stream.written, stream.written);
         }
         let (runs, mode) = (printed.runs.clone(), Mode::AtOnce);
-        let inner = Inner { streams, sinks, runs, joint: false, mode, courier: None, keep, full };
-        Ok(Self(Arc::new(Mutex::new(inner))))
+        Ok(Self::new(Inner { streams, runs, joint: false, mode, keep, full }, sinks))
+    }
+
+    fn new(inner: Inner, sinks: [Sink; 2]) -> Self {
+        let files = Arc::new(regular(&sinks));
+        let may_wait = [0, 1].map(|n: usize| sinks[n].may_wait());
+        let outlet = Outlet { sinks, may_wait, courier: None };
+        Self { inner: Arc::new(Mutex::new(inner)), outlet: Arc::new(Mutex::new(outlet)), files }
     }
 
     /// A ledger of a job that has ended, whose output is only to be delivered.
     pub fn of_ended(sinks: [Sink; 2]) -> Self {
         let (streams, mode, full) = ([Kept::default(), Kept::default()], Mode::AtOnce, Arc::default());
-        let inner = Inner { streams, sinks, runs: vec![], joint: false, mode, courier: None, keep: 0, full };
-        Self(Arc::new(Mutex::new(inner)))
+        Self::new(Inner { streams, runs: vec![], joint: false, mode, keep: 0, full }, sinks)
     }
 
     /// What the guest writes to: 0 for standard output, 1 for standard error.
@@ -144,7 +165,7 @@ impl Ledger {
         let delivered = if exact { counter.read() } else { None };
         let lost = former.printed.lost();
         ensure!(!exact || lost == 0, "{lost} bytes of its output are not kept, so it cannot be exactly once");
-        Plan::new(&self.lock().sinks, &Former { delivered, ..former }, delivery)
+        Plan::new(&self.outlet().sinks, &Former { delivered, ..former }, delivery)
     }
 
     /// Brings the sinks to where the guest goes on.
@@ -156,10 +177,25 @@ impl Ledger {
         printed: &Printed,
         fetch: &mut Fetch<'_>,
     ) -> Result<()> {
+        self.carry_out_until(plan, mode, counter, (printed, fetch), None).map(drop)
+    }
+
+    /// The same, until there is no room and a pause is asked for: false then.
+    pub fn carry_out_until(
+        &self,
+        plan: &Plan,
+        mode: Mode,
+        counter: &Counter,
+        (printed, fetch): (&Printed, &mut Fetch<'_>),
+        pause: Option<&Pause>,
+    ) -> Result<bool> {
         let explain = || "the output of the run before cannot be continued";
-        let inner = &mut *self.lock();
-        (inner.mode, inner.joint) = (mode, plan.joint);
-        for (sink, position) in inner.sinks.iter_mut().zip(plan.positions) {
+        let outlet = &mut *self.outlet();
+        {
+            let mut inner = self.lock();
+            (inner.mode, inner.joint) = (mode, plan.joint);
+        }
+        for (sink, position) in outlet.sinks.iter_mut().zip(plan.positions) {
             let (Sink::File(file), Some(position)) = (sink, position) else { continue };
             if position.cut {
                 file.set_len(position.at).with_context(explain)?;
@@ -171,13 +207,21 @@ impl Ledger {
             Mode::AtOnce => counter.forget(),
             Mode::ExactlyOnce => {
                 let courier = counter.start(plan.places, plan.there);
-                inner.courier = Some(courier.context("what is delivered cannot be counted")?);
+                outlet.courier = Some(courier.context("what is delivered cannot be counted")?);
             }
         }
-        let parts = in_order(inner.order(&printed.runs), plan.there, printed.kept());
-        printed
-            .read_parts(parts, fetch, &mut |stream, bytes| Ok(inner.put(stream, bytes)?))
-            .with_context(explain)
+        let runs = if plan.joint { printed.runs.as_slice() } else { &[] };
+        let parts = in_order(runs, plan.there, printed.kept());
+        let mut all = true;
+        let read = printed.read_parts(parts, fetch, &mut |stream, bytes| {
+            all = outlet.put(stream, bytes, pause)?;
+            ensure!(all, "a pause is asked for");
+            Ok(())
+        });
+        match read {
+            Err(_) if !all => Ok(false),
+            read => read.map(|()| true).with_context(explain),
+        }
     }
 
     /// Writes a line of ours to standard error, now that it stands where the guest goes on. Where that is a
@@ -185,7 +229,7 @@ impl Ledger {
     ///
     /// Later it could not be: a line behind output that no snapshot covers yet would be taken for output.
     pub fn say(&self, plan: &mut Plan, text: &str) -> io::Result<bool> {
-        self.lock().sinks[1].write(text.as_bytes())?;
+        self.outlet().sinks[1].write(text.as_bytes())?;
         let mut moved = false;
         for (index, sink) in plan.sinks.iter_mut().enumerate() {
             if let Some(sink) = sink
@@ -216,7 +260,7 @@ impl Ledger {
     /// since then is not.
     pub fn settle(&self) {
         let mut inner = self.lock();
-        let held = inner.courier.is_some();
+        let held = inner.mode == Mode::ExactlyOnce;
         for kept in &mut inner.streams {
             (kept.before, kept.durable) = (None, kept.captured);
             if !held {
@@ -225,21 +269,32 @@ impl Ledger {
         }
     }
 
-    /// Delivers what is durable and was held back.
+    /// Delivers what is durable and was held back, until a sink has no room and it `is_enough`. The guest may print
+    /// meanwhile.
     ///
     /// # Errors
     /// A sink does not take it. What has arrived is known, and the rest can be delivered later.
-    pub fn deliver(&self) -> io::Result<()> {
-        let inner = &mut *self.lock();
-        let Some(courier) = &mut inner.courier else { return Ok(()) };
-        let to = [0, 1].map(|n: usize| inner.streams[n].durable);
-        let runs = if inner.joint { inner.runs.as_slice() } else { &[] };
-        for part in in_order(runs, courier.done(), to) {
-            let bytes = inner.streams[part.stream].slice(part);
-            let bytes = bytes.ok_or_else(|| io::Error::other("output that is due is not held any more"))?;
-            courier.put(&mut inner.sinks[part.stream], part.stream, bytes)?;
+    pub fn deliver(&self, is_enough: &dyn Fn() -> bool) -> io::Result<()> {
+        let Outlet { sinks, courier, .. } = &mut *self.outlet();
+        let Some(courier) = courier else { return Ok(()) };
+        let (to, runs) = {
+            let inner = self.lock();
+            let runs = if inner.joint { inner.runs.clone() } else { vec![] };
+            ([0, 1].map(|n: usize| inner.streams[n].durable), runs)
+        };
+        for Part { stream, at, len } in in_order(&runs, courier.done(), to) {
+            let end = at + len;
+            for at in (at..end).step_by(PIECE as usize) {
+                let part = Part { stream, at, len: PIECE.min(end - at) };
+                let bytes = self.lock().streams[stream].slice(part).map(<[u8]>::to_vec);
+                let bytes =
+                    bytes.ok_or_else(|| io::Error::other("output that is due is not held any more"))?;
+                if !courier.put(&mut sinks[stream], stream, &bytes, is_enough)? {
+                    return Ok(());
+                }
+            }
         }
-        inner.streams.iter_mut().for_each(Kept::forget_pages);
+        self.lock().streams.iter_mut().for_each(Kept::forget_pages);
         Ok(())
     }
 
@@ -255,15 +310,10 @@ impl Ledger {
     /// Makes what was printed to files durable, so that they are not shorter than the snapshot says. The guest may
     /// print meanwhile.
     pub fn sync(&self) -> io::Result<()> {
-        let mut files = vec![];
-        for sink in &self.lock().sinks {
-            if let Sink::File(file) = sink
-                && file.metadata()?.is_file()
-            {
-                files.push(file.try_clone()?);
-            }
+        match &*self.files {
+            Ok(files) => files.iter().try_for_each(File::sync_data),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         }
-        files.iter().try_for_each(File::sync_data)
     }
 
     /// So much is pending that a snapshot should be taken.
@@ -271,44 +321,85 @@ impl Ledger {
         self.lock().pending() > PENDING_MAX
     }
 
+    /// Takes some of what the guest prints; nothing if a request comes while there is no room.
+    fn print(&self, stream: usize, bytes: &[u8], interrupt: Option<&Interrupt>) -> io::Result<usize> {
+        let mode = self.lock().mode;
+        let n = match mode {
+            Mode::AtOnce => self.outlet().write(stream, bytes, interrupt)?,
+            Mode::ExactlyOnce => {
+                self.lock().check_room(stream, bytes.len())?;
+                bytes.len()
+            }
+        };
+        self.lock().record(stream, &bytes[..n]);
+        Ok(n)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outlet(&self) -> MutexGuard<'_, Outlet> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sinks that are regular files.
+fn regular(sinks: &[Sink; 2]) -> io::Result<Vec<File>> {
+    let mut files = vec![];
+    for sink in sinks {
+        if let Sink::File(file) = sink
+            && file.metadata()?.is_file()
+        {
+            files.push(file.try_clone()?);
+        }
+    }
+    Ok(files)
+}
+
+impl Outlet {
+    /// Writes what is durable, until there is no room and a pause is asked for: false then.
+    fn put(&mut self, stream: usize, mut bytes: &[u8], pause: Option<&Pause>) -> io::Result<bool> {
+        let is_enough = || pause.is_some_and(Pause::is_requested);
+        if let Some(courier) = &mut self.courier {
+            return courier.put(&mut self.sinks[stream], stream, bytes, &is_enough);
+        }
+        while !bytes.is_empty() {
+            let n = self.write(stream, bytes, pause.map(|pause| &pause.interrupt))?;
+            if n == 0 && is_enough() {
+                return Ok(false);
+            }
+            if let Some(pause) = pause.filter(|_| n == 0) {
+                pause.woken();
+            }
+            bytes = &bytes[n..];
+        }
+        Ok(true)
+    }
+
+    /// Writes some of what the guest prints; nothing if a request comes while there is no room.
+    fn write(&mut self, stream: usize, bytes: &[u8], interrupt: Option<&Interrupt>) -> io::Result<usize> {
+        match (&mut self.sinks[stream], interrupt) {
+            (Sink::File(file), Some(interrupt)) if self.may_wait[stream] => {
+                Ok(interrupt.write(file, bytes)?.unwrap_or(0))
+            }
+            (sink, _) => sink.write(bytes).map(|()| bytes.len()),
+        }
     }
 }
 
 impl Inner {
-    /// The order in which both streams go to their sinks: one after the other, unless these are the same.
-    fn order<'a>(&self, runs: &'a [u64]) -> &'a [u64] {
-        if self.joint { runs } else { &[] }
-    }
-
-    /// Writes what is durable.
-    fn put(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.courier {
-            Some(courier) => courier.put(&mut self.sinks[stream], stream, bytes),
-            None => self.sinks[stream].write(bytes),
+    /// Only what is kept can be delivered by another process.
+    fn check_room(&self, stream: usize, len: usize) -> io::Result<()> {
+        if len as u64 <= self.streams[stream].room(self.keep) {
+            return Ok(());
         }
-    }
-
-    /// What the guest prints.
-    fn print(&mut self, stream: usize, bytes: &[u8]) -> io::Result<()> {
-        match self.mode {
-            Mode::AtOnce => self.sinks[stream].write(bytes)?,
-            // Only what is kept can be delivered by another process.
-            Mode::ExactlyOnce => {
-                let room = self.streams[stream].room(self.keep);
-                if bytes.len() as u64 > room {
-                    let (keep, name) = (self.keep, ["output", "error"][stream]);
-                    let why = format!(
-                        "over {keep} bytes of standard {name} are printed, and no more are kept, so the rest \
-                         cannot be delivered exactly once; go on with a larger `--keep-output`"
-                    );
-                    return Err(io::Error::other(why));
-                }
-            }
-        }
-        self.record(stream, bytes);
-        Ok(())
+        let (keep, name) = (self.keep, ["output", "error"][stream]);
+        let why = format!(
+            "over {keep} bytes of standard {name} are printed, and no more are kept, so the rest \
+             cannot be delivered exactly once; go on with a larger `--keep-output`"
+        );
+        Err(io::Error::other(why))
     }
 
     /// Bytes that are held in memory.
@@ -350,10 +441,27 @@ struct Stream {
 
 impl Output for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.ledger.lock().print(self.stream, bytes)
+        self.ledger.print(self.stream, bytes, None).map(drop)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8], interrupt: &Interrupt) -> io::Result<Option<usize>> {
+        // What is printed beyond that is the beginning of these bytes: a call was suspended in the midst of them, perhaps
+        // in another process.
+        let before = self.ledger.lock().streams[self.stream].written.saturating_sub(at);
+        let mut n = bytes.len().min(usize::try_from(before).unwrap_or(usize::MAX));
+        while n < bytes.len() {
+            match self.ledger.print(self.stream, &bytes[n..], Some(interrupt)) {
+                Ok(0) => return Ok(None),
+                Ok(more) => n += more,
+                // What was written before the error counts; the next call meets the error again.
+                Err(_) if n > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(n))
     }
 
     fn is_terminal(&self) -> bool {
-        self.ledger.lock().sinks[self.stream].is_terminal()
+        self.ledger.outlet().sinks[self.stream].is_terminal()
     }
 }

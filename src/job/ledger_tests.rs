@@ -209,14 +209,14 @@ fn what_no_snapshot_covers_yet_is_held_when_one_could_not_be_stored() {
         if round != 1 {
             assert!(ledger.capture(&mut |_, _| anyhow::bail!("the store is away")).is_err());
             ledger.undo();
-            ledger.deliver().unwrap();
+            ledger.deliver(&|| false).unwrap();
             assert_eq!(buffer.contents().len(), if round == 0 { 0 } else { 29_000 });
             if round == 0 {
                 continue;
             }
         }
         let printed = capture(&ledger, &mut chunks);
-        ledger.deliver().unwrap();
+        ledger.deliver(&|| false).unwrap();
         assert_eq!(kept(&printed, 0, &chunks), whole, "round {round}");
         assert_eq!(buffer.contents(), whole, "round {round}");
     }

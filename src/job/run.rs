@@ -36,6 +36,8 @@ pub struct Run {
     pub(super) trees: MemoryTrees,
     pub(super) ledger: Ledger,
     pub(super) desk: Desk,
+    /// It was to pause before all that was printed before had arrived.
+    pub(super) behind: bool,
     /// Output is held back until it is durable.
     pub(super) exact: bool,
     pub(super) schedule: Schedule,
@@ -83,6 +85,10 @@ impl Run {
     }
 
     fn go_on(&mut self) -> Result<Outcome> {
+        if let (true, Some(snapshot)) = (self.behind, self.restored) {
+            // Not left in good order: what is in the sinks is less than what is covered.
+            return Ok(Outcome::Paused { snapshot, fuel: self.instance.fuel() });
+        }
         if self.covered.is_none() && self.job.is_filled() {
             // From here on it does not depend on what its disks were filled with.
             let stored = self.commit();
@@ -289,7 +295,7 @@ impl Run {
             }
             other => other.context("the program has ended, but its result cannot be stored")?,
         }
-        self.desk.deliver()?;
+        self.desk.deliver_all()?;
         // What was held back until now is to outlive the machine as well.
         self.ledger.sync().context("what was printed cannot be made durable")?;
         Ok(Outcome::Ended(ending))
@@ -303,10 +309,13 @@ impl Run {
         }
         let Some(wasi) = self.instance.wasi() else { return Ok(()) };
         let disks: Vec<String> = wasi.disks().map(str::to_string).collect();
+        // Of this beginning of this job: others may write to the same directory meanwhile.
+        let seed = self.job.status().map(|status| status.begin.seed);
+        let owner = format!("{} {} {seed:?}", self.job.name(), self.job.jobs().store().describe());
         for sync_out in &self.sync_out {
             let disk = sync_out.disk(&disks)?;
             let explain = || format!("the disk `{disk}` cannot be written out to {}", sync_out.to.display());
-            let done = wasi.sync_out(&disk, &sync_out.to).with_context(explain)?;
+            let done = wasi.sync_out(&disk, &sync_out.to, &owner).with_context(explain)?;
             (self.observe)(Notice::SyncedOut(&disk, &done));
         }
         Ok(())
@@ -328,6 +337,9 @@ impl Run {
             None => vec![],
         };
         self.ledger.sync().context("what was printed cannot be made durable")?;
+        if let Some(wasi) = self.instance.wasi() {
+            wasi.sync_files()?;
+        }
         let (_, guard) = chunks.finish()?;
         let done = Done { ending: ending.clone(), fuel: self.instance.fuel(), output, disks };
         self.job.append(Event::Done(done))?;

@@ -31,6 +31,13 @@ impl Sink {
         }
     }
 
+    /// There may be no room for what is written, until somebody reads.
+    pub(super) fn may_wait(&self) -> bool {
+        let Self::File(file) = self else { return false };
+        let kind = file.metadata().map(|meta| meta.file_type());
+        kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) || self.is_terminal()
+    }
+
     pub(super) fn is_terminal(&self) -> bool {
         match self {
             Self::File(file) => Output::is_terminal(file),

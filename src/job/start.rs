@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::log::{Claim, Event, Printed, Status};
 use super::options::{Notice, Options, Pause};
 use super::policy::Schedule;
+use super::printed::Fetch;
 use super::run::Run;
 use super::sinks::{Delivery, Former, Mode, Plan};
 use super::{Job, JobError, Spec, journal};
@@ -86,8 +87,9 @@ impl Job {
             instance.wasi().into_iter().flat_map(|wasi| wasi.disks().map(str::to_string)).collect();
         options.sync_out.iter().try_for_each(|sync_out| sync_out.disk(&disks).map(drop))?;
         let delivery = options.delivery;
-        let plan =
-            self.claim(&status, &printed, &ledger, (delivery, options.retain), options.greeting.as_deref())?;
+        let how = (delivery, options.retain);
+        let (plan, behind) =
+            self.claim(&status, &printed, &ledger, how, options.greeting.as_deref(), &pause)?;
         let mut observe = options.observe;
         if printed.lost() > 0 && plan.is_behind(&printed) {
             observe(Notice::OutputLost(printed.lost()));
@@ -97,12 +99,18 @@ impl Job {
         }
         Ok(Run {
             background: None,
-            desk: Desk { chunks: jobs.chunks().clone(), recorder: self.recorder(), ledger: ledger.clone() },
+            desk: Desk {
+                chunks: jobs.chunks().clone(),
+                recorder: self.recorder(),
+                ledger: ledger.clone(),
+                pause: pause.clone(),
+            },
             job: self,
             schedule: Schedule::new(options.every, Instant::now(), instance.fuel()),
             instance,
             trees,
             ledger,
+            behind,
             exact: delivery.mode == Mode::ExactlyOnce,
             pause_after: options.pause_after,
             pause,
@@ -128,7 +136,8 @@ impl Job {
         }
     }
 
-    /// Writes into the log where output goes on, then brings the sinks there.
+    /// Writes into the log where output goes on, then brings the sinks there. They may not be there yet when it is to
+    /// pause: tells that.
     fn claim(
         &mut self,
         status: &Status,
@@ -136,7 +145,8 @@ impl Job {
         ledger: &Ledger,
         (delivery, retain): (Delivery, Option<u64>),
         greeting: Option<&str>,
-    ) -> Result<Plan> {
+        pause: &Pause,
+    ) -> Result<(Plan, bool)> {
         let former = Former {
             sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
             clean: status.stopped,
@@ -148,13 +158,16 @@ impl Job {
         self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
-        ledger.carry_out(&plan, delivery.mode, &counter, printed, &mut fetch)?;
+        let before = (printed, &mut fetch as &mut Fetch<'_>);
+        if !ledger.carry_out_until(&plan, delivery.mode, &counter, before, Some(pause))? {
+            return Ok((plan, true));
+        }
         if let Some(line) = greeting
             && ledger.say(&mut plan, line).context("standard error cannot be written")?
         {
             self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         }
-        Ok(plan)
+        Ok((plan, false))
     }
 }
 

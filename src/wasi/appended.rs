@@ -16,13 +16,11 @@ use super::{
     save::or_dot,
     state::{FileIdentity, Place},
     types::Filetype,
+    unsynced::Unsynced,
 };
 
 /// Most files that are remembered; what is appended to after so many others is not cut off at a resume.
 pub(super) const APPENDED_MAX: usize = 4096;
-
-/// Most of them that are opened at a time to be synced.
-const OPEN_MAX: usize = 64;
 
 /// A file that the guest has appended to and closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +45,6 @@ struct Entry {
     place: Place,
     /// Where the guest's last write ended.
     end: u64,
-    /// Its data is on its disk.
-    synced: bool,
 }
 
 impl AppendedFiles {
@@ -64,7 +60,7 @@ impl AppendedFiles {
         if found.nlink == 0 || found.size != end || end == 0 {
             self.0.remove(&key);
         } else if self.0.len() < APPENDED_MAX || self.0.contains_key(&key) {
-            self.0.insert(key, Entry { place: file.place.clone(), end, synced: false });
+            self.0.insert(key, Entry { place: file.place.clone(), end });
         }
     }
 
@@ -76,32 +72,14 @@ impl AppendedFiles {
         saved
     }
 
-    /// Those whose data may not be on its disk, with their paths; they count as synced from now on. Where there are
-    /// many, waits for the others here: descriptors are few.
-    pub fn take_unsynced(&mut self, roots: &[RootDir]) -> Result<Vec<(String, File)>> {
-        let mut files = vec![];
-        for (key, entry) in self.0.iter_mut().filter(|(_, entry)| !entry.synced) {
-            let path = &entry.place.path;
-            match open(roots, &entry.place, *key) {
-                Some(file) if files.len() < OPEN_MAX => files.push((path.clone(), file)),
-                Some(file) => {
-                    file.sync_data().with_context(|| format!("file `{path}` cannot be synced"))?;
-                }
-                None => {}
-            }
-            entry.synced = true;
-        }
-        Ok(files)
-    }
-
-    /// Takes none for synced.
-    pub fn forget_synced(&mut self) {
-        self.0.values_mut().for_each(|entry| entry.synced = false);
-    }
-
     /// Those of a state, each cut off to the length that it had if it may be. What is not there any more, or was replaced,
     /// or is shorter, stays as it is: the guest does not rely on it.
-    pub fn restore(saved: Vec<Appended>, roots: &[RootDir], may_cut: bool) -> Result<Self> {
+    pub fn restore(
+        saved: Vec<Appended>,
+        roots: &[RootDir],
+        may_cut: bool,
+        unsynced: &mut Unsynced,
+    ) -> Result<Self> {
         let mut files = Self::default();
         for Appended { place, identity, born } in saved {
             let (key, end) = ((identity.dev, identity.ino, born), identity.size);
@@ -110,7 +88,8 @@ impl AppendedFiles {
             if may_cut && host::attributes(&file).with_context(explain)?.size > end {
                 file.set_len(end).with_context(explain)?;
             }
-            files.0.insert(key, Entry { place, end, synced: false });
+            unsynced.add(place.path.clone(), file);
+            files.0.insert(key, Entry { place, end });
         }
         Ok(files)
     }

@@ -1,8 +1,9 @@
 //! The private disks of a guest: filled at its start, captured and restored with it.
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -128,7 +129,8 @@ impl PrivateDisk {
 
 fn make_scratch(dir: Option<&Path>) -> Result<File> {
     let dir = dir.map_or_else(std::env::temp_dir, Path::to_path_buf);
-    let made = std::fs::create_dir_all(&dir).and_then(|()| host::scratch(&dir));
+    // For this user alone, whatever is usual: other working files of a store are there as well.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir).and_then(|()| host::scratch(&dir));
     made.with_context(|| format!("no room can be had in {} for a private disk", dir.display()))
 }
 
@@ -218,10 +220,8 @@ impl Wasi {
         Ok(blobs)
     }
 
-    /// Takes nothing of the private disks for stored: the next capture emits everything. Nor any file of the host for
-    /// synced.
+    /// Takes nothing of the private disks for stored: the next capture emits everything.
     pub fn forget_stored(&mut self) {
-        self.appended.forget_synced();
         self.disks.iter().for_each(|disk| lock(&disk.disk).forget_stored());
     }
 
@@ -245,13 +245,13 @@ impl Wasi {
     }
 
     /// Writes what has changed on a private disk since it was filled out to a directory of the host; each file
-    /// appears whole.
+    /// appears whole. What a former one of this `owner`, of whom there is one at a time, has left half written is removed.
     ///
     /// # Errors
     /// There is no such disk, or a file cannot be written; what was written before stays.
-    pub fn sync_out(&self, guest: &str, to: &Path) -> Result<Exported> {
+    pub fn sync_out(&self, guest: &str, to: &Path, owner: &str) -> Result<Exported> {
         let disk = self.disks.iter().find(|disk| disk.guest == guest);
         let disk = disk.with_context(|| format!("the program has no private disk `{guest}`"))?;
-        disk::sync_out(&lock(&disk.disk), to)
+        disk::sync_out(&lock(&disk.disk), to, owner)
     }
 }

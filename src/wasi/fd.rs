@@ -239,6 +239,7 @@ impl Wasi {
     fn note_closed(&mut self, open: Open) {
         if let Open::File(file) = open {
             self.appended.closed(&file);
+            self.unsynced.closed(file);
         }
     }
 

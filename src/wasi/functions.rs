@@ -93,7 +93,7 @@ pub struct Function {
 impl Function {
     /// The function can ask to be made again later ([`Stop::Suspend`](super::Stop::Suspend)).
     pub fn may_suspend(&self) -> bool {
-        matches!(self.name, "fd_read" | "poll_oneoff")
+        matches!(self.name, "fd_read" | "fd_write" | "poll_oneoff")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Waking a call that waits.
 
 use std::{
+    fs::File,
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, BorrowedFd},
     sync::{
@@ -89,9 +90,34 @@ impl Interrupt {
     /// # Errors
     /// What `poll(2)` reports.
     pub fn wait_for(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        self.wait(fd, PollFlags::IN)
+    }
+
+    /// Writes some of these bytes to a pipe, socket or terminal, as soon as there is room: as many as there is room for.
+    /// None if there is no room, and a request is made or was made before.
+    ///
+    /// # Errors
+    /// What `write(2)` and `poll(2)` report; nothing was written.
+    pub fn write(&self, file: &File, bytes: &[u8]) -> io::Result<Option<usize>> {
+        loop {
+            match write_now(file, bytes) {
+                Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => return Ok(Some(n)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if !self.wait(file.as_fd(), PollFlags::OUT)? {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn wait(&self, fd: BorrowedFd<'_>, wanted: PollFlags) -> io::Result<bool> {
         loop {
             let wake = self.as_fd();
-            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
+            let mut fds = [PollFd::from_borrowed_fd(fd, wanted), PollFd::new(&wake, PollFlags::IN)];
             let may = if self.is_requested() { Some(Duration::ZERO) } else { self.left() };
             let may = may.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut fds, may.as_ref()) {
@@ -111,5 +137,26 @@ impl Interrupt {
     /// Becomes readable when a request is made.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.woken.as_fd()
+    }
+}
+
+/// Most bytes that are written where only `poll(2)` tells that there is room: `PIPE_BUF`, for which there is then.
+const PIECE: usize = 4096;
+
+/// Writes what there is room for; `AGAIN` if that is nothing.
+fn write_now(file: &File, bytes: &[u8]) -> rustix::io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::io::{ReadWriteFlags, pwritev2};
+        // At the file's own offset, which such files have not.
+        let written = pwritev2(file, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT);
+        if !matches!(written, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) {
+            return written;
+        }
+    }
+    let mut room = [PollFd::new(file, PollFlags::OUT)];
+    match poll(&mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+        0 => Err(Errno::AGAIN),
+        _ => rustix::io::write(file, &bytes[..bytes.len().min(PIECE)]),
     }
 }

@@ -20,6 +20,7 @@
 //! | `host` `hostfile` | host directories: the only file that gives the host a path; open files of the host |
 //! | `disk` `disknode` `disks` | the private disk; what is open on one; those of a guest |
 //! | `inputs` `appended` | files of the host that were closed, and matter all the same at a resume |
+//! | `unsynced` | what was changed in host directories, and may not be on their disks yet |
 //! | `config` `stdio` `interrupt` | what the embedder gives |
 //! | `state` `save` `restore` | the state as a value and as bytes; taking it out and going on from it |
 //!
@@ -49,6 +50,9 @@
 //! [`NAMELESS_LEN_MAX`] bytes of all such files together; beyond that it cannot be found again, and the
 //! restore says so. A file that was renamed while open is found under its new name, if that was before
 //! the snapshot.
+//!
+//! All that the guest has written to host directories before a snapshot, and the names that it has made, changed or
+//! removed in them, are on their disks when the snapshot is durable.
 //!
 //! Of the files that are not open, these are remembered: those that were opened in read-only directories (up to
 //! 2^18) must be what they were, by size and time of change or, where asked for, by blake3
@@ -118,6 +122,7 @@ mod save;
 mod state;
 mod stdio;
 mod types;
+mod unsynced;
 
 #[cfg(test)]
 mod tests;
@@ -134,6 +139,7 @@ use fdtable::{FdTable, Open, OpenDirectory};
 use handle::{DirHandle, HostDir};
 use inputs::Inputs;
 use stdio::Streams;
+use unsynced::Unsynced;
 
 pub use appended::Appended;
 pub use clock::{ClockMode, ClockState};
@@ -148,13 +154,13 @@ pub use interrupt::Interrupt;
 pub use present::{Presence, Registration};
 pub use random::Random;
 pub use restore::{Dirs, FileProblem, Problem, Restore};
-pub use save::UnsyncedFiles;
 pub use state::{
     Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
     Root, State, VERSION, Wait, Written,
 };
 pub use stdio::{Host, Input, InputProblem, Output, OutputBuffer, Stdin, Stream, StreamState};
 pub use types::Filetype;
+pub use unsynced::UnsyncedFiles;
 
 /// The WASI side of a running guest: its state, and the handles of this host.
 ///
@@ -173,6 +179,7 @@ pub struct Wasi {
     exit_code: Option<u32>,
     inputs: Inputs,
     appended: AppendedFiles,
+    unsynced: Unsynced,
     disks: Vec<PrivateDisk>,
 }
 
@@ -241,6 +248,7 @@ impl Wasi {
             exit_code: None,
             inputs: Inputs::new(config.hash_inputs),
             appended: AppendedFiles::default(),
+            unsynced: Unsynced::default(),
             disks,
         })
     }

@@ -23,7 +23,10 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            writable(open)?.dir.create_dir(path, &self.clock)
+            let dir = &writable(open)?.dir;
+            dir.create_dir(path, &self.clock)?;
+            self.unsynced.renamed(dir, path);
+            Ok(())
         })
     }
 
@@ -89,7 +92,9 @@ impl Wasi {
             if follow {
                 return Err(Errno::Inval.into());
             }
-            old.dir.hard_link(old_path, &new.dir, new_path, &self.clock)
+            old.dir.hard_link(old_path, &new.dir, new_path, &self.clock)?;
+            self.unsynced.renamed(&new.dir, new_path);
+            Ok(())
         })
     }
 
@@ -115,6 +120,13 @@ impl Wasi {
             let found = self.open_at(fd, path, &request)?;
             if let Open::File(OpenFile { file: FileHandle::Host(file), read_only: true, .. }) = &found {
                 self.inputs.opened(&self.roots, &file.place, &file.file)?;
+            }
+            if let Open::File(OpenFile { file: FileHandle::Host(file), .. }) = &found
+                && request.how.create
+                && file.written.end.is_some()
+            {
+                // It was empty, so it may be new.
+                self.unsynced.created(&self.fds.directory(fd)?.dir, path, &file.file);
             }
             Ok(memory::write_u32(mem, opened, self.fds.push(found)?)?)
         })
@@ -188,7 +200,8 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            writable(open)?.dir.remove_dir(path, &self.clock)
+            let dir = &writable(open)?.dir;
+            self.unsynced.unlinking(dir, path, || dir.remove_dir(path, &self.clock))
         })
     }
 
@@ -214,7 +227,10 @@ impl Wasi {
                 true => &format!("{old_path}/"),
                 false => old_path,
             };
-            old.dir.rename(old_path, &new.dir, new_path, &self.clock)
+            let rename = || old.dir.rename(old_path, &new.dir, new_path, &self.clock);
+            self.unsynced.unlinking(&new.dir, new_path, rename)?;
+            self.unsynced.renamed(&old.dir, old_path);
+            Ok(())
         })
     }
 
@@ -232,7 +248,10 @@ impl Wasi {
             let open = self.fds.directory(fd)?;
             let target = memory::path(mem, target, target_len)?;
             let path = memory::path(mem, path, path_len)?;
-            writable(open)?.dir.symlink(target, path, &self.clock)
+            let dir = &writable(open)?.dir;
+            dir.symlink(target, path, &self.clock)?;
+            self.unsynced.renamed(dir, path);
+            Ok(())
         })
     }
 
@@ -247,7 +266,8 @@ impl Wasi {
         done(|| {
             let open = self.fds.directory(fd)?;
             let path = memory::path(mem, path, path_len)?;
-            writable(open)?.dir.unlink(path, &self.clock)
+            let dir = &writable(open)?.dir;
+            self.unsynced.unlinking(dir, path, || dir.unlink(path, &self.clock))
         })
     }
 }

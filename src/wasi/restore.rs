@@ -19,6 +19,7 @@ use super::{
     state::{Descriptor, DirectoryState, FileIdentity, FileState, Nameless, State, Written},
     stdio::{Host, Streams},
     types::{Attributes, Filetype},
+    unsynced::Unsynced,
 };
 
 /// How to go on from a state.
@@ -187,7 +188,8 @@ impl Wasi {
         if how.shares_files && !how.accept_changed {
             appended::check_not_grown(&state.appended, &roots)?;
         }
-        let appended = AppendedFiles::restore(state.appended, &roots, !how.shares_files)?;
+        let mut unsynced = Unsynced::default();
+        let appended = AppendedFiles::restore(state.appended, &roots, !how.shares_files, &mut unsynced)?;
         Ok(Self {
             args: state.args,
             env: state.env,
@@ -200,6 +202,7 @@ impl Wasi {
             exit_code: state.exit_code,
             inputs,
             appended,
+            unsynced,
             disks,
         })
     }

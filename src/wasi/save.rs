@@ -1,7 +1,5 @@
 //! Taking the state out of a running guest's WASI side.
 
-use std::fs::File;
-
 use std::{os::fd::AsFd, os::unix::ffi::OsStrExt};
 
 use anyhow::{Context, Result};
@@ -19,6 +17,7 @@ use super::{
         VERSION, guest_path,
     },
     types::{Attributes, Filetype},
+    unsynced::{UnsyncedFiles, sync_file},
 };
 
 impl Wasi {
@@ -129,8 +128,8 @@ impl Wasi {
         Ok(kept)
     }
 
-    /// Waits until what the guest has written to files of the host is on their disks, so that a power cut after the
-    /// snapshot cannot leave them shorter than the snapshot says.
+    /// Waits until what the guest has changed in directories of the host is on their disks, so that a power cut after
+    /// the snapshot takes nothing of it away.
     ///
     /// # Errors
     /// A disk does not take the data.
@@ -138,13 +137,13 @@ impl Wasi {
         self.unsynced_files()?.sync()
     }
 
-    /// What [`Wasi::sync_files`] waits for, to be waited for while the guest runs on. If that fails,
-    /// [`Wasi::forget_stored`].
+    /// What [`Wasi::sync_files`] waits for, to be waited for while the guest runs on. What was not synced is there the
+    /// next time as well.
     ///
     /// # Errors
     /// A disk does not take the data.
     pub fn unsynced_files(&mut self) -> Result<UnsyncedFiles> {
-        let mut files = self.appended.take_unsynced(&self.roots)?;
+        let mut files = self.unsynced.files();
         for (_, open) in self.fds.iter() {
             if let Open::File(OpenFile { file: FileHandle::Host(open), kind, .. }) = open
                 && open.written.end.is_some()
@@ -152,33 +151,16 @@ impl Wasi {
             {
                 let path = &open.place.path;
                 match open.file.try_clone() {
-                    Ok(file) => files.push((path.clone(), file)),
+                    Ok(file) => files.add(path.clone(), file),
                     // No descriptors are left.
-                    Err(_) => open.file.sync_data().with_context(|| cannot_sync(path))?,
+                    Err(_) => {
+                        sync_file(&open.file).with_context(|| format!("`{path}` cannot be synced"))?;
+                    }
                 }
             }
         }
-        Ok(UnsyncedFiles(files))
+        Ok(files)
     }
-}
-
-/// Files of the host that the guest has written to, with their paths.
-#[must_use = "their data is not on its disk yet"]
-#[derive(Debug)]
-pub struct UnsyncedFiles(Vec<(String, File)>);
-
-impl UnsyncedFiles {
-    /// Waits until their data is on its disk.
-    ///
-    /// # Errors
-    /// A disk does not take the data.
-    pub fn sync(self) -> Result<()> {
-        self.0.iter().try_for_each(|(path, file)| file.sync_data().with_context(|| cannot_sync(path)))
-    }
-}
-
-fn cannot_sync(path: &str) -> String {
-    format!("file `{path}` cannot be synced")
 }
 
 /// Where something open is to be found: where it was opened, or where the host says that it was moved to. The

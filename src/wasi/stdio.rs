@@ -31,6 +31,18 @@ pub trait Output: Send {
     /// Nothing, or an unknown part, was written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes the bytes, the first of which is at offset `at` of the stream; gives how many of them are written now. `None`:
+    /// a request came while it waited. The same bytes are given again then, and what was written of them is not written
+    /// twice.
+    ///
+    /// # Errors
+    /// As [`Output::write`]; nothing was written, or an unknown part.
+    fn write_at(&mut self, at: u64, bytes: &[u8], interrupt: &Interrupt) -> io::Result<Option<usize>> {
+        let _ = (at, interrupt);
+        self.write(bytes)?;
+        Ok(Some(bytes.len()))
+    }
+
     /// The guest is to see a terminal.
     fn is_terminal(&self) -> bool {
         false
@@ -280,11 +292,13 @@ impl Streams {
             Stream::Stdout => ("output", &mut self.stdout, &mut self.state.stdout_written),
             Stream::Stderr => ("error", &mut self.stderr, &mut self.state.stderr_written),
         };
-        match output.write(bytes) {
-            Ok(()) => {
-                *written += bytes.len() as u64;
-                Ok(bytes.len() as u32)
+        match output.write_at(*written, bytes, &self.interrupt) {
+            Ok(Some(n)) => {
+                let n = n.min(bytes.len());
+                *written += n as u64;
+                Ok(n as u32)
             }
+            Ok(None) => Err(Failure::Stop(Stop::Suspend)),
             Err(e) if e.raw_os_error().is_some() || e.kind() == io::ErrorKind::BrokenPipe => Err(e.into()),
             Err(e) => Err(Failure::Stop(Stop::Fail(
                 anyhow::Error::new(e).context(format!("the guest's standard {name} cannot be written")),

@@ -120,7 +120,7 @@ impl Place {
     /// Where it is on a private disk, brings what the guest has written to its directory.
     pub fn collect(&self, guest: &mut Instance) {
         for disk in self.disks() {
-            guest.wasi().unwrap().sync_out(&disk.guest, self.dir.path()).unwrap();
+            guest.wasi().unwrap().sync_out(&disk.guest, self.dir.path(), "test").unwrap();
         }
     }
 

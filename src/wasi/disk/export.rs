@@ -44,13 +44,18 @@ enum Step {
 /// and keeps their times of change. Each file appears under its name when it is whole and on the host's disk. What
 /// the guest removed is left alone, and nothing is written anywhere but in `to`, whatever links are in it.
 ///
+/// What is not whole yet has a name that belongs to `owner`, of whom there is one at a time: if it dies, it finds that the
+/// next time, and removes it.
+///
 /// # Errors
 /// When something cannot be written; what was written before stays.
-pub fn sync_out(disk: &Disk, to: &Path) -> Result<Exported> {
+pub fn sync_out(disk: &Disk, to: &Path, owner: &str) -> Result<Exported> {
     let root = host::open_root(to).with_context(|| format!("{} cannot be opened", to.display()))?;
     let root = Rc::new(root);
+    let temporary = format!(".wasm-ckpt-{}", &blake3::hash(owner.as_bytes()).to_hex()[..16]);
     let mut export = Export {
         disk,
+        temporary,
         root: root.clone(),
         wanted: wanted(disk),
         linked: HashMap::new(),
@@ -65,6 +70,8 @@ pub fn sync_out(disk: &Disk, to: &Path) -> Result<Exported> {
                 export.write(to, &name, ino, all, &path).with_context(explain)?;
             }
             Step::Finish { dir, mtim, path } => {
+                // Of a file that was to be written the last time, and is not now.
+                drop(dir.remove_file_or_symlink(&export.temporary));
                 let finish = || Ok::<_, anyhow::Error>((set_mtim(&*dir, mtim)?, rustix::fs::fsync(&*dir)?));
                 finish().with_context(|| format!("directory `{path}` cannot be written out"))?;
             }
@@ -95,6 +102,8 @@ fn wanted(disk: &Disk) -> HashSet<Ino> {
 
 struct Export<'a> {
     disk: &'a Disk,
+    /// The name of what is not whole yet.
+    temporary: String,
     root: Rc<Dir>,
     wanted: HashSet<Ino>,
     /// The first path of files with several names. No open directory: there may be more than can be open.
@@ -144,18 +153,18 @@ impl Export<'_> {
                 return Ok(());
             }
             Node::Symlink(target) => {
-                replace(&to, name, |to, temporary| Ok(to.symlink_contents(target, temporary)?))?;
+                self.replace(&to, name, |to, temporary| Ok(to.symlink_contents(target, temporary)?))?;
                 set_symlink_mtim(&to, name, inode.times.mtim)?;
                 self.done.symlinks += 1;
             }
             Node::File(_) => {
                 if let Some(first) = self.linked.get(&ino) {
-                    return replace(&to, name, |to, temporary| {
+                    return self.replace(&to, name, |to, temporary| {
                         Ok(self.root.hard_link(first, to, temporary)?)
                     });
                 }
                 let disk = self.disk;
-                replace(&to, name, |to, temporary| write_file(disk, ino, to, name, temporary))?;
+                self.replace(&to, name, |to, temporary| write_file(disk, ino, to, name, temporary))?;
                 self.done.files += 1;
                 self.done.bytes += inode.size();
                 // What the host cannot find by its path is written once more under its other names.
@@ -166,20 +175,21 @@ impl Export<'_> {
         }
         Ok(())
     }
+
+    /// Makes something under a name of its own, and then gives it its name in place of what has it.
+    fn replace(&self, to: &Dir, name: &str, make: impl FnOnce(&Dir, &str) -> Result<()>) -> Result<()> {
+        let temporary = &self.temporary;
+        drop(to.remove_file_or_symlink(temporary));
+        let result = make(to, temporary).and_then(|()| Ok(to.rename(temporary, to, name)?));
+        if result.is_err() {
+            drop(to.remove_file_or_symlink(temporary));
+        }
+        result
+    }
 }
 
 fn host_refused(errno: crate::wasi::Errno) -> anyhow::Error {
     anyhow::anyhow!("the host says {errno:?}")
-}
-
-/// Makes something under a name of its own, and then gives it its name in place of what has it.
-fn replace(to: &Dir, name: &str, make: impl FnOnce(&Dir, &str) -> Result<()>) -> Result<()> {
-    let temporary = format!(".wasm-ckpt-{:08x}", getrandom::u32()?);
-    let result = make(to, &temporary).and_then(|()| Ok(to.rename(&temporary, to, name)?));
-    if result.is_err() {
-        drop(to.remove_file_or_symlink(&temporary));
-    }
-    result
 }
 
 fn write_file(disk: &Disk, ino: Ino, to: &Dir, name: &str, temporary: &str) -> Result<()> {

@@ -149,3 +149,58 @@ fn logs_are_cut_off_to_what_the_snapshot_has_seen() {
     assert_eq!(fs::read(path("new")).unwrap(), b"another file, and longer");
     assert_eq!(fs::read(path("old")).unwrap(), b"Before\n0\n1\n2\n");
 }
+
+#[test]
+fn what_was_changed_and_closed_is_synced_with_its_names() {
+    let dir = temp();
+    let mut g = Guest::with_dir(dir.path());
+    let write = |g: &mut Guest, path: &str| {
+        let fd = g.open(path, CREAT, WRITE).unwrap();
+        g.write(fd, b"content").unwrap();
+        g.close(fd).unwrap();
+    };
+    // By their names on the host.
+    let unsynced = |g: &mut Guest| {
+        let [mut paths, whole] = g.wasi.unsynced_files().unwrap().paths();
+        paths.sort();
+        (paths, whole.len())
+    };
+    let at = |names: &[&str]| {
+        let top = dir.path().canonicalize().unwrap();
+        let mut paths: Vec<_> = names.iter().map(|name| top.join(name).components().collect()).collect();
+        paths.sort();
+        (paths, 0)
+    };
+    g.mkdir("sub").unwrap();
+    fs::create_dir(dir.path().join("other")).unwrap();
+    assert_eq!(unsynced(&mut g), at(&[""]));
+    write(&mut g, "sub/part");
+    assert_eq!(unsynced(&mut g), at(&["", "sub", "sub/part"]));
+    // It is waited for again if that came to nothing.
+    assert_eq!(unsynced(&mut g), at(&["", "sub", "sub/part"]));
+    g.wasi.sync_files().unwrap();
+    assert_eq!(unsynced(&mut g), at(&[]));
+
+    // What only was read needs nothing, nor what has no name left.
+    read_all(&mut g, "sub/part");
+    assert_eq!(unsynced(&mut g), at(&[]));
+    write(&mut g, "sub/part");
+    g.rename("sub/part", "other/part").unwrap();
+    assert_eq!(unsynced(&mut g), at(&["other", "other/part", "sub"]));
+    g.unlink("other/part").unwrap();
+    assert_eq!(unsynced(&mut g), at(&["other", "sub"]));
+    g.wasi.sync_files().unwrap();
+    // A file that is made by way of a link has its name elsewhere.
+    g.symlink("sub/new", "link").unwrap();
+    write(&mut g, "link");
+    assert_eq!(unsynced(&mut g), at(&["", "sub", "sub/new"]));
+
+    // Of very many no more than some are kept open.
+    for n in 0..200 {
+        write(&mut g, &format!("other/{n}"));
+    }
+    let (paths, whole) = unsynced(&mut g);
+    assert!(paths.len() <= 64 && whole == 1, "{} {whole}", paths.len());
+    g.wasi.sync_files().unwrap();
+    assert_eq!(unsynced(&mut g), at(&[]));
+}

@@ -219,7 +219,7 @@ fn what_changed_is_written_out_and_nothing_else() {
     sample(dir);
     let mut disk = disk(1 << 20);
     from_directory(&mut disk, dir).unwrap();
-    assert_eq!(sync_out(&disk, dir).unwrap(), Exported::default(), "nothing changed");
+    assert_eq!(sync_out(&disk, dir, "owner").unwrap(), Exported::default(), "nothing changed");
     disk.put("d/b", b"shorter", 5_000_000_000);
     let ino = disk.find(ROOT, "d/b", true).unwrap();
     disk.set_len(ino, 3, 6_000_000_007).unwrap();
@@ -231,7 +231,7 @@ fn what_changed_is_written_out_and_nothing_else() {
     disk.rename(ROOT, "d/e", ROOT, "moved", 1).unwrap();
     disk.unlink(ROOT, "dangling", 1).unwrap();
     fs::write(dir.join("a"), b"the host's own").unwrap();
-    let done = sync_out(&disk, dir).unwrap();
+    let done = sync_out(&disk, dir, "owner").unwrap();
     // `moved/a-again` is under a new path, though it did not change.
     assert_eq!((done.files, done.directories, done.symlinks), (3, 3, 1));
     assert_eq!(fs::read(dir.join("d/b")).unwrap(), b"sho");
@@ -261,14 +261,14 @@ fn a_link_planted_on_the_host_leads_nowhere() {
     disk.create_dir(ROOT, "d", 1).unwrap();
     disk.put("d/x", b"the guest's", 1);
     unix::symlink(outside.path(), temp.path().join("d")).unwrap();
-    let error = sync_out(&disk, temp.path()).unwrap_err();
+    let error = sync_out(&disk, temp.path(), "owner").unwrap_err();
     assert!(format!("{error:#}").contains("`d` cannot be written out"), "{error:#}");
     assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"mine");
     // A link where a file belongs is replaced, not followed.
     fs::remove_file(temp.path().join("d")).unwrap();
     fs::create_dir(temp.path().join("d")).unwrap();
     unix::symlink(outside.path().join("x"), temp.path().join("d/x")).unwrap();
-    sync_out(&disk, temp.path()).unwrap();
+    sync_out(&disk, temp.path(), "owner").unwrap();
     assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"mine");
     assert_eq!(fs::read(temp.path().join("d/x")).unwrap(), b"the guest's");
 }
