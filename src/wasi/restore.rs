@@ -33,6 +33,10 @@ pub struct Restore {
     /// Its files are also those of the guest of which it is a copy, which has gone on: nothing is cut off them, and
     /// one that has grown since is refused ([`Problem::Grown`]).
     pub shares_files: bool,
+    /// The process before it has left it in good order, and nothing of it ran after the snapshot: what its files have
+    /// grown by since is of others. Nothing is cut off them; what the guest appends goes on behind it, and one that it
+    /// may read, or writes at places of its own, is refused ([`Problem::Grown`]).
+    pub stopped: bool,
     /// Hash the files of read-only directories that the guest opens from now on.
     pub hash_inputs: bool,
     /// Directory for the private disks while they are in use; the system's for temporary files unless told.
@@ -169,7 +173,7 @@ impl Wasi {
         let streams = Streams::new(state.streams.clone(), host)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
         let mut opened = Vec::with_capacity(state.descriptors.len());
-        let mut cuts = Cuts::new(&state, how.shares_files);
+        let mut cuts = Cuts::new(&state, how.shares_files, how.stopped);
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
@@ -189,7 +193,8 @@ impl Wasi {
             appended::check_not_grown(&state.appended, &roots)?;
         }
         let mut unsynced = Unsynced::default();
-        let appended = AppendedFiles::restore(state.appended, &roots, !how.shares_files, &mut unsynced)?;
+        let may_cut = !how.shares_files && !how.stopped;
+        let appended = AppendedFiles::restore(state.appended, &roots, may_cut, &mut unsynced)?;
         Ok(Self {
             args: state.args,
             env: state.env,
@@ -333,8 +338,10 @@ struct Cuts {
     written: HashMap<(u64, u64), Written>,
     /// By device and inode.
     files: HashMap<(u64, u64), Cut>,
-    /// Nothing may be cut off.
+    /// As in [`Restore::shares_files`]: nothing may be cut off.
     shared: bool,
+    /// As in [`Restore::stopped`]: nor then.
+    stopped: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -346,7 +353,7 @@ struct Cut {
 }
 
 impl Cuts {
-    fn new(state: &State, shared: bool) -> Self {
+    fn new(state: &State, shared: bool, stopped: bool) -> Self {
         let mut written = HashMap::<_, Written>::new();
         for (_, descriptor) in &state.descriptors {
             if let Descriptor::File(file) = descriptor {
@@ -355,7 +362,7 @@ impl Cuts {
                 all.in_place |= file.written.in_place;
             }
         }
-        Self { written, files: HashMap::new(), shared }
+        Self { written, files: HashMap::new(), shared, stopped }
     }
 
     /// Decides whether the guest can go on with a file as it is found, or after cutting it off.
@@ -391,7 +398,10 @@ impl Cuts {
             return refuse(Problem::Overwritten { expected, found });
         }
         if found.size > expected.size {
-            if self.shared || written.end != Some(expected.size) {
+            if self.stopped && !self.shared && access.append && !access.readable {
+                return Ok(());
+            }
+            if self.shared || self.stopped || written.end != Some(expected.size) {
                 return refuse(Problem::Grown { expected, found });
             }
             self.files.insert(key, Cut { to: expected.size, clean: !written.in_place });
