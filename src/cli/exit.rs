@@ -209,7 +209,10 @@ fn of_snapshot(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Optio
         ));
     }
     if cause.is::<FileProblem>() {
-        return Some((Exit::Mismatch, hint("put the file back, or take it as it is with `--force`")));
+        return Some((
+            Exit::Mismatch,
+            hint("put the file back, or take what has its name now with `--force`"),
+        ));
     }
     match cause.downcast_ref::<SnapshotError>() {
         Some(SnapshotError::NewerFormat { .. }) => return Some((Exit::Newer, hint("use the newer program"))),
