@@ -220,6 +220,42 @@ fn what_others_append_after_a_pause_stays() {
     assert_eq!(fs::read_to_string(&log).unwrap(), format!("{first}another\n{rest}"));
 }
 
+/// Nothing of the program's can have come behind what it knows of.
+#[test]
+fn what_others_append_to_its_files_after_a_pause_stays() {
+    let guest = |name: &str| format!("{}/guests/wasm/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
+    let (filer, streams) = (guest("filer"), guest("streams"));
+    let closed = [&filer, "append", "/d/log", "1\n", "spin", "3000000", "append", "/d/log", "2\n"];
+    let open = [&streams, "print", "50", "100000", "/d/log"];
+    let at_a_place = [&filer, "log", "/d/log", "50"];
+    for (program, wanted) in [(&closed[..], 0), (&open[..], 0), (&at_a_place[..], 70)] {
+        let tool = Tool::new();
+        let log = tool.path("d/log");
+        let read = || fs::read_to_string(&log).unwrap();
+        fs::create_dir(tool.path("d")).unwrap();
+        let run = |job: &str, pause: &str| {
+            let args = ["run", "-q", "--job", job, "--dir", "d::/d", "--pause-after", pause];
+            tool.run(&[&args[..], program].concat())
+        };
+        assert_eq!(run("whole", "999999999999").code, 0);
+        let whole = read();
+        fs::remove_file(&log).unwrap();
+        assert_eq!(run("x", "2000000").code, 75, "{program:?}");
+        let first = read();
+        assert!(!first.is_empty() && first.len() < whole.len(), "{program:?}: {first}");
+        fs::File::options().append(true).open(&log).unwrap().write_all(b"another\n").unwrap();
+        let told = tool.run(&["resume", "-q", "x"]);
+        assert_eq!(told.code, wanted, "{program:?}: {told:?}");
+        match wanted {
+            0 => assert_eq!(read(), format!("{first}another\n{}", &whole[first.len()..])),
+            _ => {
+                assert!(told.err.contains("it has grown since the snapshot"), "{told:?}");
+                assert_eq!(read(), format!("{first}another\n"));
+            }
+        }
+    }
+}
+
 #[test]
 fn output_beyond_what_is_kept_is_missing_and_that_is_said() {
     let tool = Tool::new();

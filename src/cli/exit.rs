@@ -232,7 +232,10 @@ fn of_snapshot(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Optio
         ));
     }
     if cause.is::<FileProblem>() {
-        return Some((Exit::Mismatch, hint("put the file back, or take it as it is with `--force`")));
+        return Some((
+            Exit::Mismatch,
+            hint("put the file back, or take what has its name now with `--force`"),
+        ));
     }
     if let Some(problem) = cause.downcast_ref::<InputProblem>() {
         let text = match problem {

@@ -220,6 +220,7 @@ impl Guest<'_> {
             dirs: where_dirs_are(self.status, snapshot, dirs)?,
             accept_changed,
             shares_files: forks,
+            stopped: self.status.stopped,
             hash_inputs: self.hash_inputs,
             scratch: self.scratch.clone(),
         };

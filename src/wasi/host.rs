@@ -1,7 +1,14 @@
 //! Host directories: the only file that asks the host for a path. `cap-std` keeps every path inside
 //! the directory that it starts from.
 
-use std::{ffi::CStr, fs::File, io, os::fd::AsFd, path::Path};
+use std::{
+    collections::VecDeque,
+    ffi::CStr,
+    fs::File,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::fs::{Dir, OpenOptions};
@@ -10,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps, UTIME_NOW, UTIME
 use super::{
     errno::Errno,
     state::Listed,
-    types::{self, Attributes, fstflags},
+    types::{self, Attributes, Filetype, fstflags},
 };
 
 /// How to open something.
@@ -203,6 +210,45 @@ pub(super) fn path_of(root: &Dir, open: &impl AsFd) -> Option<String> {
     Some(open.strip_prefix(root).ok()?.to_str()?.to_string())
 }
 
+/// Where in `root` the file with this inode number is: the first path that `is_at` agrees to. At most `left` names
+/// are looked at.
+pub(super) fn search(root: &Dir, ino: u64, left: &mut usize, is_at: impl Fn(&str) -> bool) -> Option<String> {
+    let mut dirs = VecDeque::from([String::new()]);
+    while let Some(dir) = dirs.pop_front() {
+        let (name, prefix) = match &dir[..] {
+            "" => (".", String::new()),
+            dir => (dir, format!("{dir}/")),
+        };
+        let how = How { read: true, ..How::default() };
+        let Ok(Opened::Directory(opened)) = open(root, name, how) else { continue };
+        for entry in list(&opened).unwrap_or_default() {
+            *left = left.checked_sub(1)?;
+            let path = format!("{prefix}{}", entry.name);
+            if entry.kind == Filetype::Directory {
+                dirs.push_back(path);
+            } else if entry.ino == ino && is_at(&path) {
+                return Some(path);
+            }
+        }
+    }
+    None
+}
+
+/// An empty directory that has been removed; `dir` is where it was.
+pub(super) fn removed_directory(dir: &Path) -> io::Result<Dir> {
+    let path = unused_path(dir)?;
+    std::fs::create_dir_all(&path)?;
+    let opened = open_root(&path);
+    std::fs::remove_dir(&path)?;
+    opened
+}
+
+fn unused_path(dir: &Path) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+    Ok(dir.join(format!("scratch-{:016x}", u64::from_le_bytes(random))))
+}
+
 /// An empty file without a name in a directory, gone when it is closed.
 pub(super) fn scratch(dir: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
@@ -213,9 +259,7 @@ pub(super) fn scratch(dir: &Path) -> io::Result<File> {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
-    let path = dir.join(format!("scratch-{:016x}", u64::from_le_bytes(random)));
+    let path = unused_path(dir)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
     std::fs::remove_file(&path)?;

@@ -12,6 +12,7 @@ use super::{
     restore::{FileProblem, Problem},
     save::{locate, or_dot},
     state::{FileIdentity, Place},
+    types::Filetype,
 };
 
 /// Most files that are recorded; what is opened after so many others is not checked at a resume.
@@ -58,9 +59,14 @@ impl Inputs {
         Self { hash, files: BTreeMap::new() }
     }
 
-    /// Notes that the guest has opened a file, of a read-only directory, at a place.
+    /// Notes that the guest has opened a file, of a read-only directory, at a place. A device is none: it is always
+    /// the same, and may have no end.
     pub fn opened(&mut self, roots: &[RootDir], place: &Place, file: &File) -> io::Result<()> {
-        let identity = FileIdentity::from(&host::attributes(file)?);
+        let found = host::attributes(file)?;
+        if found.kind != Filetype::RegularFile {
+            return Ok(());
+        }
+        let identity = FileIdentity::from(&found);
         let (place, gone) = locate(roots, place, file, &identity);
         let mut found = Content { size: identity.size, mtime: identity.mtime, hash: None };
         let known = self.files.get(&place);
@@ -93,7 +99,8 @@ impl Inputs {
         let mut inputs = Self::new(hash);
         for InputFile { place, content } in saved {
             let found = match check(roots, &place, content) {
-                Ok(found) => found,
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
                 Err(_) if accept_changed => continue,
                 Err(problem) => {
                     let root = roots.get(place.root as usize);
@@ -109,26 +116,29 @@ impl Inputs {
 }
 
 /// Finds a file and compares it with what it was. Where that was hashed, the hash alone decides: a copy has
-/// another time.
-fn check(roots: &[RootDir], place: &Place, expected: Content) -> Result<Content, Problem> {
+/// another time. Nothing for a device, which earlier builds have recorded as an empty file.
+fn check(roots: &[RootDir], place: &Place, expected: Content) -> Result<Option<Content>, Problem> {
     let root = roots.get(place.root as usize).ok_or(Problem::CannotOpen(Errno::Noent))?;
     let how = How { read: true, follow: true, ..How::default() };
     let (file, found) = match host::open(&root.dir, or_dot(&place.path), how) {
-        Ok(Opened::File { file, found }) => (file, FileIdentity::from(&found)),
-        Ok(Opened::Directory(_)) => return Err(Problem::OtherKind { expected: "a file" }),
+        Ok(Opened::File { file, found }) if found.kind == Filetype::RegularFile => {
+            (file, FileIdentity::from(&found))
+        }
+        Ok(Opened::File { .. }) if expected.size == 0 => return Ok(None),
+        Ok(_) => return Err(Problem::OtherKind { expected: "a file" }),
         Err(errno) => return Err(Problem::CannotOpen(errno)),
     };
     let mut found = Content { size: found.size, mtime: found.mtime, hash: None };
     if expected.hash.is_some() && found.size == expected.size {
         found.hash = Some(hash(&file).map_err(|e| Problem::CannotOpen(e.into()))?);
         if found.hash == expected.hash {
-            return Ok(found);
+            return Ok(Some(found));
         }
     }
     if found != expected {
         return Err(Problem::Input { expected: Box::new(expected), found: Box::new(found) });
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// blake3 of all bytes of a file.

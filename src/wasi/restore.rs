@@ -33,6 +33,10 @@ pub struct Restore {
     /// Its files are also those of the guest of which it is a copy, which has gone on: nothing is cut off them, and
     /// one that has grown since is refused ([`Problem::Grown`]).
     pub shares_files: bool,
+    /// The process before it has left it in good order, and nothing of it ran after the snapshot: what its files have
+    /// grown by since is of others. Nothing is cut off them; what the guest appends goes on behind it, and one that it
+    /// may read, or writes at places of its own, is refused ([`Problem::Grown`]).
+    pub stopped: bool,
     /// Hash the files of read-only directories that the guest opens from now on.
     pub hash_inputs: bool,
     /// Directory for the private disks while they are in use; the system's for temporary files unless told.
@@ -67,8 +71,8 @@ pub struct FileProblem {
 pub enum Problem {
     /// It had no name any more when the snapshot was taken, and is not in the snapshot.
     #[error(
-        "it had been removed or moved away while it was open, and is not in the snapshot (because of its \
-         size, or because it still has another name), so it cannot be opened again"
+        "it had no name in the program's directories any more when the snapshot was taken, and is not in the \
+         snapshot, which keeps small files that have no name at all"
     )]
     Nameless,
     /// It was read before, from a read-only directory, and is another now.
@@ -168,16 +172,17 @@ impl Wasi {
         let roots = open_roots(&state, how.dirs)?;
         let streams = Streams::new(state.streams.clone(), host, how.accept_changed)?;
         let nameless = make_nameless(&state).context("files without a name cannot be made again")?;
+        let scratch = how.scratch.unwrap_or_else(std::env::temp_dir);
+        let lost = Lost { nameless, scratch, accept: how.accept_changed };
         let mut opened = Vec::with_capacity(state.descriptors.len());
-        let mut cuts = Cuts::new(&state, how.shares_files);
+        let mut cuts = Cuts::new(&state, how.shares_files, how.stopped);
         // Written files first: what is cut off them is taken into account for those who read them.
         let (first, then): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(|(_, d)| is_writable(d));
         for (fd, descriptor) in first.into_iter().chain(then) {
             let explain = || format!("descriptor {fd} cannot be restored");
             let open = match disks::reopen(&disks, descriptor).with_context(explain)? {
                 Some(open) => open,
-                None => reopen(&state, &roots, descriptor, &nameless, &mut cuts, how.accept_changed)
-                    .with_context(explain)?,
+                None => reopen(&state, &roots, descriptor, &lost, &mut cuts).with_context(explain)?,
             };
             opened.push((*fd, open));
         }
@@ -189,7 +194,8 @@ impl Wasi {
             appended::check_not_grown(&state.appended, &roots)?;
         }
         let mut unsynced = Unsynced::default();
-        let appended = AppendedFiles::restore(state.appended, &roots, !how.shares_files, &mut unsynced)?;
+        let may_cut = !how.shares_files && !how.stopped;
+        let appended = AppendedFiles::restore(state.appended, &roots, may_cut, &mut unsynced)?;
         Ok(Self {
             args: state.args,
             env: state.env,
@@ -242,6 +248,15 @@ fn open_roots(state: &State, dirs: Dirs) -> Result<Vec<RootDir>> {
 /// Files by device and inode at the snapshot.
 type Files = HashMap<(u64, u64), File>;
 
+/// What to give the guest for what is not to be found.
+struct Lost {
+    nameless: Files,
+    /// Where removed directories are made.
+    scratch: PathBuf,
+    /// Whatever has the name now.
+    accept: bool,
+}
+
 /// Makes the files again that the state holds itself.
 fn make_nameless(state: &State) -> Result<Files> {
     let make = |file: &Nameless| Ok(((file.dev, file.ino), host::nameless(&file.content)?));
@@ -252,9 +267,8 @@ fn reopen(
     state: &State,
     roots: &[RootDir],
     descriptor: &Descriptor,
-    nameless: &Files,
+    lost: &Lost,
     cuts: &mut Cuts,
-    accept_changed: bool,
 ) -> Result<Open> {
     let place = match descriptor {
         Descriptor::Stream(stream) => return Ok(Open::Stream(*stream)),
@@ -264,8 +278,8 @@ fn reopen(
     };
     let root = roots.get(place.root as usize).context("its directory is missing")?;
     let opened = match descriptor {
-        Descriptor::Directory(dir) => reopen_directory(root, dir),
-        Descriptor::File(file) => reopen_file(root, file, nameless, cuts, accept_changed),
+        Descriptor::Directory(dir) => reopen_directory(root, dir, lost),
+        Descriptor::File(file) => reopen_file(root, file, lost, cuts),
         _ => bail!("it has no place"),
     };
     opened.map_err(|problem| {
@@ -274,11 +288,14 @@ fn reopen(
     })
 }
 
-fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Problem> {
+fn reopen_directory(root: &RootDir, state: &DirectoryState, lost: &Lost) -> Result<Open, Problem> {
     let DirectoryState { place, gone, preopen, listing } = state;
     let dir = if *preopen {
         root.dir.clone()
-    } else if *gone {
+    } else if *gone && place.is_of_removed() {
+        let made = host::removed_directory(&lost.scratch);
+        Arc::new(made.map_err(|e| Problem::CannotOpen(e.into()))?)
+    } else if *gone && !lost.accept {
         return Err(Problem::Nameless);
     } else {
         let how = How { read: true, follow: true, ..How::default() };
@@ -293,13 +310,7 @@ fn reopen_directory(root: &RootDir, state: &DirectoryState) -> Result<Open, Prob
     Ok(Open::Directory(OpenDirectory { dir, preopen: *preopen, read_only: root.read_only, listing }))
 }
 
-fn reopen_file(
-    root: &RootDir,
-    state: &FileState,
-    nameless: &Files,
-    cuts: &mut Cuts,
-    accept_changed: bool,
-) -> Result<Open, Problem> {
+fn reopen_file(root: &RootDir, state: &FileState, lost: &Lost, cuts: &mut Cuts) -> Result<Open, Problem> {
     let FileState { place, gone, kind: was, access, position, written, identity } = state;
     let open = |file| {
         let file = FileHandle::Host(HostFile { file, place: place.clone(), written: *written });
@@ -307,8 +318,11 @@ fn reopen_file(
         Open::File(OpenFile { file, kind, read_only: root.read_only, access, position })
     };
     if *gone {
-        let file = nameless.get(&(identity.dev, identity.ino)).ok_or(Problem::Nameless)?;
-        return Ok(open(file.try_clone().map_err(|e| Problem::CannotOpen(e.into()))?));
+        match lost.nameless.get(&(identity.dev, identity.ino)) {
+            Some(file) => return Ok(open(file.try_clone().map_err(|e| Problem::CannotOpen(e.into()))?)),
+            None if !lost.accept => return Err(Problem::Nameless),
+            None => {}
+        }
     }
     if access.writable && root.read_only {
         return Err(Problem::CannotOpen(Errno::Perm));
@@ -321,7 +335,7 @@ fn reopen_file(
         Err(e) => return Err(Problem::CannotOpen(e)),
     };
     if found.kind == Filetype::RegularFile {
-        cuts.plan(state, &(&found).into(), accept_changed)?;
+        cuts.plan(state, &(&found).into(), lost.accept)?;
     }
     Ok(open(file))
 }
@@ -333,8 +347,10 @@ struct Cuts {
     written: HashMap<(u64, u64), Written>,
     /// By device and inode.
     files: HashMap<(u64, u64), Cut>,
-    /// Nothing may be cut off.
+    /// As in [`Restore::shares_files`]: nothing may be cut off.
     shared: bool,
+    /// As in [`Restore::stopped`]: nor then.
+    stopped: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -346,7 +362,7 @@ struct Cut {
 }
 
 impl Cuts {
-    fn new(state: &State, shared: bool) -> Self {
+    fn new(state: &State, shared: bool, stopped: bool) -> Self {
         let mut written = HashMap::<_, Written>::new();
         for (_, descriptor) in &state.descriptors {
             if let Descriptor::File(file) = descriptor {
@@ -355,7 +371,7 @@ impl Cuts {
                 all.in_place |= file.written.in_place;
             }
         }
-        Self { written, files: HashMap::new(), shared }
+        Self { written, files: HashMap::new(), shared, stopped }
     }
 
     /// Decides whether the guest can go on with a file as it is found, or after cutting it off.
@@ -391,7 +407,10 @@ impl Cuts {
             return refuse(Problem::Overwritten { expected, found });
         }
         if found.size > expected.size {
-            if self.shared || written.end != Some(expected.size) {
+            if self.stopped && !self.shared && access.append && !access.readable {
+                return Ok(());
+            }
+            if self.shared || self.stopped || written.end != Some(expected.size) {
                 return refuse(Problem::Grown { expected, found });
             }
             self.files.insert(key, Cut { to: expected.size, clean: !written.in_place });

@@ -1,6 +1,6 @@
 //! Taking the state out of a running guest's WASI side.
 
-use std::{os::fd::AsFd, os::unix::ffi::OsStrExt};
+use std::{fs::File, os::fd::AsFd, os::unix::ffi::OsStrExt};
 
 use anyhow::{Context, Result};
 
@@ -19,6 +19,9 @@ use super::{
     types::{Attributes, Filetype},
     unsynced::{UnsyncedFiles, sync_file},
 };
+
+/// Most names that are looked at, at a snapshot, for one of a file that has lost the name that it was opened by.
+const SEARCH_MAX: usize = 1 << 18;
 
 impl Wasi {
     /// The state, as the version and bytes of a snapshot's section.
@@ -77,7 +80,10 @@ impl Wasi {
                     (place.clone(), false)
                 } else {
                     let found = host::attributes(&**dir)?;
-                    locate(&self.roots, place, &**dir, &(&found).into())
+                    match found.nlink {
+                        0 => (place.of_removed(), true),
+                        _ => locate(&self.roots, place, &**dir, &(&found).into()),
+                    }
                 };
                 let listing = listing.clone();
                 Descriptor::Directory(DirectoryState { place, gone, preopen: *preopen, listing })
@@ -96,7 +102,7 @@ impl Wasi {
                 let (place, gone) = if found.nlink == 0 {
                     (place.clone(), true)
                 } else {
-                    locate(&self.roots, place, file, &identity)
+                    locate_file(&self.roots, place, file, &identity)
                 };
                 if *kind == Filetype::CharacterDevice {
                     // The device is the same everywhere; its numbers and times are not.
@@ -171,18 +177,43 @@ pub(super) fn locate(
     open: &impl AsFd,
     identity: &FileIdentity,
 ) -> (Place, bool) {
-    let Some(root) = roots.get(place.root as usize) else { return (place.clone(), true) };
-    let is_at = |path: &str| {
-        host::attributes_at(&root.dir, or_dot(path), true)
-            .is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
-    };
-    if is_at(&place.path) {
+    if roots.get(place.root as usize).is_some_and(|root| is_at(root, &place.path, identity)) {
         return (place.clone(), false);
     }
-    match host::path_of(&root.dir, open) {
-        Some(path) if is_at(&path) => (Place { root: place.root, path }, false),
-        _ => (place.clone(), true),
+    let moved = alike(roots, place.root).find_map(|(number, root)| {
+        let path = host::path_of(&root.dir, open).filter(|path| is_at(root, path, identity))?;
+        Some(Place { root: number, path })
+    });
+    moved.map_or_else(|| (place.clone(), true), |place| (place, false))
+}
+
+/// [`locate`] for a file that has a name. It is searched for if that is not the one that it was opened by.
+fn locate_file(roots: &[RootDir], place: &Place, file: &File, identity: &FileIdentity) -> (Place, bool) {
+    let (located, gone) = locate(roots, place, file, identity);
+    if !gone {
+        return (located, false);
     }
+    let mut left = SEARCH_MAX;
+    let found = alike(roots, place.root).find_map(|(number, root)| {
+        let path = host::search(&root.dir, identity.ino, &mut left, |path| is_at(root, path, identity))?;
+        Some(Place { root: number, path })
+    });
+    found.map_or((located, true), |place| (place, false))
+}
+
+/// The directories in which something may be that was opened in one of them: first that one, then those in which the
+/// guest may do the same.
+fn alike(roots: &[RootDir], own: u32) -> impl Iterator<Item = (u32, &RootDir)> {
+    let first = roots.get(own as usize);
+    let same = move |(number, root): &(u32, &RootDir)| {
+        *number != own && first.is_some_and(|first| first.read_only == root.read_only)
+    };
+    first.map(|root| (own, root)).into_iter().chain((0..).zip(roots).filter(same))
+}
+
+fn is_at(root: &RootDir, path: &str, identity: &FileIdentity) -> bool {
+    let found = host::attributes_at(&root.dir, or_dot(path), true);
+    found.is_ok_and(|found| FileIdentity::from(&found).same_file(identity))
 }
 
 /// A path that the host understands: a directory itself is `.`.

@@ -123,12 +123,27 @@ pub struct Place {
     pub path: String,
 }
 
+impl Place {
+    /// What a state has for the place of a directory that was removed while it was open: a slash follows its path.
+    pub(super) fn of_removed(&self) -> Self {
+        let path = self.path.trim_end_matches('/');
+        let slash = if path.len() < PATH_LEN_MAX { "/" } else { "" };
+        Self { root: self.root, path: format!("{path}{slash}") }
+    }
+
+    /// It is from [`Place::of_removed`].
+    pub(super) fn is_of_removed(&self) -> bool {
+        self.path.ends_with('/')
+    }
+}
+
 /// An open directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryState {
     /// Where it is.
     pub place: Place,
-    /// It is not to be found there any more: removed, or moved to where it cannot be found.
+    /// It is not to be found there any more: removed, which a slash at the end of its path tells, or moved to where
+    /// it cannot be found.
     pub gone: bool,
     /// The guest finds it by `fd_prestat_get`.
     pub preopen: bool,

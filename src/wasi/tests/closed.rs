@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::*;
-use crate::wasi::{FileProblem, Problem};
+use crate::wasi::{Content, FileProblem, InputFile, Place, Problem, VERSION};
 
 /// A guest that has `dir` read-only as `/data`.
 fn reader(dir: &Path, hash_inputs: bool) -> Guest {
@@ -105,6 +105,30 @@ fn an_input_is_known_by_its_true_name() {
     let g = g.resumed().unwrap();
     fs::write(dir.path().join("a/in"), b"changed!").unwrap();
     assert_eq!(refused(g, Restore::default()).0, "/data/a/in");
+}
+
+#[test]
+fn devices_are_no_inputs() {
+    let mut g = reader(Path::new("/dev"), false);
+    read_all(&mut g, "null");
+    read_all(&mut g, "zero");
+    assert_eq!(g.wasi.state().unwrap().inputs, []);
+    // A state in which they are, as earlier builds made it.
+    let mut state = g.wasi.state().unwrap();
+    for (path, hash) in [("null", None), ("zero", Some([1; 32]))] {
+        let place = Place { root: 0, path: path.to_string() };
+        state.inputs.push(InputFile { place, content: Content { size: 0, mtime: (1, 2), hash } });
+    }
+    let g = g.with_state(VERSION, &state.encode().unwrap(), Restore::default()).unwrap();
+    assert_eq!(g.wasi.state().unwrap().inputs, []);
+    // One that has taken the place of a file.
+    state.inputs[0].content.size = 1;
+    let bytes = state.encode().unwrap();
+    let found = g.with_state(VERSION, &bytes, Restore::default()).map(drop).unwrap_err();
+    let found = found.downcast::<FileProblem>().unwrap();
+    assert_eq!(found.problem, Problem::OtherKind { expected: "a file" });
+    // An endless one has no hash.
+    read_all(&mut reader(Path::new("/dev"), true), "zero");
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn a_file_without_a_name_is_kept_in_the_state() {
 
 #[test]
 fn a_nameless_file_that_is_too_large_or_elsewhere_is_an_error_that_says_so() {
-    let dir = temp();
+    let (dir, other) = (temp(), temp());
     let mut g = Guest::with_dir(dir.path());
     let fd = g.open("tmp", CREAT, READ | WRITE).unwrap();
     answer(g.wasi.fd_filestat_set_size(&mut g.mem, fd, NAMELESS_LEN_MAX + 1)).unwrap();
@@ -324,9 +324,92 @@ fn a_nameless_file_that_is_too_large_or_elsewhere_is_an_error_that_says_so() {
     assert_eq!((found.guest.as_str(), &found.problem), ("/data/tmp", &Problem::Nameless));
 
     let mut g = Guest::with_dir(dir.path());
-    g.open("a", CREAT, READ | WRITE).unwrap();
-    g.link("a", "b").unwrap();
+    let fd = g.open("a", CREAT, READ | WRITE).unwrap();
+    g.write(fd, b"abc").unwrap();
+    fs::hard_link(dir.path().join("a"), other.path().join("b")).unwrap();
     g.unlink("a").unwrap();
+    let (version, state) = g.wasi.save().unwrap();
+    assert_eq!(problem(g.resumed()).problem, Problem::Nameless);
+    // The user may put something there.
+    let accept = || Restore { accept_changed: true, ..Restore::default() };
+    let again = || Guest::with_dir(dir.path()).with_state(version, &state, accept());
+    assert_eq!(problem(again()).problem, Problem::CannotOpen(Errno::Noent));
+    fs::write(dir.path().join("a"), b"ABCDEF").unwrap();
+    assert_eq!(again().unwrap().read(fd, 10).unwrap(), b"DEF");
+}
+
+#[test]
+fn a_file_is_found_in_another_of_its_directories() {
+    let (dir, other, spare) = (temp(), temp(), temp());
+    let dirs = [(&dir, "/a", false), (&spare, "/spare", true), (&other, "/b", false)];
+    let dirs = dirs.map(|(at, guest, read_only)| Preopen {
+        guest: guest.to_string(),
+        read_only,
+        ..preopen(at.path())
+    });
+    let mut g = Guest::new(Config { dirs: dirs.into(), ..Config::default() }, Stdin::Null);
+    let fd = g.open("f", CREAT, READ | WRITE).unwrap();
+    g.mkdir("d").unwrap();
+    let d = g.open("d", DIRECTORY, READ).unwrap();
+    g.write(fd, b"abc").unwrap();
+    for (from, to) in [("f", "moved"), ("d", "d")] {
+        let ((old, old_len), (new, new_len)) = (g.path2(from), g.path(to));
+        answer(g.wasi.path_rename(&mut g.mem, 3, old, old_len, 5, new, new_len)).unwrap();
+    }
+    let mut g = g.resumed().unwrap();
+    g.write(fd, b"def").unwrap();
+    fs::write(other.path().join("d/x"), b"").unwrap();
+    assert_eq!(
+        (g.names(d), fs::read(other.path().join("moved")).unwrap()),
+        (vec!["x".into()], b"abcdef".into())
+    );
+    // One that somebody has moved to where the guest may not write is not opened for writing there.
+    fs::rename(other.path().join("moved"), spare.path().join("f")).unwrap();
+    assert_eq!(problem(g.resumed()).problem, Problem::Nameless);
+}
+
+#[test]
+fn a_file_is_found_by_a_name_that_it_has_left() {
+    let dir = temp();
+    let mut g = Guest::with_dir(dir.path());
+    let fd = g.open("a", CREAT, READ | WRITE).unwrap();
+    g.write(fd, b"abc").unwrap();
+    g.mkdir("new").unwrap();
+    g.link("a", "b").unwrap();
+    g.link("b", "new/c").unwrap();
+    g.unlink("a").unwrap();
+    g.unlink("b").unwrap();
+    g.rename("new", "cur").unwrap();
+    let mut g = g.resumed().unwrap();
+    g.write(fd, b"def").unwrap();
+    assert_eq!(fs::read(dir.path().join("cur/c")).unwrap(), b"abcdef");
+}
+
+#[test]
+fn a_directory_that_was_removed_stays_open_and_empty() {
+    let dir = temp();
+    let mut g = Guest::with_dir(dir.path());
+    g.mkdir("d").unwrap();
+    g.mkdir("d/e").unwrap();
+    let (d, e) = (g.open("d", DIRECTORY, READ).unwrap(), g.open("d/e", DIRECTORY, READ).unwrap());
+    g.rmdir("d/e").unwrap();
+    g.rmdir("d").unwrap();
+    // Another one that takes the name is not taken for it.
+    g.mkdir("d").unwrap();
+    fs::write(dir.path().join("d/f"), b"").unwrap();
+    let before = (g.names(d), g.open_at(d, "f", CREAT, WRITE, 0));
+    assert_eq!(before, (vec![], Err(Errno::Noent)));
+    for _ in 0..2 {
+        g = g.resumed().unwrap();
+        assert_eq!((g.names(d), g.open_at(d, "f", CREAT, WRITE, 0)), before);
+        assert_eq!((g.names(e), g.open_at(e, "../f", 0, READ, 0)), (vec![], Err(Errno::Perm)));
+        assert_eq!(g.fd_stat(d).unwrap().0, 3);
+    }
+    // One that was moved away has content that is not known.
+    let (g, away) = (Guest::with_dir(dir.path()), temp());
+    let mut g = g;
+    g.open("d", DIRECTORY, READ).unwrap();
+    fs::rename(dir.path().join("d"), away.path().join("d")).unwrap();
     assert_eq!(problem(g.resumed()).problem, Problem::Nameless);
 }
 
