@@ -445,3 +445,23 @@ fn a_snapshot_whose_few_chunks_stand_for_many_pages_is_shown_at_once() {
     assert_eq!(memory["pages"], len / PAGE as u64);
     assert_eq!(memory["ranges"], serde_json::json!([[0, len]]));
 }
+
+#[test]
+fn what_is_valid_and_cannot_begin() {
+    let tool = Tool::new();
+    let refused = |text: &str| {
+        tool.wat("x.wasm", text);
+        tool.run(&["run", "x.wasm"])
+    };
+    let start = "(func (export \"_start\"))";
+    let outside = refused(&format!("(module (memory 1) (data (i32.const 65536) \"a\") {start})"));
+    assert!(outside.code == 134 && outside.err.contains("out of bounds"), "{outside:?}");
+    let import = "(import \"wasi_snapshot_preview1\" \"fd_write\" (func (param i64) (result i32)))";
+    let other = refused(&format!("(module {import} (memory (export \"memory\") 1) {start})"));
+    assert!(other.code == 65 && other.err.contains("fd_write"), "{other:?}");
+    let arguments = refused("(module (func (export \"_start\") (param i32)))");
+    assert_refused(&arguments, 65, "`_start` takes arguments", "`--invoke`");
+    let tables = "(table 1 funcref)".repeat(100);
+    let many = refused(&format!("(module {tables} (func (export \"_start\") (loop)))"));
+    assert_refused(&many, 65, "the module has too many tables: 103", "split");
+}

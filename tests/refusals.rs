@@ -118,3 +118,22 @@ fn a_function_that_becomes_too_large() {
     assert_eq!((item.kind, item.index, *limit), ("function", 1, 7_654_321));
     assert!(found > limit);
 }
+
+/// What is added to save and restore its state is too much for an engine.
+#[test]
+fn a_module_that_becomes_too_large() {
+    for (what, text) in [
+        ("tables", "(table 1 funcref)".repeat(100)),
+        ("memories", "(memory 1)".repeat(100)),
+        ("globals", "(global i32 (i32.const 0))".repeat(1_000_000)),
+    ] {
+        let refusal = refused(&format!("(module {text} (func (loop)))"));
+        let Refusal::TooMany { what: found, .. } = &refusal else { panic!("{refusal:?}") };
+        assert_eq!(*found, what);
+    }
+    // So many that the engine takes the function as it is given.
+    let locals = "i32 ".repeat(50_000);
+    let refusal = refused(&format!("(module (func $f (loop)) (func (local {locals}) (loop) (call $f)))"));
+    let Refusal::TooLarge { item, limit: 50_000, .. } = &refusal else { panic!("{refusal:?}") };
+    assert_eq!(item.index, 1);
+}

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use crate::cli::value::BadArgument;
 use wasm_ckpt::instrument::Refusal;
 use wasm_ckpt::job::JobError;
-use wasm_ckpt::machine::{NoFunction, UnknownImport};
+use wasm_ckpt::machine::{NoFunction, NotSetUp, UnknownImport};
 use wasm_ckpt::snapshot::portable::PortableError;
 use wasm_ckpt::snapshot::{IdentityMismatch, SnapshotError, TreeError};
 use wasm_ckpt::store::StoreError;
@@ -205,9 +205,13 @@ fn of_module(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Option<
             Refusal::TooLarge { .. } => {
                 Some("split the function, or compile it with less inlining (`-fno-inline`, `-Oz`)")
             }
+            Refusal::TooMany { .. } => Some("split the module, or link it with fewer of them"),
             _ => None,
         };
         return Some((Exit::Module, hint.map(str::to_string)));
+    }
+    if let Some(NotSetUp { trapped, .. }) = cause.downcast_ref() {
+        return Some((if *trapped { Exit::Trapped } else { Exit::Module }, None));
     }
     if cause.is::<UnknownImport>() {
         let hint = "build the program for wasm32-wasip1, or run it with the library and give it the function";

@@ -186,6 +186,10 @@ fn spec(args: &Args, path: &Path, module: &Module) -> Result<Spec> {
     if args.invoke.is_some() {
         spec.call = (function.to_string(), value::parse_all(function, &ty, &given)?);
     } else {
+        if ty.params().len() > 0 {
+            let message = format!("`{START}` takes arguments, which the start of a program does not");
+            return Err(failure(Exit::Module, message, "call it with `--invoke` and its arguments"));
+        }
         spec.args = given;
     }
     Ok(spec)

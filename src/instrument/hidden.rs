@@ -5,6 +5,7 @@ use wasm_encoder::ValType;
 
 use super::callgraph::CallGraph;
 use super::module::Module;
+use super::refusal::Refusal;
 use super::types::TypeTable;
 
 /// Prefix of all names that the rewriter exports.
@@ -144,6 +145,23 @@ impl Hidden {
             tag: module.tags.len() as u32,
             has_exns: *has_exns,
         }
+    }
+
+    /// Refuses a module that has more with all this than an engine takes.
+    pub fn check(&self, graph: &CallGraph) -> Result<(), Refusal> {
+        let of_exns = |count: u32| if self.has_exns { count } else { 0 };
+        let flags = (graph.dropped_data.len() + graph.dropped_elems.len()) as u32;
+        for (what, found, limit) in [
+            ("functions", self.push_exn + of_exns(3), 1_000_000),
+            ("tables", self.exn_stack + of_exns(1), 100),
+            ("memories", self.frames + 1, 100),
+            ("globals", self.dropped + flags, 1_000_000),
+        ] {
+            if found > limit {
+                return Err(Refusal::TooMany { what, found, limit });
+            }
+        }
+        Ok(())
     }
 
     /// The globals that hold fuel.

@@ -262,6 +262,7 @@ fn rewrite(wasm: &[u8], options: &Options, inlines: bool) -> Result<Instrumented
     let graph = callgraph::CallGraph::build(&mut module, outlines, options.cost_model);
     let types = types::TypeTable::new(&module.types);
     let hidden = hidden::Hidden::new(&module, &types, &graph);
+    hidden.check(&graph)?;
     let cx = emit::Context {
         wasm,
         module: &module,

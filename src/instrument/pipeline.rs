@@ -25,6 +25,8 @@ const EXPECTED_RATIO: usize = 4;
 
 /// Bytes of a function, at most: engines take no larger ones (`MAX_WASM_FUNCTION_SIZE` of wasmparser, and the limit of the web's engines).
 const BODY_MAX: usize = 7_654_321;
+/// Most locals of a function, parameters included, that an engine takes.
+const LOCALS_MAX: usize = 50_000;
 
 /// What functions in a row were rewritten to.
 #[derive(Default)]
@@ -192,10 +194,15 @@ fn rewrite_run(
         } else {
             emit::emit(cx, body, Role::Whole, scan, &mut scratch.emit, &mut done.functions);
         }
+        let offset = body.body.range().start;
+        let locals = scan.locals.len() + scratch.emit.temps();
+        if locals > LOCALS_MAX {
+            let what = "number of locals, with those that hold operands,";
+            return Err(Refusal::too_large(body.func, offset, what, locals as u64, LOCALS_MAX as u64));
+        }
         let size = done.functions.code.len() - start;
         if size > BODY_MAX {
             let what = "its code with what saves and restores it, in bytes,";
-            let offset = body.body.range().start;
             return Err(Refusal::too_large(body.func, offset, what, size as u64, BODY_MAX as u64));
         }
     }

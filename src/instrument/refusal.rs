@@ -53,6 +53,18 @@ pub enum Refusal {
         /// How many there may be.
         limit: u64,
     },
+    /// The module has more of something than an engine takes, with what is added to save and restore its state.
+    #[error(
+        "the module has too many {what}: {found} with those that are added, at most {limit} are possible"
+    )]
+    TooMany {
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        found: u32,
+        /// How many there may be.
+        limit: u32,
+    },
 }
 
 impl Refusal {

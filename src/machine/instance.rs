@@ -13,7 +13,7 @@ use super::lazy::{Handle, Loading, Pager};
 use super::module::Module;
 use super::pace::{Pace, Until};
 use super::trap::Trap;
-use super::values::{self, Ours};
+use super::values;
 use crate::instrument::{PREFIX, TRAILER, UNWINDING};
 use crate::snapshot::{Call, Value, limits};
 use crate::wasi::Wasi;
@@ -155,8 +155,10 @@ impl Instance {
         };
         let mut store = Store::new(&module.engine.inner, host);
         store.limiter(|host| &mut host.limits);
-        let inner =
-            linker.instantiate(&mut store, &module.inner).ours().context("the guest cannot be set up")?;
+        let inner = linker.instantiate(&mut store, &module.inner).map_err(|cause| NotSetUp {
+            trapped: cause.downcast_ref::<wasmtime::Trap>().is_some(),
+            cause: cause.into(),
+        })?;
         let controls = Controls::find(&inner, &mut store, module.meta.has_exns)?;
         store.data_mut().fuel = Some(controls.fuel.clone());
         store.data_mut().unwind = Some(controls.unwind.clone());
@@ -369,6 +371,17 @@ enum Entered {
     Returned(Vec<Value>),
     Exited(u32),
     Trapped(Trap),
+}
+
+/// The module is valid, and no instance of it can be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the program cannot be set up")]
+pub struct NotSetUp {
+    /// It trapped, such as by a data segment that lies outside of its memory; else its imports do not fit, or it asks for more
+    /// than there may be.
+    pub trapped: bool,
+    #[source]
+    cause: anyhow::Error,
 }
 
 /// The module has no such exported function.

@@ -21,7 +21,7 @@ pub use dirty::{ParseTrackingError, Source, Tracking};
 pub use engine::{Engine, Settings};
 pub use freeze::{Aside, Dirtied, Frozen, MemoryTrees};
 pub use host::{Functions, HostCall, UnknownImport};
-pub use instance::{Instance, NoFunction, Slice};
+pub use instance::{Instance, NoFunction, NotSetUp, Slice};
 pub use lazy::{ChunkSource, Loading, RUNS_MAX, Restoring, Run, TakeChunks};
 pub use module::{Module, Progress};
 pub use pace::Until;

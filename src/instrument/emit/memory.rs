@@ -24,6 +24,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// How many locals of ours the function has that was emitted last.
+    pub fn temps(&self) -> usize {
+        self.temp_types.len()
+    }
+
     pub fn clear(&mut self) {
         self.code.clear();
         self.hints.clear();
