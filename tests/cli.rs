@@ -280,6 +280,8 @@ fn exported_and_imported() {
     tool.wat("lines.wasm", &lines(20, 1000, STDOUT));
     assert_eq!(tool.run(&["run", "-q", "--job", "x", "--pause-after", "9000", "lines.wasm"]).code, 75);
     assert_eq!(tool.run(&["export", "x", "-o", "x.ckpt"]), told(0, "", ""));
+    let printed_out = tool.command(&["export", "x", "-o", "-"]).output().unwrap();
+    assert!(printed_out.stdout == fs::read(tool.path("x.ckpt")).unwrap() && !tool.path("-").exists());
     let piped = tool.command(&["export", "x"]).output().unwrap();
     assert!(piped.stdout == fs::read(tool.path("x.ckpt")).unwrap());
 

@@ -23,7 +23,7 @@ pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
 
-    /// Write to this file, for you alone; it appears when it is complete
+    /// Write to this file, for you alone, which appears when it is complete; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -35,7 +35,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result<()> {
     let jobs = args.store.existing()?;
     let snapshot = snapshot_of(&jobs, &args.what)?;
-    let Some(path) = &args.output else {
+    let Some(path) = args.output.as_ref().filter(|path| path.as_os_str() != "-") else {
         let out = io::stdout();
         if out.is_terminal() {
             let message = "a snapshot is not for a terminal";
