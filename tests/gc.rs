@@ -38,7 +38,7 @@ fn files(tool: &Tool, dir: &str) -> Vec<PathBuf> {
     let mut found = vec![];
     let mut dirs = vec![tool.path("store/objects").join(dir)];
     while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() { dirs.push(path) } else { found.push(path) }
         }
@@ -180,6 +180,29 @@ fn of_a_damaged_snapshot_the_chunk_is_named_and_the_one_before_offered() {
     // What cannot be read any more is not needed either, and goes.
     tool.json(&["gc", "--json"]);
     assert_eq!(tool.run(&["verify"]).code, 0);
+}
+
+#[test]
+fn what_was_found_damaged_is_stored_anew() {
+    for again in [&["--new", "--job", "x"][..], &["--job", "y"]] {
+        let tool = Tool::new();
+        paused_every(&tool, "500000fuel", &[]);
+        damage_last_pack(&tool);
+        assert_eq!(tool.run(&["resume", "-q", "x"]).code, 68);
+        let pausing = ["-q", "--every", "500000fuel", "--pause-after", "2500000", "lines.wasm"];
+        let told = tool.run(&[&["run"], again, &pausing].concat());
+        assert_eq!(told.code, 75, "{told:?}");
+        // The chunks are those that the snapshots before need, too.
+        let jobs = if again.contains(&"y") { &["y", "x"][..] } else { &["x"] };
+        for job in jobs {
+            let told = tool.run(&["resume", "-q", job]);
+            assert_eq!((told.code, told.out.lines().last()), (0, printed(LINES).lines().last()), "{told:?}");
+            assert_eq!(tool.run(&["output", job]).out, printed(LINES));
+        }
+        tool.json(&["gc", "--json"]);
+        assert_eq!(tool.run(&["verify"]).code, 0);
+        assert_eq!(files(&tool, "unfit").len(), 0);
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ use wasm_ckpt::store::objects;
 /// Check the whole store, or one job's last snapshot or a snapshot
 ///
 /// Reads everything: packs, modules, snapshots, the logs of jobs, what they have read from pipes, and the output and disks
-/// of those that have ended; and names what is damaged. Changes nothing; jobs may run meanwhile.
+/// of those that have ended; and names what is damaged. Changes nothing, but for marking packs that are damaged,
+/// so that new snapshots do not rely on them; jobs may run meanwhile.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -31,6 +31,11 @@ impl<K: Eq + Hash, S: BuildHasher + Default> Cache<K, S> {
         Some(held)
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        *self = Self { young: HashMap::default(), old: HashMap::default(), bytes: 0, max: self.max };
+    }
+
     pub(super) fn insert(&mut self, name: K, bytes: Arc<[u8]>) {
         if self.bytes + bytes.len() > self.max {
             self.old = std::mem::take(&mut self.young);

@@ -41,7 +41,7 @@ const UPKEEP: &str = "packs-upkeep";
 /// Held alone by a sweep that waits for the writers to end, so that no new ones begin; and for an instant by
 /// a writer that begins.
 const DOOR: &str = "packs-door";
-/// A random number; as long as it stays, no pack is removed.
+/// A random number; as long as it stays, no pack is removed, and none marked as damaged.
 pub(super) const EPOCH: &str = "pack-epoch";
 const EPOCH_MAX: u64 = 64;
 /// So often at most are packs looked for anew that others rewrite meanwhile: a round of that takes longer than a look.
@@ -137,12 +137,16 @@ impl Chunks {
     /// names the pack; and what the store reports.
     pub fn read(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
         // Another process may have written it, or this one has not looked yet.
-        let mut found = self.find_or_look_for(id)?;
+        let (mut found, mut damaged) = (self.find_or_look_for(id)?, vec![]);
         for _ in 0..TRIES {
             let Some(place) = &found else { break };
             match self.read_at(id, place) {
                 // The pack is gone, and there may be another that holds the chunk.
                 Err(StoreError::NotFound { .. }) => found = self.look_for(id)?,
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    damaged.push(place.pack);
+                    found = Some(self.find_besides(id, &damaged)?.ok_or(error)?);
+                }
                 other => return other,
             }
         }
@@ -222,13 +226,16 @@ impl Chunks {
         Ok(Upkeep::new(self.clone(), self.wait_for(UPKEEP, Sharing::Exclusive, Instant::now())?))
     }
 
-    /// Reads every pack, and checks all that it holds. Tells `report` of one pack after the other.
+    /// Reads every pack, and checks all that it holds. Marks those that are damaged. Tells `report` of one pack after the other.
     ///
     /// # Errors
     /// What the store reports when it lists the packs; what is wrong with one of them goes to `report`.
     pub fn verify(&self, report: &mut dyn FnMut(PackReport)) -> Result<(), StoreError> {
         for id in list_packs(&*self.shared.store)? {
             let result = verify_pack(&*self.shared.store, id);
+            if matches!(result, Err(StoreError::Corrupt { .. })) {
+                self.mark(id);
+            }
             if !matches!(result, Err(StoreError::NotFound { .. })) {
                 report(PackReport { id, result });
             }
@@ -238,7 +245,9 @@ impl Chunks {
 
     /// Adds a pack that this process has made durable.
     pub(super) fn insert(&self, finished: &Finished) -> Result<(), StoreError> {
-        lock(&self.shared.known).insert(finished)
+        lock(&self.shared.known).insert(finished)?;
+        self.unmark(finished);
+        Ok(())
     }
 
     /// What is known, for this room.
@@ -278,8 +287,16 @@ impl Chunks {
         self.shared.recent.store(nth, Ordering::Relaxed);
     }
 
-    /// The bytes of the chunk at this place, checked.
+    /// The bytes of the chunk at this place, checked. Marks the pack if they are damaged.
     pub(super) fn read_at(&self, id: ChunkId, found: &Found) -> Result<Vec<u8>, StoreError> {
+        let read = self.read_checked(id, found);
+        if matches!(read, Err(StoreError::Corrupt { .. })) {
+            self.mark(found.pack);
+        }
+        read
+    }
+
+    fn read_checked(&self, id: ChunkId, found: &Found) -> Result<Vec<u8>, StoreError> {
         let cached = lock(&self.shared.frames).get(found.frame_id());
         let frame = match cached {
             Some(frame) => frame,

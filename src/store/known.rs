@@ -8,6 +8,7 @@ use crate::digest::{ChunkId, PackId};
 use super::chunks::PACKS;
 use super::filter::Filter;
 use super::pack_index::{Pack, print_of};
+use super::unfit::list_marked;
 use super::writer::Finished;
 use super::{Key, Store, StoreError};
 
@@ -30,6 +31,8 @@ pub(super) struct Known {
     /// For writers, made when the first one asks: of the packs in `filtered`.
     filter: Option<Filter>,
     filtered: HashSet<PackId>,
+    /// Packs that are marked: see `unfit.rs`. Some may be gone.
+    unfit: HashSet<PackId>,
     /// Packs whose index cannot be used, or a part of it, and why.
     pub damaged: Vec<(PackId, String)>,
 }
@@ -40,14 +43,14 @@ impl Known {
         &self.packs
     }
 
-    /// All packs: those that this process has just written, then the biggest first. Of a chunk that is in several, the
-    /// copy in the first of them is the one that counts.
+    /// All packs: those that this process has just written, then the biggest first, and those that are marked behind
+    /// all others. Of a chunk that is in several, the copy in the first of them is the one that counts.
     pub fn by_rank(&self) -> Vec<Arc<Pack>> {
         let when: HashMap<PackId, usize> = self.written.iter().copied().zip(1..).collect();
         let mut packs = self.packs.to_vec();
         packs.sort_by_key(|pack| {
             let when = when.get(&pack.id).copied().unwrap_or_default();
-            std::cmp::Reverse((when, pack.chunks(), pack.id))
+            std::cmp::Reverse((!pack.is_unfit(), when, pack.chunks(), pack.id))
         });
         packs
     }
@@ -56,6 +59,7 @@ impl Known {
     /// is not of one moment, and a pack that is rewritten meanwhile is in it under neither name.
     pub fn refresh(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
         self.damaged.clear();
+        self.unfit = list_marked(store)?;
         let listed = list_packs(store)?;
         let there: HashSet<PackId> = listed.iter().copied().collect();
         let gone: Vec<PackId> = self.ids.difference(&there).copied().collect();
@@ -80,6 +84,7 @@ impl Known {
         self.unsettled.extend(new.iter().cloned());
         self.ids.extend(new.iter().map(|pack| pack.id));
         Arc::make_mut(&mut self.packs).extend(new);
+        self.packs.iter().for_each(|pack| pack.set_unfit(self.unfit.contains(&pack.id)));
         self.loaded = true;
         Ok(changed)
     }
@@ -105,6 +110,29 @@ impl Known {
         if !self.damaged.iter().any(|(damaged, _)| *damaged == id) {
             self.damaged.push((id, reason(error)));
         }
+    }
+
+    /// Packs that are marked.
+    pub fn unfit(&self) -> &HashSet<PackId> {
+        &self.unfit
+    }
+
+    /// The pack is marked now, or no more.
+    pub fn set_unfit(&mut self, id: PackId, unfit: bool) {
+        if unfit {
+            self.unfit.insert(id);
+        } else {
+            self.unfit.remove(&id);
+        }
+        self.packs.iter().filter(|pack| pack.id == id).for_each(|pack| pack.set_unfit(unfit));
+    }
+
+    /// The packs that are marked and not there, or not when these are removed.
+    pub fn unfit_without(&self, dead: &[(PackId, u64)]) -> Vec<PackId> {
+        let damaged = |id: &PackId| self.damaged.iter().any(|(damaged, _)| damaged == id);
+        let stays =
+            |id: &PackId| (self.ids.contains(id) || damaged(id)) && !dead.iter().any(|(dead, _)| dead == id);
+        self.unfit.iter().copied().filter(|id| !stays(id)).collect()
     }
 
     /// Adds a pack that was just written.
@@ -172,9 +200,18 @@ impl Known {
 
 /// The packs in the store.
 pub(super) fn list_packs(store: &dyn Store) -> Result<Vec<PackId>, StoreError> {
-    let keys = store.list(PACKS)?;
+    list_ids(store, PACKS, |id| id.key())
+}
+
+/// The packs that have an object under this prefix, by the key of that.
+pub(super) fn list_ids(
+    store: &dyn Store,
+    prefix: &str,
+    key_of: fn(PackId) -> Key,
+) -> Result<Vec<PackId>, StoreError> {
+    let keys = store.list(prefix)?;
     // What else may be there is not ours.
-    let id_of = |key: &Key| key.name().parse().ok().filter(|id: &PackId| id.key() == *key);
+    let id_of = |key: &Key| key.name().parse().ok().filter(|id: &PackId| key_of(*id) == *key);
     Ok(keys.iter().filter_map(id_of).collect())
 }
 

@@ -31,7 +31,20 @@ pub(super) struct Claim {
 impl Chunks {
     /// Where the chunk is, as far as is known.
     pub(super) fn find(&self, id: ChunkId) -> Result<Option<Found>, StoreError> {
-        Ok(self.look(id, &|_| true)?.found)
+        self.find_where(id, &|_| true)
+    }
+
+    /// Where the chunk is in a pack that will do: one that is not marked, if there is one.
+    pub(super) fn find_where(
+        &self,
+        id: ChunkId,
+        will_do: &dyn Fn(&Pack) -> bool,
+    ) -> Result<Option<Found>, StoreError> {
+        let fit = self.look(id, &|pack| !pack.is_unfit() && will_do(pack))?.found;
+        if fit.is_some() {
+            return Ok(fit);
+        }
+        Ok(self.look(id, &|pack| pack.is_unfit() && will_do(pack))?.found)
     }
 
     /// Where the chunk is now: looks again as long as others rewrite packs.
@@ -48,14 +61,14 @@ impl Chunks {
         Ok(None)
     }
 
-    /// Whether the chunk is stored durably: for writers, who hold the lease.
+    /// Whether the chunk is stored durably, in a pack that is not marked: for writers, who hold the lease.
     pub(super) fn holds(&self, id: ChunkId) -> Result<bool, StoreError> {
         let store = &**self.store();
         for _ in 0..TRIES {
             if !self.known().may_have(id, store)? {
                 return Ok(false);
             }
-            let Looked { found, gone } = self.look(id, &Pack::is_settled)?;
+            let Looked { found, gone } = self.look(id, &|pack| pack.is_settled() && !pack.is_unfit())?;
             if found.is_some() || !gone {
                 return Ok(found.is_some());
             }
@@ -69,7 +82,7 @@ impl Chunks {
 
     /// Where the chunk is in one of these packs.
     pub(super) fn find_in(&self, id: ChunkId, packs: &HashSet<PackId>) -> Result<Option<Found>, StoreError> {
-        Ok(self.look(id, &|pack| packs.contains(&pack.id))?.found)
+        self.find_where(id, &|pack| packs.contains(&pack.id))
     }
 
     fn look(&self, id: ChunkId, will_do: &dyn Fn(&Pack) -> bool) -> Result<Looked, StoreError> {

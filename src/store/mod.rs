@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | `packs/<id>` | chunks, see `pack.rs` | [`Chunks`] |
 //! | `pack-epoch` | a number that changes before chunks are removed | [`Chunks`], [`Sweep`] |
+//! | `unfit/<id>` | nothing: the pack of that name is damaged | whoever finds it |
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
 //! | `jobs/…` | logs of jobs, and what they have read from pipes | the job room |
@@ -49,6 +50,9 @@ mod tables;
 mod tables_tests;
 #[cfg(test)]
 mod testing;
+mod unfit;
+#[cfg(test)]
+mod unfit_tests;
 mod upkeep;
 #[cfg(test)]
 mod upkeep_tests;

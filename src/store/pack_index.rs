@@ -36,6 +36,8 @@ pub(super) struct Pack {
     whole: Option<Vec<u8>>,
     /// It is durable: this process has written it, or has made sure.
     settled: AtomicBool,
+    /// It is marked: see `unfit.rs`.
+    unfit: AtomicBool,
 }
 
 impl Pack {
@@ -65,7 +67,16 @@ impl Pack {
     fn with(id: PackId, size: u64, format: u16, root: Root, whole: Option<Vec<u8>>, settled: bool) -> Self {
         // Nobody sees four billion packs.
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        Self { id, serial, size, format, root, whole, settled: AtomicBool::new(settled) }
+        Self {
+            id,
+            serial,
+            size,
+            format,
+            root,
+            whole,
+            settled: AtomicBool::new(settled),
+            unfit: AtomicBool::new(false),
+        }
     }
 
     /// Chunks in it.
@@ -85,6 +96,14 @@ impl Pack {
     /// It is gone: nobody may rely on it, whoever may still know of it.
     pub fn unsettle(&self) {
         self.settled.store(false, Ordering::Release);
+    }
+
+    pub fn is_unfit(&self) -> bool {
+        self.unfit.load(Ordering::Acquire)
+    }
+
+    pub fn set_unfit(&self, unfit: bool) {
+        self.unfit.store(unfit, Ordering::Release);
     }
 
     /// The block that the chunk is in, if it is in this pack.

@@ -174,20 +174,32 @@ impl Reading<'_> {
                     lock(&self.missed).extend(wanted.iter().map(|one| one.index));
                     return Ok(());
                 }
+                Err(StoreError::Corrupt { .. }) => return self.read_singly(wanted, None),
                 done => done?,
             }
         }
         for (of_frame, cached) in frames().zip(cached) {
             let found = &of_frame[0].found;
-            let bytes = match &cached {
-                Some(bytes) => bytes,
+            let opened = match &cached {
+                Some(bytes) => Ok(&**bytes),
                 None => {
                     let range = found.range();
                     let stored =
                         &stored[(range.start - span.start) as usize..][..(range.end - range.start) as usize];
-                    opener.open(found.pack, range.start, found.frame(), stored)?
+                    opener.open(found.pack, range.start, found.frame(), stored)
                 }
             };
+            let bytes = match opened {
+                Err(StoreError::Corrupt { .. }) => {
+                    self.read_singly(of_frame, None)?;
+                    continue;
+                }
+                opened => opened?,
+            };
+            if !self.is_right(of_frame, bytes) {
+                self.read_singly(of_frame, Some(bytes))?;
+                continue;
+            }
             self.give(of_frame, bytes)?;
             // Other chunks of it may be wanted next.
             if cached.is_none() && of_frame.len() < found.frame().chunks as usize {
@@ -197,23 +209,33 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Checks the chunks of a frame that are wanted, and gives them.
-    fn give(&self, wanted: &[Wanted], frame: &[u8]) -> Result<(), StoreError> {
+    /// Gives chunks of which some are damaged in this frame, or all: others may have them, too.
+    fn read_singly(&self, wanted: &[Wanted], frame: Option<&[u8]>) -> Result<(), StoreError> {
+        wanted.iter().try_for_each(|one| {
+            let id = self.ids[one.index];
+            let give = |bytes: &[u8]| (self.each)(one.index..one.index + 1, bytes);
+            match frame.map(|frame| one.found.take(id, frame)) {
+                Some(Ok(bytes)) => give(bytes),
+                _ => give(&self.chunks.read(id)?),
+            }
+        })
+    }
+
+    /// Whether the chunks of a frame that are wanted are what their ids say.
+    fn is_right(&self, wanted: &[Wanted], frame: &[u8]) -> bool {
         // Equal chunks are one after the other, and are checked once.
         let alike = |a: &Wanted, b: &Wanted| {
             a.found.offset == b.found.offset && self.ids[a.index] == self.ids[b.index]
         };
-        let mut bad = None;
+        let mut right = true;
         let firsts = (0..wanted.len()).filter(|&n| n == 0 || !alike(&wanted[n - 1], &wanted[n]));
         let inputs = firsts.map(|n| (n, wanted[n].found.of_frame(frame)));
-        chunk_ids(inputs, |nth, id| {
-            if id != self.ids[wanted[nth].index] {
-                bad = Some((nth, id));
-            }
-        });
-        if let Some((nth, id)) = bad {
-            return Err(wanted[nth].found.hashes_to(self.ids[wanted[nth].index], id));
-        }
+        chunk_ids(inputs, |nth, id| right &= id == self.ids[wanted[nth].index]);
+        right
+    }
+
+    /// Gives the chunks of a frame that are wanted, which were checked.
+    fn give(&self, wanted: &[Wanted], frame: &[u8]) -> Result<(), StoreError> {
         let follows = |a: &Wanted, b: &Wanted| {
             b.index == a.index + 1
                 && b.found.len == a.found.len

@@ -6,6 +6,7 @@ use crate::digest::{ChunkId, PackId};
 
 use super::chunks::{Chunks, EPOCH};
 use super::pack_index::read_index;
+use super::unfit::mark_of;
 use super::{Hold, Key, StoreError};
 
 /// Removes packs while no writer is at work.
@@ -54,7 +55,9 @@ impl Sweep {
                 Err(error) => return Err(error),
             }
         }
+        let marks: Vec<Key> = self.chunks.known().unfit_without(&dead).into_iter().map(mark_of).collect();
         if dead.is_empty() {
+            store.delete_all(&marks)?;
             return Ok(swept);
         }
         let was = self.chunks.known().as_of.take();
@@ -62,6 +65,8 @@ impl Sweep {
         store.delete(&Key::new(EPOCH)?)?;
         let keys: Vec<Key> = dead.iter().map(|(id, _)| id.key()).collect();
         store.delete_all(&keys)?;
+        // Not before: a damaged pack without its mark is relied on.
+        store.delete_all(&marks)?;
         swept.bytes = dead.iter().map(|(_, size)| size).sum();
         swept.removed = dead.into_iter().map(|(id, _)| id).collect();
         self.chunks.forget(&swept.removed);

@@ -120,8 +120,10 @@ impl Upkeep {
         self.chunks.known().refresh(&**self.chunks.store())?;
         let claims = self.chunks.claims(live)?;
         // One of which nothing is needed goes as it is.
-        let sparse =
-            claims.iter().filter(|claim| claim.needed > 0 && claim.needed * SPARSE < claim.pack.chunks());
+        let is_sparse = |needed, chunks| needed > 0 && needed * SPARSE < chunks;
+        let sparse = claims
+            .iter()
+            .filter(|claim| !claim.pack.is_unfit() && is_sparse(claim.needed, claim.pack.chunks()));
         let mut sources: Vec<PackId> = sparse.map(|claim| claim.pack.id).collect();
         sources.sort_unstable();
         let done = self.rewrite(&sources, &|id| live.contains(&id), go_on)?;
@@ -132,7 +134,7 @@ impl Upkeep {
     /// Small packs of one class, with those that are smaller still, if there are many.
     fn crowded(&self) -> Vec<PackId> {
         let mut classes: BTreeMap<u32, Vec<PackId>> = BTreeMap::new();
-        for pack in self.chunks.known().packs().iter() {
+        for pack in self.chunks.known().packs().iter().filter(|pack| !pack.is_unfit()) {
             classes.entry(class(pack.size)).or_default().push(pack.id);
         }
         let crowded = |(class, packs): (&u32, &Vec<PackId>)| *class < CLASS_END && packs.len() >= FAN;
@@ -158,7 +160,8 @@ impl Upkeep {
                     done.replaced.push(source);
                     done.bytes += size;
                 }
-                Err(StoreError::Corrupt { .. } | StoreError::NotFound { .. }) => {}
+                Err(StoreError::Corrupt { .. }) => self.chunks.mark(source),
+                Err(StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
