@@ -3,7 +3,7 @@
 
 mod tool;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
@@ -79,4 +79,15 @@ fn a_store_without_room_is_no_error_of_the_input() {
     let code = without_room(&tool, reader, File::from(OwnedFd::from(pipe)), || drop(writer));
     assert_eq!(code, Some(0));
     assert!(reading.join().unwrap() == text());
+}
+
+#[test]
+fn a_program_knows_what_was_written_before_there_was_no_room() {
+    let tool = Tool::new();
+    tool.wat("copy.wasm", COPY);
+    fs::write(tool.path("in"), text()).unwrap();
+    let out = File::create(tool.path("out")).unwrap();
+    assert_eq!(without_room(&tool, File::open(tool.path("in")).unwrap(), out, || ()), Some(0));
+    assert!(fs::read_to_string(tool.path("out")).unwrap() == text());
+    assert!(tool.run(&["output", "x"]).out == text());
 }

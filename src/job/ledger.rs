@@ -29,7 +29,7 @@ use super::options::Pause;
 use super::printed::{Fetch, Part, RUNS_MAX, in_order, load};
 use super::sinks::{Delivery, Former, Mode, Plan, Sink};
 use crate::snapshot::{Emit, PAGE, Tree};
-use crate::wasi::{Interrupt, Output};
+use crate::wasi::{Interrupt, Output, write_some};
 
 /// A snapshot is taken when more than this was printed since the last one, in bytes: it is held in memory.
 const PENDING_MAX: usize = 64 << 20;
@@ -383,6 +383,8 @@ impl Outlet {
             (Sink::File(file), Some(interrupt)) if self.may_wait[stream] => {
                 Ok(interrupt.write(file, bytes)?.unwrap_or(0))
             }
+            // Not all or nothing: the guest is to know what was written before the disk was full.
+            (Sink::File(file), _) => write_some(file, bytes),
             (sink, _) => sink.write(bytes).map(|()| bytes.len()),
         }
     }
@@ -440,8 +442,11 @@ struct Stream {
 }
 
 impl Output for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.ledger.print(self.stream, bytes, None).map(drop)
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            bytes = &bytes[self.ledger.print(self.stream, bytes, None)?..];
+        }
+        Ok(())
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8], interrupt: &Interrupt) -> io::Result<Option<usize>> {
