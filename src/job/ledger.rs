@@ -168,20 +168,8 @@ impl Ledger {
         Plan::new(&self.outlet().sinks, &Former { delivered, ..former }, delivery)
     }
 
-    /// Brings the sinks to where the guest goes on.
+    /// Brings the sinks to where the guest goes on, until there is no room and a pause is asked for: false then.
     pub fn carry_out(
-        &self,
-        plan: &Plan,
-        mode: Mode,
-        counter: &Counter,
-        printed: &Printed,
-        fetch: &mut Fetch<'_>,
-    ) -> Result<()> {
-        self.carry_out_until(plan, mode, counter, (printed, fetch), None).map(drop)
-    }
-
-    /// The same, until there is no room and a pause is asked for: false then.
-    pub fn carry_out_until(
         &self,
         plan: &Plan,
         mode: Mode,
@@ -269,14 +257,14 @@ impl Ledger {
         }
     }
 
-    /// Delivers what is durable and was held back, until a sink has no room and it `is_enough`. The guest may print
-    /// meanwhile.
+    /// Delivers what is durable and was held back, until a sink has no room and it `is_enough`: false then. The guest
+    /// may print meanwhile.
     ///
     /// # Errors
     /// A sink does not take it. What has arrived is known, and the rest can be delivered later.
-    pub fn deliver(&self, is_enough: &dyn Fn() -> bool) -> io::Result<()> {
+    pub fn deliver(&self, is_enough: &dyn Fn() -> bool) -> io::Result<bool> {
         let Outlet { sinks, courier, .. } = &mut *self.outlet();
-        let Some(courier) = courier else { return Ok(()) };
+        let Some(courier) = courier else { return Ok(true) };
         let (to, runs) = {
             let inner = self.lock();
             let runs = if inner.joint { inner.runs.clone() } else { vec![] };
@@ -290,12 +278,12 @@ impl Ledger {
                 let bytes =
                     bytes.ok_or_else(|| io::Error::other("output that is due is not held any more"))?;
                 if !courier.put(&mut sinks[stream], stream, &bytes, is_enough)? {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
         self.lock().streams.iter_mut().for_each(Kept::forget_pages);
-        Ok(())
+        Ok(true)
     }
 
     /// What was captured could not be stored.

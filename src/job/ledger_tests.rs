@@ -12,6 +12,7 @@ use anyhow::Result;
 use super::delivery::Counter;
 use super::ledger::Ledger;
 use super::log::{Printed, SinkFile};
+use super::printed::Fetch;
 use super::sinks::{Delivery, Former, Mode, Sink};
 use crate::digest::ChunkId;
 use crate::store::Memory;
@@ -155,7 +156,8 @@ fn go_on_with(
     let ledger = Ledger::open(sinks, former.printed, u64::MAX, Arc::default(), &mut fetch(chunks)).unwrap();
     let counter = Counter::of(&Memory::new(), &"ledger-tests".parse().unwrap(), 0);
     let plan = ledger.plan(former, delivery, &counter).unwrap();
-    ledger.carry_out(&plan, delivery.mode, &counter, former.printed, &mut fetch(chunks)).unwrap();
+    let before = (former.printed, &mut fetch(chunks) as &mut Fetch<'_>);
+    assert!(ledger.carry_out(&plan, delivery.mode, &counter, before, None).unwrap());
     (ledger, plan.sinks)
 }
 

@@ -159,7 +159,7 @@ impl Job {
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
         let before = (printed, &mut fetch as &mut Fetch<'_>);
-        if !ledger.carry_out_until(&plan, delivery.mode, &counter, before, Some(pause))? {
+        if !ledger.carry_out(&plan, delivery.mode, &counter, before, Some(pause))? {
             return Ok((plan, true));
         }
         if let Some(line) = greeting
