@@ -531,7 +531,7 @@ impl Job {
         let jobs = self.jobs.clone();
         let mut fetch = |id| Ok(jobs.chunks.read(id)?);
         let (mode, counter) = (delivery.mode, self.counter());
-        let former = Former { sinks: sinks_were, clean: true, printed: &done.output, delivered: None };
+        let former = Former::new(sinks_were, true, &done.output);
         let plan = ledger.plan(former, delivery, &counter)?;
         let before = (&done.output, &mut fetch as &mut Fetch<'_>);
         if !ledger.carry_out(&plan, mode, &counter, before, pause)? {
@@ -554,7 +554,7 @@ impl Job {
         }
         let (done, sinks_were) = self.ended()?;
         let delivery = Delivery { mode: Mode::ExactlyOnce, from: Some(From::Now) };
-        let former = Former { sinks: sinks_were, clean: true, printed: &done.output, delivered: None };
+        let former = Former::new(sinks_were, true, &done.output);
         let plan = Ledger::of_ended(sinks).plan(former, delivery, &counter)?;
         Ok((0..2).map(|n| done.output.streams[n].written - plan.there[n]).sum())
     }

@@ -7,8 +7,8 @@
 //! there already:
 //!
 //! - *The same file as before*, by device and inode: it is cut off where the snapshot ends, and continued. (If
-//!   the process before has left in good order, all that was printed is covered; what is behind it is of
-//!   others and stays.)
+//!   the process before has left in good order, or had written nothing to it yet, what is behind is of others and
+//!   stays.)
 //! - *Anything else* (a new file, one that was emptied, a pipe, a terminal): what was kept is printed from the
 //!   start, so that whoever reads sees what an undisturbed run prints.
 //! - *The same pipe or terminal as before*, if output was held back: what is covered and was not delivered.
@@ -16,8 +16,9 @@
 //!
 //! Where both streams go to one file or pipe, they are one there as well: the order of writes is kept.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,6 +55,8 @@ struct Outlet {
     may_wait: [bool; 2],
     /// Delivers what is durable, if that is exactly once.
     courier: Option<Courier>,
+    /// Of each stream: what is removed before something is written to it.
+    silent: [Option<PathBuf>; 2],
 }
 
 struct Inner {
@@ -143,7 +146,7 @@ impl Ledger {
     fn new(inner: Inner, sinks: [Sink; 2]) -> Self {
         let files = Arc::new(regular(&sinks));
         let may_wait = [0, 1].map(|n: usize| sinks[n].may_wait());
-        let outlet = Outlet { sinks, may_wait, courier: None };
+        let outlet = Outlet { sinks, may_wait, courier: None, silent: [None, None] };
         Self { inner: Arc::new(Mutex::new(inner)), outlet: Arc::new(Mutex::new(outlet)), files }
     }
 
@@ -165,7 +168,7 @@ impl Ledger {
         let delivered = if exact { counter.read() } else { None };
         let lost = former.printed.lost();
         ensure!(!exact || lost == 0, "{lost} bytes of its output are not kept, so it cannot be exactly once");
-        Plan::new(&self.outlet().sinks, &Former { delivered, ..former }, delivery)
+        Plan::new(&self.outlet().sinks, &Former { delivered, silent: counter.silent(), ..former }, delivery)
     }
 
     /// Brings the sinks to where the guest goes on, until there is no room and a pause is asked for: false then.
@@ -192,7 +195,10 @@ impl Ledger {
             file.seek(SeekFrom::Start(position.at)).with_context(explain)?;
         }
         match mode {
-            Mode::AtOnce => counter.forget(),
+            Mode::AtOnce => {
+                counter.forget();
+                outlet.silent = counter.begin_silent();
+            }
             Mode::ExactlyOnce => {
                 let courier = counter.start(plan.places, plan.there);
                 outlet.courier = Some(courier.context("what is delivered cannot be counted")?);
@@ -367,6 +373,13 @@ impl Outlet {
 
     /// Writes some of what the guest prints; nothing if a request comes while there is no room.
     fn write(&mut self, stream: usize, bytes: &[u8], interrupt: Option<&Interrupt>) -> io::Result<usize> {
+        if let Some(path) = self.silent[stream].take()
+            && let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.silent[stream] = Some(path);
+            return Err(io::Error::other(error));
+        }
         match (&mut self.sinks[stream], interrupt) {
             (Sink::File(file), Some(interrupt)) if self.may_wait[stream] => {
                 Ok(interrupt.write(file, bytes)?.unwrap_or(0))

@@ -147,12 +147,11 @@ impl Job {
         greeting: Option<&str>,
         pause: &Pause,
     ) -> Result<(Plan, bool)> {
-        let former = Former {
-            sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
-            clean: status.stopped,
+        let former = Former::new(
+            status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
+            status.stopped,
             printed,
-            delivered: None,
-        };
+        );
         let (counter, pid) = (self.counter(), std::process::id());
         let mut plan = ledger.plan(former, delivery, &counter)?;
         self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
