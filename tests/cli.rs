@@ -641,13 +641,38 @@ fn a_signal_pauses_and_a_second_ends_at_once() {
     wait_until_claimed(&tool, "y");
     child.signal("TERM");
     assert_eq!(child.0.wait().unwrap().code(), Some(75));
-    // One that has ended, and only delivers what it has held back, cannot; but it can be stopped.
+    // One that has ended, and only delivers what it has held back, leaves the rest to the next.
     tool.wat("few.wasm", &lines(20_000, 10, STDOUT));
     let exact = ["run", "-q", "--job", "z", "--every", "never", "--output", "exactly-once", "few.wasm"];
-    let mut child = Running::spawn(tool.command(&exact).stdout(Stdio::piped()));
+    let mut child = Running::spawn(tool.command(&exact).stdout(Stdio::piped()).stderr(Stdio::piped()));
     child.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    wait_for(&tool, "z", |state| state != "running");
     child.signal("TERM");
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(child.0.wait().unwrap().code(), Some(75));
+    let mut err = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert!(err.contains("the same command writes the rest"), "{err}");
+    // What is printed again of a job that has ended as well.
+    for (output, hint) in [("exactly-once", "writes the rest"), ("at-once", "writes it again")] {
+        let again = ["run", "-q", "--job", "z", "--output", output, "few.wasm"];
+        let mut command = tool.command(&again);
+        let mut child = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        child.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child.signal("TERM");
+        assert_eq!(child.0.wait().unwrap().code(), Some(75));
+        let mut err = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert!(err.contains(hint), "{err}");
+    }
+    assert_eq!(tool.run(&exact), told(0, &printed(20_000), ""));
+    // One that is paused, and cannot tell where, is ended by a second.
+    assert!(Command::new("mkfifo").arg(tool.path("id")).status().unwrap().success());
+    let mut child =
+        Running::spawn(&mut tool.command(&["run", "-q", "--job", "w", "--id-file", "id", "endless.wasm"]));
+    wait_until_claimed(&tool, "w");
+    child.signal("TERM");
+    wait_for(&tool, "w", |state| state != "running");
+    std::thread::sleep(std::time::Duration::from_millis(200));
     assert!(child.0.try_wait().unwrap().is_none());
     child.signal("TERM");
     let status = child.0.wait().unwrap();
@@ -656,15 +681,21 @@ fn a_signal_pauses_and_a_second_ends_at_once() {
 
 /// Waits until a process runs the job.
 fn wait_until_claimed(tool: &Tool, job: &str) {
+    wait_for(tool, job, |state| state == "running");
+    // Signals are handled before the job is claimed; its log says when that was.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+}
+
+/// Waits until the job stands like that.
+fn wait_for(tool: &Tool, job: &str, stands: impl Fn(&str) -> bool) {
     for _ in 0..500 {
         let jobs = tool.json(&["ls", "--json"]);
-        if jobs.as_array().unwrap().iter().any(|j| j["job"] == job && j["state"] == "running") {
-            // Signals are handled before the job is claimed; its log says when that was.
-            return std::thread::sleep(std::time::Duration::from_millis(200));
+        if jobs.as_array().unwrap().iter().any(|j| j["job"] == job && stands(j["state"].as_str().unwrap())) {
+            return;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    panic!("job {job} does not run");
+    panic!("job {job} does not come to that");
 }
 
 #[test]

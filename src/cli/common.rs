@@ -356,7 +356,9 @@ impl RunArgs {
 
     /// Prints what an ended job has printed, and gives its exit code.
     pub fn replay(&self, job: &mut Job) -> Result<u8> {
-        let replayed = job.replay(process_sinks()?, self.streams.delivery())?;
+        let pause = Pause::new()?;
+        signals::pause_on(&pause)?;
+        let replayed = job.replay_until(process_sinks()?, self.streams.delivery(), Some(&pause))?;
         if replayed.lost > 0 {
             self.say(&format!("{} bytes that were printed are not kept", replayed.lost));
         }

@@ -167,6 +167,7 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
         | JobError::Released { .. }
         | JobError::NoFile { .. }
         | JobError::Ended { .. } => Exit::NotFound,
+        JobError::Undelivered { .. } => Exit::Paused,
         JobError::DamagedLog { .. } | JobError::DamagedSnapshot { .. } => Exit::Damaged,
         JobError::NewerLog { .. } => Exit::Newer,
         JobError::ForeignDirectories { .. }

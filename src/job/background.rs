@@ -173,23 +173,13 @@ impl Desk {
     }
 
     /// Delivers what is durable. When it is to pause, only what there is room for: the next process delivers the rest.
+    /// Tells whether that was all.
     ///
     /// # Errors
     /// A sink takes no more.
-    pub fn deliver(&self) -> Result<()> {
-        self.deliver_until(&|| self.pause.is_requested())
-    }
-
-    /// Delivers what is durable, however long that takes.
-    ///
-    /// # Errors
-    /// A sink takes no more.
-    pub fn deliver_all(&self) -> Result<()> {
-        self.deliver_until(&|| false)
-    }
-
-    fn deliver_until(&self, is_enough: &dyn Fn() -> bool) -> Result<()> {
-        self.ledger.deliver(is_enough).context("what was printed cannot be delivered")
+    pub fn deliver(&self) -> Result<bool> {
+        let is_enough = || self.pause.is_requested();
+        self.ledger.deliver(&is_enough).context("what was printed cannot be delivered")
     }
 }
 
@@ -214,7 +204,7 @@ impl Background {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
             while let Ok(aside) = todo.recv() {
                 let result = desk.store_aside(aside);
-                let delivered = if result.is_ok() { desk.deliver() } else { Ok(()) };
+                let delivered = if result.is_ok() { desk.deliver().map(drop) } else { Ok(()) };
                 let _ = tell.send(Stored { result, delivered });
                 pause.wake();
             }

@@ -90,6 +90,8 @@ pub(super) struct Delivered {
 pub(super) struct Counter {
     path: PathBuf,
     steps: PathBuf,
+    /// Of each stream: there as long as a process that prints at once has written nothing to it.
+    silent: [PathBuf; 2],
     about: [u8; 32],
 }
 
@@ -105,7 +107,8 @@ impl Counter {
     /// The count of the job, which began with this entry of its log. Touches nothing.
     pub fn of(store: &dyn Store, job: &JobName, begin: u64) -> Self {
         let (path, steps) = (working::path(store, job, "delivered"), working::shared_memory(store, job));
-        Self { path, steps, about: working::about(store, job, begin) }
+        let silent = ["silent-output", "silent-error"].map(|kind| working::path(store, job, kind));
+        Self { path, steps, silent, about: working::about(store, job, begin) }
     }
 
     /// What was delivered; nothing if that is not known.
@@ -135,11 +138,33 @@ impl Counter {
         let _ = fs::remove_file(&self.steps);
     }
 
+    /// The streams to which the process before printed at once, and had written nothing yet.
+    pub fn silent(&self) -> [bool; 2] {
+        let is_there = |path: &PathBuf| {
+            let mut found = [0; 32];
+            let read = File::open(path).and_then(|file| file.read_exact_at(&mut found, 0));
+            read.is_ok() && found == self.about
+        };
+        self.silent.each_ref().map(is_there)
+    }
+
+    /// From here on it is printed at once, and nothing is written yet. Gives what is to be removed before something is.
+    pub fn begin_silent(&self) -> [Option<PathBuf>; 2] {
+        self.silent.each_ref().map(|path| {
+            // Without it nothing is claimed.
+            let _ = working::open(path).and_then(|file| file.write_all_at(&self.about, 0));
+            Some(path.clone())
+        })
+    }
+
     /// Counts from here on.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn start(&self, places: [Option<Place>; 2], done: [u64; 2]) -> io::Result<Courier> {
+        for path in &self.silent {
+            let _ = fs::remove_file(path);
+        }
         let record = Record { about: self.about, places, done, step: None };
         let mut courier = Courier { file: None, record, spool: None };
         if places == [None; 2] {
@@ -346,7 +371,7 @@ mod tests {
         let counter = Counter::of(&store, &"x".parse().unwrap(), 3);
         let sinks = [Sink::File(File::from(sink)), Sink::Null];
         let none = Printed::default();
-        let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+        let former = Former::new([None; 2], false, &none);
         let plan = Plan::new(&sinks, &former, Delivery::default()).unwrap();
         let courier = counter.start(plan.places, plan.there).unwrap();
         (counter, courier, sinks)

@@ -95,6 +95,14 @@ pub enum JobError {
         /// The path, as it was asked for.
         path: String,
     },
+    /// The job has ended, and its output was being written when it was asked to stop.
+    #[error("job `{job}` has ended, and not all that it printed is written yet")]
+    Undelivered {
+        /// The job.
+        job: JobName,
+        /// A new reader is given all of it again.
+        again: bool,
+    },
     /// A log entry that is none.
     #[error("the log of job `{job}` is damaged at entry {seq}: {problem}")]
     DamagedLog {
@@ -188,6 +196,8 @@ impl JobError {
             }
             Self::NoSnapshot { .. } => "run its command again: it begins anew",
             Self::NoFile { .. } => "`wasm-ckpt files JOB` lists them",
+            Self::Undelivered { again: false, .. } => "the same command writes the rest",
+            Self::Undelivered { .. } => "the same command writes it again",
             Self::NewerLog { .. } => "use the newer program, or another store",
             Self::DamagedLog { .. } => "`wasm-ckpt rm` removes the job",
             Self::ForeignDirectories { .. } => "say where they are here: `--dir HOST::GUEST` for each",

@@ -17,11 +17,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
+use std::thread;
 
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use serde::{Deserialize, Serialize};
 
+use super::journal::RETRIES;
 use super::{JobName, working};
 use crate::store::Store;
 
@@ -95,27 +97,45 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes up to `buffer.len()` bytes from the source, which has some or has ended; 0 is the end.
+    /// Takes up to `buffer.len()` bytes from the source, which has some or has ended; 0 is the end. What the system
+    /// reports of the source is inside; [`Errno::AGAIN`] if there is nothing after all.
     ///
     /// # Errors
-    /// What the system reports; [`Errno::AGAIN`] if there is nothing after all.
-    pub fn take(&mut self, source: BorrowedFd<'_>, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    /// What the system reports of the file, though it was tried for a while. What did not fit is still in the source.
+    pub fn take(
+        &mut self,
+        source: BorrowedFd<'_>,
+        buffer: &mut [u8],
+    ) -> io::Result<rustix::io::Result<usize>> {
         let at = HEAD + self.len;
         if self.splices {
-            match splice(source, None, &self.file, Some(&mut { at }), buffer.len(), SpliceFlags::NONBLOCK) {
+            let max = buffer.len();
+            let spliced = retried(|| {
+                match splice(source, None, &self.file, Some(&mut { at }), max, SpliceFlags::NONBLOCK) {
+                    // Anything else is of the file: a pipe has no errors of its own.
+                    Err(e) if ![Errno::INVAL, Errno::AGAIN, Errno::INTR, Errno::BADF].contains(&e) => {
+                        Err(e.into())
+                    }
+                    of_source => Ok(of_source),
+                }
+            })?;
+            match spliced {
                 Ok(n) => {
-                    self.file.read_exact_at(&mut buffer[..n], at).map_err(host_error)?;
+                    retried(|| self.file.read_exact_at(&mut buffer[..n], at))?;
                     self.len += n as u64;
-                    return Ok(n);
+                    return Ok(Ok(n));
                 }
                 Err(Errno::INVAL) => self.splices = false,
-                Err(error) => return Err(error),
+                Err(error) => return Ok(Err(error)),
             }
         }
-        let n = rustix::io::read(source, &mut *buffer)?;
-        self.file.write_all_at(&buffer[..n], at).map_err(host_error)?;
+        let n = match rustix::io::read(source, &mut *buffer) {
+            Ok(n) => n,
+            Err(error) => return Ok(Err(error)),
+        };
+        retried(|| self.file.write_all_at(&buffer[..n], at))?;
         self.len += n as u64;
-        Ok(n)
+        Ok(Ok(n))
     }
 
     /// All that came in is in the journal.
@@ -136,6 +156,13 @@ fn record(file: &File) -> Option<Record> {
     working::decode(&head)
 }
 
-fn host_error(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+/// Does it again for a while: a disk that is full for a moment does not cost what was read.
+fn retried<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for wait in RETRIES {
+        match attempt() {
+            Err(_) => thread::sleep(wait),
+            done => return done,
+        }
+    }
+    attempt()
 }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use super::delivery::Counter;
 use super::ledger::Ledger;
 use super::log::{self, Begin, Done, Entry, Event, Origin, SinkFile, Status};
+use super::options::Pause;
+use super::printed::Fetch;
 use super::sinks::{Delivery, Former, From, Mode, Sink};
 use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
@@ -511,14 +513,31 @@ impl Job {
     /// # Errors
     /// It has not ended; what the store or the sinks report.
     pub fn replay(&mut self, sinks: [Sink; 2], delivery: Delivery) -> Result<Replayed> {
+        self.replay_until(sinks, delivery, None)
+    }
+
+    /// The same, until there is no room and a pause is asked for: [`JobError::Undelivered`] then.
+    ///
+    /// # Errors
+    /// As [`Job::replay`].
+    pub fn replay_until(
+        &mut self,
+        sinks: [Sink; 2],
+        delivery: Delivery,
+        pause: Option<&Pause>,
+    ) -> Result<Replayed> {
         let (done, sinks_were) = self.ended()?;
         let ledger = Ledger::of_ended(sinks);
         let jobs = self.jobs.clone();
         let mut fetch = |id| Ok(jobs.chunks.read(id)?);
         let (mode, counter) = (delivery.mode, self.counter());
-        let former = Former { sinks: sinks_were, clean: true, printed: &done.output, delivered: None };
+        let former = Former::new(sinks_were, true, &done.output);
         let plan = ledger.plan(former, delivery, &counter)?;
-        ledger.carry_out(&plan, mode, &counter, &done.output, &mut fetch)?;
+        let before = (&done.output, &mut fetch as &mut Fetch<'_>);
+        if !ledger.carry_out(&plan, mode, &counter, before, pause)? {
+            let again = mode == Mode::AtOnce;
+            return Err(JobError::Undelivered { job: self.name.clone(), again }.into());
+        }
         let lost = if plan.is_behind(&done.output) { done.output.lost() } else { 0 };
         Ok(Replayed { done, lost, perhaps_twice: plan.doubtful.iter().sum() })
     }
@@ -535,7 +554,7 @@ impl Job {
         }
         let (done, sinks_were) = self.ended()?;
         let delivery = Delivery { mode: Mode::ExactlyOnce, from: Some(From::Now) };
-        let former = Former { sinks: sinks_were, clean: true, printed: &done.output, delivered: None };
+        let former = Former::new(sinks_were, true, &done.output);
         let plan = Ledger::of_ended(sinks).plan(former, delivery, &counter)?;
         Ok((0..2).map(|n| done.output.streams[n].written - plan.there[n]).sum())
     }

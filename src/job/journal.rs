@@ -37,7 +37,7 @@ const PIECE_MAX: usize = 1 << 20;
 /// Bytes before those of the piece: a hash, and whether it is the end.
 const HEAD: usize = 33;
 /// How long to wait before a piece that could not be stored is tried again.
-const RETRIES: [Duration; 3] =
+pub(super) const RETRIES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// Where standard input goes on, that the job has read from before.
@@ -446,7 +446,12 @@ impl Input {
                 break;
             }
             let taken = match &mut self.intake {
-                Some(intake) => intake.take(self.source.as_fd(), &mut self.buffer[len..]),
+                Some(intake) => {
+                    let taken = intake.take(self.source.as_fd(), &mut self.buffer[len..]);
+                    taken.map_err(|error| {
+                        StoreError::from_io("write", "the working file for standard input", error)
+                    })?
+                }
                 None => rustix::io::read(&self.source, &mut self.buffer[len..]),
             };
             match taken {

@@ -7,8 +7,8 @@
 //! there already:
 //!
 //! - *The same file as before*, by device and inode: it is cut off where the snapshot ends, and continued. (If
-//!   the process before has left in good order, all that was printed is covered; what is behind it is of
-//!   others and stays.)
+//!   the process before has left in good order, or had written nothing to it yet, what is behind is of others and
+//!   stays.)
 //! - *Anything else* (a new file, one that was emptied, a pipe, a terminal): what was kept is printed from the
 //!   start, so that whoever reads sees what an undisturbed run prints.
 //! - *The same pipe or terminal as before*, if output was held back: what is covered and was not delivered.
@@ -16,8 +16,9 @@
 //!
 //! Where both streams go to one file or pipe, they are one there as well: the order of writes is kept.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +30,7 @@ use super::options::Pause;
 use super::printed::{Fetch, Part, RUNS_MAX, in_order, load};
 use super::sinks::{Delivery, Former, Mode, Plan, Sink};
 use crate::snapshot::{Emit, PAGE, Tree};
-use crate::wasi::{Interrupt, Output};
+use crate::wasi::{Interrupt, Output, write_some};
 
 /// A snapshot is taken when more than this was printed since the last one, in bytes: it is held in memory.
 const PENDING_MAX: usize = 64 << 20;
@@ -54,6 +55,8 @@ struct Outlet {
     may_wait: [bool; 2],
     /// Delivers what is durable, if that is exactly once.
     courier: Option<Courier>,
+    /// Of each stream: what is removed before something is written to it.
+    silent: [Option<PathBuf>; 2],
 }
 
 struct Inner {
@@ -143,7 +146,7 @@ impl Ledger {
     fn new(inner: Inner, sinks: [Sink; 2]) -> Self {
         let files = Arc::new(regular(&sinks));
         let may_wait = [0, 1].map(|n: usize| sinks[n].may_wait());
-        let outlet = Outlet { sinks, may_wait, courier: None };
+        let outlet = Outlet { sinks, may_wait, courier: None, silent: [None, None] };
         Self { inner: Arc::new(Mutex::new(inner)), outlet: Arc::new(Mutex::new(outlet)), files }
     }
 
@@ -165,23 +168,11 @@ impl Ledger {
         let delivered = if exact { counter.read() } else { None };
         let lost = former.printed.lost();
         ensure!(!exact || lost == 0, "{lost} bytes of its output are not kept, so it cannot be exactly once");
-        Plan::new(&self.outlet().sinks, &Former { delivered, ..former }, delivery)
+        Plan::new(&self.outlet().sinks, &Former { delivered, silent: counter.silent(), ..former }, delivery)
     }
 
-    /// Brings the sinks to where the guest goes on.
+    /// Brings the sinks to where the guest goes on, until there is no room and a pause is asked for: false then.
     pub fn carry_out(
-        &self,
-        plan: &Plan,
-        mode: Mode,
-        counter: &Counter,
-        printed: &Printed,
-        fetch: &mut Fetch<'_>,
-    ) -> Result<()> {
-        self.carry_out_until(plan, mode, counter, (printed, fetch), None).map(drop)
-    }
-
-    /// The same, until there is no room and a pause is asked for: false then.
-    pub fn carry_out_until(
         &self,
         plan: &Plan,
         mode: Mode,
@@ -204,7 +195,10 @@ impl Ledger {
             file.seek(SeekFrom::Start(position.at)).with_context(explain)?;
         }
         match mode {
-            Mode::AtOnce => counter.forget(),
+            Mode::AtOnce => {
+                counter.forget();
+                outlet.silent = counter.begin_silent();
+            }
             Mode::ExactlyOnce => {
                 let courier = counter.start(plan.places, plan.there);
                 outlet.courier = Some(courier.context("what is delivered cannot be counted")?);
@@ -269,14 +263,14 @@ impl Ledger {
         }
     }
 
-    /// Delivers what is durable and was held back, until a sink has no room and it `is_enough`. The guest may print
-    /// meanwhile.
+    /// Delivers what is durable and was held back, until a sink has no room and it `is_enough`: false then. The guest
+    /// may print meanwhile.
     ///
     /// # Errors
     /// A sink does not take it. What has arrived is known, and the rest can be delivered later.
-    pub fn deliver(&self, is_enough: &dyn Fn() -> bool) -> io::Result<()> {
+    pub fn deliver(&self, is_enough: &dyn Fn() -> bool) -> io::Result<bool> {
         let Outlet { sinks, courier, .. } = &mut *self.outlet();
-        let Some(courier) = courier else { return Ok(()) };
+        let Some(courier) = courier else { return Ok(true) };
         let (to, runs) = {
             let inner = self.lock();
             let runs = if inner.joint { inner.runs.clone() } else { vec![] };
@@ -290,12 +284,12 @@ impl Ledger {
                 let bytes =
                     bytes.ok_or_else(|| io::Error::other("output that is due is not held any more"))?;
                 if !courier.put(&mut sinks[stream], stream, &bytes, is_enough)? {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
         self.lock().streams.iter_mut().for_each(Kept::forget_pages);
-        Ok(())
+        Ok(true)
     }
 
     /// What was captured could not be stored.
@@ -379,10 +373,19 @@ impl Outlet {
 
     /// Writes some of what the guest prints; nothing if a request comes while there is no room.
     fn write(&mut self, stream: usize, bytes: &[u8], interrupt: Option<&Interrupt>) -> io::Result<usize> {
+        if let Some(path) = self.silent[stream].take()
+            && let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.silent[stream] = Some(path);
+            return Err(io::Error::other(error));
+        }
         match (&mut self.sinks[stream], interrupt) {
             (Sink::File(file), Some(interrupt)) if self.may_wait[stream] => {
                 Ok(interrupt.write(file, bytes)?.unwrap_or(0))
             }
+            // Not all or nothing: the guest is to know what was written before the disk was full.
+            (Sink::File(file), _) => write_some(file, bytes),
             (sink, _) => sink.write(bytes).map(|()| bytes.len()),
         }
     }
@@ -440,8 +443,11 @@ struct Stream {
 }
 
 impl Output for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.ledger.print(self.stream, bytes, None).map(drop)
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            bytes = &bytes[self.ledger.print(self.stream, bytes, None)?..];
+        }
+        Ok(())
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8], interrupt: &Interrupt) -> io::Result<Option<usize>> {

@@ -12,6 +12,7 @@ use anyhow::Result;
 use super::delivery::Counter;
 use super::ledger::Ledger;
 use super::log::{Printed, SinkFile};
+use super::printed::Fetch;
 use super::sinks::{Delivery, Former, Mode, Sink};
 use crate::digest::ChunkId;
 use crate::store::Memory;
@@ -155,7 +156,8 @@ fn go_on_with(
     let ledger = Ledger::open(sinks, former.printed, u64::MAX, Arc::default(), &mut fetch(chunks)).unwrap();
     let counter = Counter::of(&Memory::new(), &"ledger-tests".parse().unwrap(), 0);
     let plan = ledger.plan(former, delivery, &counter).unwrap();
-    ledger.carry_out(&plan, delivery.mode, &counter, former.printed, &mut fetch(chunks)).unwrap();
+    let before = (former.printed, &mut fetch(chunks) as &mut Fetch<'_>);
+    assert!(ledger.carry_out(&plan, delivery.mode, &counter, before, None).unwrap());
     (ledger, plan.sinks)
 }
 
@@ -168,7 +170,7 @@ fn one_file_for_both_streams_keeps_their_order() {
         [Sink::File(file.try_clone().unwrap()), Sink::File(file)]
     };
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+    let former = Former::new([None; 2], false, &none);
     let (ledger, files) = go_on(sinks(&path), former, &chunks);
     let mut expected = String::new();
     for n in 0..500_u32 {
@@ -182,13 +184,13 @@ fn one_file_for_both_streams_keeps_their_order() {
     // The same file is continued; another one gets all of it, in order.
     let other = dir.path().join("other");
     for (path, sinks_before) in [(&path, files), (&other, files)] {
-        let former = Former { sinks: sinks_before, clean: false, printed: &printed, delivered: None };
+        let former = Former::new(sinks_before, false, &printed);
         let (ledger, _) = go_on(sinks(path), former, &chunks);
         ledger.output(1).write(b"end").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), format!("{expected}end"));
     }
     // A file that was for both and is now for one is another file.
-    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
+    let former = Former::new(files, false, &printed);
     std::fs::write(&path, "").unwrap();
     go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     let out: String = (0..500).filter(|n| n % 3 != 1).map(|n| format!("{n}\n")).collect();
@@ -198,7 +200,7 @@ fn one_file_for_both_streams_keeps_their_order() {
 #[test]
 fn what_no_snapshot_covers_yet_is_held_when_one_could_not_be_stored() {
     let (none, mut chunks, buffer) = (Printed::default(), Chunks::new(), OutputBuffer::default());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+    let former = Former::new([None; 2], false, &none);
     let exactly_once = Delivery { mode: Mode::ExactlyOnce, from: None };
     let sinks = [Sink::Other(Box::new(buffer.clone())), Sink::Null];
     let (ledger, _) = go_on_with(sinks, former, &chunks, exactly_once);
@@ -249,7 +251,7 @@ fn a_file_that_misses_what_was_not_kept_is_continued() {
     let mut printed = capture(&ledger, &mut chunks);
     let mut files = [None; 2];
     for (now, clean) in [("67", false), ("8", true), ("9", false)] {
-        let former = Former { sinks: files, clean, printed: &printed, delivered: None };
+        let former = Former::new(files, clean, &printed);
         let (ledger, sinks) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
         ledger.output(0).write(now.as_bytes()).unwrap();
         printed = capture(&ledger, &mut chunks);
@@ -258,7 +260,7 @@ fn a_file_that_misses_what_was_not_kept_is_continued() {
         }
         files = sinks;
     }
-    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
+    let former = Former::new(files, false, &printed);
     go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "01236789");
 }
@@ -291,7 +293,7 @@ fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path
     let path = dir.path().join("out");
     std::fs::write(&path, before).unwrap();
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+    let former = Former::new([None; 2], false, &none);
     let (ledger, files) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     ledger.output(0).write(&b"0123456789"[..covered]).unwrap();
     let printed = capture(&ledger, &mut chunks);
@@ -299,7 +301,7 @@ fn continued(before: &str, covered: usize, clean: bool, meanwhile: impl Fn(&Path
         ledger.output(0).write(&b"0123456789"[covered..]).unwrap();
     }
     meanwhile(&path);
-    let former = Former { sinks: files, clean, printed: &printed, delivered: None };
+    let former = Former::new(files, clean, &printed);
     let (ledger, _) = go_on([Sink::File(open(&path)), Sink::Null], former, &chunks);
     ledger.output(0).write(&b"0123456789"[covered..]).unwrap();
     std::fs::read_to_string(&path).unwrap()
@@ -334,13 +336,13 @@ fn without_append_the_offset_is_what_the_next_writer_shares() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"head ").unwrap();
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+    let former = Former::new([None; 2], false, &none);
     let sinks = |file: &File| [Sink::File(file.try_clone().unwrap()), Sink::Null];
     let (ledger, files) = go_on(sinks(&file), former, &chunks);
     ledger.output(0).write(b"01234").unwrap();
     let printed = capture(&ledger, &mut chunks);
     ledger.output(0).write(b"567").unwrap();
-    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
+    let former = Former::new(files, false, &printed);
     let (ledger, _) = go_on(sinks(&file), former, &chunks);
     ledger.output(0).write(b"56789").unwrap();
     file.write_all(b" tail").unwrap();
@@ -353,12 +355,12 @@ fn without_append_the_offset_is_what_the_next_writer_shares() {
 #[test]
 fn other_sinks_get_everything_from_the_start() {
     let (none, mut chunks) = (Printed::default(), Chunks::new());
-    let former = Former { sinks: [None; 2], clean: false, printed: &none, delivered: None };
+    let former = Former::new([None; 2], false, &none);
     let (ledger, files) = go_on([Sink::Null, Sink::Null], former, &chunks);
     ledger.output(0).write(&text(10_000, 9)).unwrap();
     let printed = capture(&ledger, &mut chunks);
     let buffer = OutputBuffer::default();
-    let former = Former { sinks: files, clean: false, printed: &printed, delivered: None };
+    let former = Former::new(files, false, &printed);
     let (ledger, _) = go_on([Sink::Other(Box::new(buffer.clone())), Sink::Null], former, &chunks);
     ledger.output(0).write(b"end").unwrap();
     assert_eq!(buffer.contents(), [text(10_000, 9), b"end".to_vec()].concat());

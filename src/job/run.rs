@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::background::{Aside, Background, Desk, Held, Stored};
 use super::disks::{FinalDisk, SyncOut};
@@ -295,9 +295,10 @@ impl Run {
             }
             other => other.context("the program has ended, but its result cannot be stored")?,
         }
-        self.desk.deliver_all()?;
+        let all = self.desk.deliver()?;
         // What was held back until now is to outlive the machine as well.
         self.ledger.sync().context("what was printed cannot be made durable")?;
+        ensure!(all, JobError::Undelivered { job: self.job.name().clone(), again: false });
         Ok(Outcome::Ended(ending))
     }
 

@@ -136,6 +136,15 @@ pub(super) struct Former<'a> {
     pub printed: &'a Printed,
     /// What has been delivered, if that was counted and counts now.
     pub delivered: Option<Delivered>,
+    /// The streams that it had written nothing to.
+    pub silent: [bool; 2],
+}
+
+impl<'a> Former<'a> {
+    /// What the log and the snapshot say.
+    pub fn new(sinks: [Option<SinkFile>; 2], clean: bool, printed: &'a Printed) -> Self {
+        Self { sinks, clean, printed, delivered: None, silent: [false; 2] }
+    }
 }
 
 impl Plan {
@@ -169,7 +178,12 @@ impl Plan {
             let alike = joint == was_joint(&former.sinks[0], &former.sinks[1]);
             let was = former.sinks[index].filter(|_| alike);
             let first = sum(start, index) + sum(missing, index);
-            let (sink, position) = plan_file(file, was, sum(there, index), former.clean, first)?;
+            // What lies behind is of others then.
+            let is_silent = |n: usize| {
+                former.silent[n] || known.is_some_and(|d| d.done[n] == there[n] && d.doubtful[n] == 0)
+            };
+            let clean = former.clean || if joint { is_silent(0) && is_silent(1) } else { is_silent(index) };
+            let (sink, position) = plan_file(file, was, sum(there, index), clean, first)?;
             (plan.sinks[index], plan.positions[index]) = (Some(sink), position.1);
             if position.0 {
                 plan.there[index] = there[index];

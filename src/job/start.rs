@@ -147,19 +147,18 @@ impl Job {
         greeting: Option<&str>,
         pause: &Pause,
     ) -> Result<(Plan, bool)> {
-        let former = Former {
-            sinks: status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
-            clean: status.stopped,
+        let former = Former::new(
+            status.claim.as_ref().map_or([None; 2], |claim| claim.sinks),
+            status.stopped,
             printed,
-            delivered: None,
-        };
+        );
         let (counter, pid) = (self.counter(), std::process::id());
         let mut plan = ledger.plan(former, delivery, &counter)?;
         self.append(Event::Claim(Claim { pid, sinks: plan.sinks, retain }))?;
         let jobs = self.jobs().clone();
         let mut fetch = |id: ChunkId| Ok(jobs.chunks().read(id)?);
         let before = (printed, &mut fetch as &mut Fetch<'_>);
-        if !ledger.carry_out_until(&plan, delivery.mode, &counter, before, Some(pause))? {
+        if !ledger.carry_out(&plan, delivery.mode, &counter, before, Some(pause))? {
             return Ok((plan, true));
         }
         if let Some(line) = greeting

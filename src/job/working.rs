@@ -14,7 +14,7 @@ use super::JobName;
 use crate::store::Store;
 
 /// All kinds of files, by extension.
-const KINDS: [&str; 3] = ["delivered", "intake", "touched"];
+const KINDS: [&str; 5] = ["delivered", "intake", "touched", "silent-output", "silent-error"];
 
 /// What a file is about: this machine since it was started, the store, the job, and its beginning.
 pub(super) fn about(store: &dyn Store, job: &JobName, begin: u64) -> [u8; 32] {

@@ -158,6 +158,7 @@ pub use state::{
     Access, Descriptor, DirectoryState, FileIdentity, FileState, Listed, NAMELESS_LEN_MAX, Nameless, Place,
     Root, State, VERSION, Wait, Written,
 };
+pub(crate) use stdio::write_some;
 pub use stdio::{Host, Input, InputProblem, Output, OutputBuffer, Stdin, Stream, StreamState};
 pub use types::Filetype;
 pub use unsynced::UnsyncedFiles;

@@ -53,22 +53,35 @@ pub trait Output: Send {
 impl Output for File {
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match Write::write(self, bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Another process has made the pipe non-blocking; wait for it all the same.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    poll(&mut [PollFd::new(self, PollFlags::OUT)], None)?;
-                }
-                Err(e) => return Err(e),
-            }
+            bytes = &bytes[write_some(self, bytes)?..];
         }
         Ok(())
     }
 
+    fn write_at(&mut self, _at: u64, bytes: &[u8], _interrupt: &Interrupt) -> io::Result<Option<usize>> {
+        write_some(self, bytes).map(Some)
+    }
+
     fn is_terminal(&self) -> bool {
         IsTerminal::is_terminal(self)
+    }
+}
+
+/// Writes some of the bytes to a file: all before the disk is full, say. Waits until there is room.
+///
+/// # Errors
+/// Nothing was written.
+pub(crate) fn write_some(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match Write::write(file, bytes) {
+            Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // Another process has made the pipe non-blocking; wait for it all the same.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(file, PollFlags::OUT)], None)?;
+            }
+            done => return done,
+        }
     }
 }
 
