@@ -13,7 +13,7 @@ use tool::moments::Moments;
 use tool::{Running, STDOUT, Tool, lines, printed};
 use wasm_ckpt::job::{Delivery, Ending, Event, Mode, Notice, Printed, Sink};
 use wasm_ckpt::store::fault::{FailAfter, Failure};
-use wasm_ckpt::store::{Created, Hold, Key, Memory, Sharing, StoreError, Upload};
+use wasm_ckpt::store::{Key, Memory, StoreError, Upload};
 use wasm_ckpt::wasi::Output;
 use wasm_ckpt::{
     Engine, Every, Functions, JobName, Jobs, Module, Options, Outcome, Settings, Spec, Store, Value,
@@ -38,38 +38,9 @@ impl Upload for GatedUpload {
 }
 
 impl Store for Gated {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
-        self.inner.put(key, bytes)
-    }
+    wasm_ckpt::store_by!(inner: describe put create get get_range size list settle delete lease);
     fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
         Ok(Box::new(GatedUpload(self.inner.upload()?, self.gate.clone())))
-    }
-    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
-        self.inner.create(key, bytes)
-    }
-    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(key)
-    }
-    fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
-        self.inner.get_range(key, range)
-    }
-    fn size(&self, key: &Key) -> Result<u64, StoreError> {
-        self.inner.size(key)
-    }
-    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
-        self.inner.list(prefix)
-    }
-    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
-        self.inner.settle(prefix)
-    }
-    fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        self.inner.lease(key, sharing)
     }
 }
 

@@ -13,7 +13,7 @@ use tool::{BOTH, Running, STDOUT, Tool, lines, printed, printed_apart};
 use wasm_ckpt::job::{Ending, Sink, SpecDisk};
 use wasm_ckpt::store::fault::{FailAfter, Failure};
 use wasm_ckpt::store::simulated::{Fault, Loss, SimulatedFiles};
-use wasm_ckpt::store::{Created, Hold, Key, Local, Memory, Sharing, StoreError, Upload};
+use wasm_ckpt::store::{Local, Memory};
 use wasm_ckpt::wasi::OutputBuffer;
 use wasm_ckpt::{Engine, Every, JobError, Jobs, Module, Options, Outcome, Settings, Spec, Store};
 
@@ -291,39 +291,8 @@ struct Apart {
 }
 
 impl Store for Apart {
-    fn describe(&self) -> String {
-        self.objects.describe()
-    }
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
-        self.objects.put(key, bytes)
-    }
-    fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
-        self.objects.upload()
-    }
-    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
-        self.objects.create(key, bytes)
-    }
-    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
-        self.objects.get(key)
-    }
-    fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
-        self.objects.get_range(key, range)
-    }
-    fn size(&self, key: &Key) -> Result<u64, StoreError> {
-        self.objects.size(key)
-    }
-    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
-        self.objects.list(prefix)
-    }
-    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
-        self.objects.settle(prefix)
-    }
-    fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.objects.delete(key)
-    }
-    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        self.leases.lease(key, sharing)
-    }
+    wasm_ckpt::store_by!(objects: describe put upload create get get_range size list settle delete);
+    wasm_ckpt::store_by!(leases: lease);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Tests of folded logs and released snapshots.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::fold::{fold, history, last, needed, remove};
@@ -8,7 +7,7 @@ use super::log::{self, Begin, Claim, Commit, Entry, Event, Writer};
 use super::{JobError, JobName, Jobs, Spec};
 use crate::digest::{ModuleId, SnapshotId};
 use crate::store::fault::{FailAfter, Failure};
-use crate::store::{Created, Hold, Key, Memory, Sharing, Store, StoreError, Upload};
+use crate::store::{Created, Key, Memory, Sharing, Store, StoreError};
 
 fn job() -> JobName {
     "x".parse().unwrap()
@@ -199,41 +198,15 @@ impl Meanwhile {
 }
 
 impl Store for Meanwhile {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
-        self.inner.put(key, bytes)
-    }
-    fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
-        self.inner.upload()
-    }
+    crate::store_by!(inner: describe put upload get get_range size settle delete lease);
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
         self.look(key.as_str());
         self.inner.create(key, bytes)
-    }
-    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
-        self.inner.get(key)
-    }
-    fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-        self.inner.get_range(key, range)
-    }
-    fn size(&self, key: &Key) -> Result<u64, StoreError> {
-        self.inner.size(key)
     }
     fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
         let found = self.inner.list(prefix);
         self.look(prefix);
         found
-    }
-    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
-        self.inner.settle(prefix)
-    }
-    fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.inner.delete(key)
-    }
-    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        self.inner.lease(key, sharing)
     }
 }
 

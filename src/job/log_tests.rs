@@ -120,42 +120,12 @@ fn an_attempt_that_was_thought_to_have_failed_does_not_hide_the_next() {
         }
     }
     impl Store for Deaf {
-        fn describe(&self) -> String {
-            self.0.describe()
-        }
-        fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
-            self.0.put(key, bytes)
-        }
-        fn upload(&self) -> Result<Box<dyn crate::store::Upload>, StoreError> {
-            self.0.upload()
-        }
+        crate::store_by!(0: describe put upload get_range size list settle delete lease);
         fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
             self.0.create(key, bytes).and_then(|made| self.check().map(|()| made))
         }
         fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
             self.check().and_then(|()| self.0.get(key))
-        }
-        fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
-            self.0.get_range(key, range)
-        }
-        fn size(&self, key: &Key) -> Result<u64, StoreError> {
-            self.0.size(key)
-        }
-        fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
-            self.0.list(prefix)
-        }
-        fn settle(&self, prefix: &str) -> Result<(), StoreError> {
-            self.0.settle(prefix)
-        }
-        fn delete(&self, key: &Key) -> Result<(), StoreError> {
-            self.0.delete(key)
-        }
-        fn lease(
-            &self,
-            key: &Key,
-            sharing: crate::store::Sharing,
-        ) -> Result<Box<dyn crate::store::Hold>, StoreError> {
-            self.0.lease(key, sharing)
         }
     }
     let (store, job) = (Deaf(Memory::new(), false.into()), "x".parse().unwrap());

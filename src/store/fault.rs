@@ -1,4 +1,5 @@
-//! A store that fails at a chosen operation, around any other: for crash tests of what is built on stores.
+//! A store that fails at a chosen operation, around any other, and what other stores around others are made of: for
+//! tests of what is built on stores.
 //!
 //! For faults *inside* of a store's operations see [`simulated`](super::simulated).
 
@@ -193,6 +194,71 @@ impl Upload for FaultyUpload {
         let Self { inner, plan, store, written } = *self;
         plan.run(key, || inner.commit(key), || store.put(key, &written[..written.len() / 2]))
     }
+}
+
+/// Operations that a store around another leaves to it: `store_by!(inner: describe put)`, in its `impl Store`, where `inner` is the field
+/// with the other. For tests of what is built on stores.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! store_by {
+    (@ $inner:tt describe) => {
+        fn describe(&self) -> String {
+            self.$inner.describe()
+        }
+    };
+    (@ $inner:tt put) => {
+        fn put(&self, key: &$crate::store::Key, bytes: &[u8]) -> Result<(), $crate::store::StoreError> {
+            self.$inner.put(key, bytes)
+        }
+    };
+    (@ $inner:tt upload) => {
+        fn upload(&self) -> Result<Box<dyn $crate::store::Upload>, $crate::store::StoreError> {
+            self.$inner.upload()
+        }
+    };
+    (@ $inner:tt create) => {
+        fn create(&self, key: &$crate::store::Key, bytes: &[u8]) -> Result<$crate::store::Created, $crate::store::StoreError> {
+            self.$inner.create(key, bytes)
+        }
+    };
+    (@ $inner:tt get) => {
+        fn get(&self, key: &$crate::store::Key) -> Result<Vec<u8>, $crate::store::StoreError> {
+            self.$inner.get(key)
+        }
+    };
+    (@ $inner:tt get_range) => {
+        fn get_range(&self, key: &$crate::store::Key, range: std::ops::Range<u64>) -> Result<Vec<u8>, $crate::store::StoreError> {
+            self.$inner.get_range(key, range)
+        }
+    };
+    (@ $inner:tt size) => {
+        fn size(&self, key: &$crate::store::Key) -> Result<u64, $crate::store::StoreError> {
+            self.$inner.size(key)
+        }
+    };
+    (@ $inner:tt list) => {
+        fn list(&self, prefix: &str) -> Result<Vec<$crate::store::Key>, $crate::store::StoreError> {
+            self.$inner.list(prefix)
+        }
+    };
+    (@ $inner:tt settle) => {
+        fn settle(&self, prefix: &str) -> Result<(), $crate::store::StoreError> {
+            self.$inner.settle(prefix)
+        }
+    };
+    (@ $inner:tt delete) => {
+        fn delete(&self, key: &$crate::store::Key) -> Result<(), $crate::store::StoreError> {
+            self.$inner.delete(key)
+        }
+    };
+    (@ $inner:tt lease) => {
+        fn lease(&self, key: &$crate::store::Key, sharing: $crate::store::Sharing) -> Result<Box<dyn $crate::store::Hold>, $crate::store::StoreError> {
+            self.$inner.lease(key, sharing)
+        }
+    };
+    ($inner:tt: $($operation:ident)+) => {
+        $($crate::store_by!(@ $inner $operation);)+
+    };
 }
 
 #[cfg(test)]

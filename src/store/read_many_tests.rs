@@ -41,39 +41,10 @@ fn read(chunks: &Chunks, pages: &[u32], threads: usize) -> Result<(), StoreError
 struct Counting(Memory, AtomicU64);
 
 impl Store for Counting {
-    fn describe(&self) -> String {
-        self.0.describe()
-    }
-    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
-        self.0.put(key, bytes)
-    }
-    fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
-        self.0.upload()
-    }
-    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
-        self.0.create(key, bytes)
-    }
-    fn get(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
-        self.0.get(key)
-    }
+    crate::store_by!(0: describe put upload create get size list settle delete lease);
     fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         self.1.fetch_add(range.end - range.start, Ordering::SeqCst);
         self.0.get_range(key, range)
-    }
-    fn size(&self, key: &Key) -> Result<u64, StoreError> {
-        self.0.size(key)
-    }
-    fn list(&self, prefix: &str) -> Result<Vec<Key>, StoreError> {
-        self.0.list(prefix)
-    }
-    fn settle(&self, prefix: &str) -> Result<(), StoreError> {
-        self.0.settle(prefix)
-    }
-    fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.0.delete(key)
-    }
-    fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        self.0.lease(key, sharing)
     }
 }
 
