@@ -244,13 +244,7 @@ fn stores_that_cannot_be_used() {
 /// The command with a limit on the size of files, which is as if the disk were full: each write beyond it fails
 /// with EFBIG.
 fn on_a_full_disk(tool: &Tool, blocks: u32, args: &[&str]) -> Command {
-    let mut shell = Command::new("sh");
-    let plain = tool.command(args);
-    shell.current_dir(plain.get_current_dir().unwrap()).stdin(Stdio::null());
-    shell.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
-    shell.args(["-c", &script, "sh"]).arg(plain.get_program()).args(plain.get_args());
-    shell
+    tool.command_in_shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), args)
 }
 
 /// Fills 1 MiB with numbers that do not compress, tells `ready`, fills it again, tells `done`.

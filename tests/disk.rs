@@ -310,16 +310,9 @@ fn hard_links_in_many_directories_are_written_out_with_few_descriptors() {
         script.extend(["ln".to_string(), path("/a"), path("/b")]);
     }
     script.extend(["ln", "/w/007/a", "/w/149/z"].map(str::to_string));
-    let mut args = vec!["-c", "ulimit -n 100; exec \"$@\"", "sh"];
-    let run = tool.command(&["run", "-q", "--disk", "/w", "--sync-out", "out", &filer]);
-    let program = run.get_program().to_str().unwrap().to_string();
-    let run_args: Vec<_> = run.get_args().map(|arg| arg.to_str().unwrap().to_string()).collect();
-    args.push(&program);
-    args.extend(run_args.iter().chain(&script).map(String::as_str));
-    let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    let output =
-        Command::new("sh").args(args).current_dir(tool.dir.path()).envs(envs).stdin(Stdio::null()).output();
-    let output = output.unwrap();
+    let run = ["run", "-q", "--disk", "/w", "--sync-out", "out", &filer];
+    let args: Vec<_> = run.into_iter().chain(script.iter().map(String::as_str)).collect();
+    let output = tool.command_in_shell("ulimit -n 100; exec \"$@\"", &args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let ino = |path: &str| {
         use std::os::unix::fs::MetadataExt;
@@ -361,11 +354,7 @@ fn a_disk_whose_scratch_file_fails_stops_the_program() {
     // No file of the process may be longer than that: 512 KiB or 1 MiB, as the shell counts.
     let limited = "trap '' XFSZ; ulimit -f 1024; exec \"$@\"";
     let args = ["run", "--job", "j", "--no-cache", "--every", "50ms", "--disk", "/w", "careless.wasm"];
-    let run = tool.command(&args);
-    let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    let mut sh = Command::new("sh");
-    sh.args(["-c", limited, "sh"]).arg(run.get_program()).args(run.get_args()).envs(envs);
-    let output = sh.current_dir(tool.dir.path()).stdin(Stdio::null()).output().unwrap();
+    let output = tool.command_in_shell(limited, &args).output().unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{err}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{err}");
@@ -378,11 +367,8 @@ fn a_disk_whose_scratch_file_fails_stops_the_program() {
 fn working_files_of_a_store_are_for_one_user_whatever_is_usual() {
     let (tool, filer) = (Tool::new(), guest("filer.wasm"));
     let run = |args: &[&str]| {
-        let run = tool.command(&[&["run", "-q"], args].concat());
-        let envs = run.get_envs().filter_map(|(name, value)| Some((name, value?)));
-        let mut sh = Command::new("sh");
-        sh.args(["-c", "umask 002; echo in | \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
-        let output = sh.envs(envs).current_dir(tool.dir.path()).output().unwrap();
+        let args = [&["run", "-q"], args].concat();
+        let output = tool.command_in_shell("umask 002; echo in | \"$@\"", &args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
     run(&["--job", "a", "--disk", "/w", &filer, "write", "/w/f", "x"]);
@@ -403,15 +389,10 @@ fn a_file_that_was_half_written_out_does_not_stay() {
         paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect()
     };
     // It is killed where the first file is to get its name.
-    let run = tool.command(&args);
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=renameat:error=EIO:signal=KILL:when=1"]);
-    strace.arg(run.get_program()).args(run.get_args()).current_dir(tool.dir.path());
-    strace.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if strace.status().is_err() || hidden().is_empty() {
-        println!("SKIPPED: strace does not work here");
-        return;
-    }
+    let kill = ["-o", "/dev/null", "-e", "inject=renameat,renameat2:error=EIO:signal=KILL:when=1"];
+    let Some(mut run) = tool.traced(&kill, &args) else { return };
+    assert!(!run.status().unwrap().success());
+    assert!(!hidden().is_empty(), "it was killed elsewhere");
     ok(&tool, &args);
     assert_eq!(fs::read_to_string(tool.path("out/g")).unwrap(), "y");
     assert_eq!(hidden(), Vec::<PathBuf>::new());

@@ -6,7 +6,7 @@ mod tool;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -45,15 +45,9 @@ const ROOM: u64 = 48;
 /// Runs the program. When it has had no room for a while, there is some, and then what comes `after`.
 fn without_room(tool: &Tool, stdin: impl Into<Stdio>, out: File, after: impl FnOnce()) -> Option<i32> {
     let run = ["run", "-q", "--job", "x", "--every", "never", "copy.wasm"];
-    let inner = tool.command(&run);
-    let mut command = Command::new("sh");
     // The signal would end it; ignored, it is the error alone.
     let script = format!("trap '' XFSZ; ulimit -S -f {ROOM}; exec \"$@\"");
-    command.args(["-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
-    command
-        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .current_dir(tool.path(""));
-    let mut child = Running::spawn(command.stdin(stdin).stdout(out));
+    let mut child = Running::spawn(tool.command_in_shell(&script, &run).stdin(stdin).stdout(out));
     thread::sleep(Duration::from_millis(1200));
     assert!(child.0.try_wait().unwrap().is_none(), "it has ended without room: {:?}", child.0.wait());
     let pid = Pid::from_raw(child.0.id().try_into().unwrap());

@@ -9,4 +9,6 @@ export RUST_BACKTRACE=0
 guests/fetch.sh python esbuild lua quickjs sqlite go yosys
 # An archive that is away for a while must not stop all other tests: those that need these say that they are skipped.
 guests/fetch.sh python-tests wasi-tests || echo "python-tests or wasi-tests could not be fetched" >&2
+# What tells in which order files become durable.
+command -v strace >/dev/null || apt-get install -qq -y strace >&2 || echo "strace could not be installed: what needs it is left out" >&2
 cargo test --no-fail-fast "$@"

@@ -119,6 +119,12 @@ pub fn report(error: &anyhow::Error) -> u8 {
     exit as u8
 }
 
+/// So many characters of what belongs in a line, and cannot leave it.
+pub fn printable(text: &str, most: usize) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { vec![c] };
+    text.chars().take(most).flat_map(escaped).collect()
+}
+
 /// The text with what steers a terminal made visible: names may be of the program's making.
 pub fn plain(text: &str) -> Cow<'_, str> {
     let steers = |c: char| {

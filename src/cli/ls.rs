@@ -8,13 +8,14 @@ use serde_json::json;
 
 use super::common::{self, StoreArgs};
 use super::cost;
+use super::exit::printable;
 use wasm_ckpt::job::{Ending, Event, Status};
 use wasm_ckpt::{JobName, Jobs};
 
 /// List the jobs, or the snapshots of a job
 ///
-/// A job is `running` (a live process has it), `paused` (it was left in good order, here or where it comes from), `interrupted` (its process
-/// died), or has ended: `exit CODE`, `returned`, `trapped`.
+/// A job is `running` (a live process has it), `paused` (it was left in good order, here or where it comes from),
+/// `interrupted` (its process died), or has ended: `exit CODE`, `returned`, `trapped`.
 ///
 /// Of a snapshot: the program's memory; the pages of it that were dirty, that is, may have changed since the one
 /// before, and how they were found; what it has added to the store; for how long the program stood still; and when,
@@ -36,6 +37,9 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// So many characters of a command are shown.
+const COMMAND_MAX: usize = 200;
 
 /// Lists.
 pub fn main(args: Args) -> Result<()> {
@@ -80,7 +84,7 @@ fn list(jobs: &Jobs, json: bool) -> Result<String> {
             status.fuel().to_string(),
             kept.to_string(),
             ago(status.changed),
-            printable(&status.begin.spec.shown()),
+            printable(&status.begin.spec.shown(), COMMAND_MAX),
         ]);
         objects.push(json!({
             "job": name.as_str(),
@@ -185,12 +189,4 @@ fn ago(time: u64) -> String {
         s @ 7200..172_800 => format!("{} h ago", s / 3600),
         s => format!("{} days ago", s / 86_400),
     }
-}
-
-/// Arguments can be anything, and must not do anything to a terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(200)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
 }

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
+use super::exit::printable;
+
 /// The names; empty where the module gives none.
 #[derive(Default)]
 pub struct Names {
@@ -115,8 +117,7 @@ impl Write for Text {
 /// Names come from the module, so they could do anything to a terminal. Those of Rust and C++ are shown as in the source.
 fn shown(name: &str) -> String {
     let source = demangled(name);
-    let plain = source.as_deref().unwrap_or(name).chars().take(SHOWN_MAX);
-    plain.flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    printable(source.as_deref().unwrap_or(name), SHOWN_MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `rm`: jobs that are not needed any more.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 
@@ -37,7 +37,7 @@ pub fn main(args: Args) -> Result<()> {
     }
     let jobs = args.store.existing()?;
     // All that is wrong is said before anything is removed.
-    let names: HashSet<JobName> = jobs.names()?.into_iter().collect();
+    let names: BTreeSet<JobName> = jobs.names()?.into_iter().collect();
     for name in args.jobs.iter().filter(|name| !names.contains(name)) {
         jobs.existing(name)?;
     }

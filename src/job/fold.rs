@@ -19,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::log::{self, Entry, Event, JOBS, Stand};
+use super::transfer::is_missing;
 use super::{JobError, JobName};
 use crate::store::{Created, Key, Store, StoreError};
 
@@ -284,10 +285,6 @@ fn read(store: &dyn Store, job: &JobName, end: u64) -> Result<Segment> {
     let within = segment.entries.last().is_none_or(|(seq, _)| *seq < end);
     ensure!(in_order && within, damaged("folded entries are not in order".to_string()));
     Ok(segment)
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(StoreError::NotFound { .. }))
 }
 
 /// Finds out that another has written on, although our entry `seq` could be made: its place was folded.

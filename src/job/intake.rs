@@ -17,13 +17,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
-use std::thread;
 
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use serde::{Deserialize, Serialize};
 
-use super::journal::RETRIES;
+use super::journal::retried;
 use super::{JobName, working};
 use crate::store::Store;
 
@@ -114,7 +113,7 @@ impl Intake {
                 match splice(source, None, &self.file, Some(&mut { at }), max, SpliceFlags::NONBLOCK) {
                     // Anything else is of the file: a pipe has no errors of its own.
                     Err(e) if ![Errno::INVAL, Errno::AGAIN, Errno::INTR, Errno::BADF].contains(&e) => {
-                        Err(e.into())
+                        Err(io::Error::from(e))
                     }
                     of_source => Ok(of_source),
                 }
@@ -154,15 +153,4 @@ fn record(file: &File) -> Option<Record> {
     let mut head = [0; HEAD as usize];
     file.read_exact_at(&mut head, 0).ok()?;
     working::decode(&head)
-}
-
-/// Does it again for a while: a disk that is full for a moment does not cost what was read.
-fn retried<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    for wait in RETRIES {
-        match attempt() {
-            Err(_) => thread::sleep(wait),
-            done => return done,
-        }
-    }
-    attempt()
 }

@@ -37,7 +37,7 @@ const PIECE_MAX: usize = 1 << 20;
 /// Bytes before those of the piece: a hash, and whether it is the end.
 const HEAD: usize = 33;
 /// How long to wait before a piece that could not be stored is tried again.
-pub(super) const RETRIES: [Duration; 3] =
+const RETRIES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// Where standard input goes on, that the job has read from before.
@@ -226,26 +226,33 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes the object. A store that is away for a moment does not cost what was read.
+    /// Makes the object.
     fn create(&self, key: &Key, piece: &[u8]) -> Result<()> {
-        for wait in RETRIES.into_iter().map(Some).chain([None]) {
+        retried(|| {
             let problem = match self.store.create(key, piece) {
-                Ok(Created::Yes) => return Ok(()),
+                Ok(Created::Yes) => return Ok(Ok(())),
                 Ok(Created::Exists) => None,
                 Err(error) => Some(error),
             };
             // There is one; or there may be, and only the reply was lost.
             match (self.store.get_at_most(key, (HEAD + PIECE_MAX) as u64), problem) {
-                (Ok(found), _) if found == piece => return Ok(self.store.settle(key.as_str())?),
-                (Ok(_), _) => return Err(JobError::Fenced { job: self.job.clone() }.into()),
-                (Err(_), Some(error)) | (Err(error), None) => match wait {
-                    Some(wait) => thread::sleep(wait),
-                    None => return Err(error.into()),
-                },
+                (Ok(found), _) if found == piece => Ok(self.store.settle(key.as_str()).map_err(Into::into)),
+                (Ok(_), _) => Ok(Err(JobError::Fenced { job: self.job.clone() }.into())),
+                (Err(_), Some(error)) | (Err(error), None) => Err(error),
             }
-        }
-        Ok(())
+        })?
     }
+}
+
+/// Does it again for a while: a store that is away for a moment, or a disk that is full, does not cost what was read.
+pub(super) fn retried<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    for wait in RETRIES {
+        match attempt() {
+            Err(_) => thread::sleep(wait),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// Standard input of a job: the journal, and what comes behind it.

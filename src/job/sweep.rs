@@ -21,6 +21,7 @@ use anyhow::{Result, ensure};
 use super::disks::FinalDisk;
 use super::jobs::lease_key;
 use super::log::{self, Event, Printed};
+use super::transfer::is_missing;
 use super::{JobName, Jobs, fold, journal};
 use crate::digest::{ChunkId, ModuleId, SnapshotId};
 use crate::snapshot::Walk;
@@ -234,9 +235,4 @@ impl Jobs {
         }
         Ok(())
     }
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(super::JobError::NotFound { .. }))
-        || matches!(error.downcast_ref(), Some(StoreError::NotFound { .. }))
 }

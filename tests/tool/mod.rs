@@ -4,6 +4,7 @@
 pub mod disk;
 pub mod moments;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -45,6 +46,32 @@ impl Tool {
         command.env("WASM_CKPT_STORE", self.path("store"));
         command.env("WASM_CKPT_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("code-cache"));
         command
+    }
+
+    /// The command with these arguments, run by another one: such as a shell, or `strace`.
+    pub fn command_by(&self, outer: &[&str], args: &[&str]) -> Command {
+        let run = self.command(args);
+        let mut command = Command::new(outer[0]);
+        command.args(&outer[1..]).arg(run.get_program()).args(run.get_args());
+        command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// The command with these arguments as `"$@"` of a shell's script.
+    pub fn command_in_shell(&self, script: &str, args: &[&str]) -> Command {
+        self.command_by(&["sh", "-c", script, "sh"], args)
+    }
+
+    /// The command with these arguments under `strace`, with those options; nothing where it cannot trace.
+    pub fn traced(&self, options: &[&str], args: &[&str]) -> Option<Command> {
+        let trial = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+        if trial.is_ok_and(|output| output.status.success()) {
+            return Some(self.command_by(&[&["strace", "-f", "-qq"], options].concat(), args));
+        }
+        // Not by `eprintln`, which a test that passes keeps to itself.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: this needs strace, and that it may trace");
+        None
     }
 
     /// Runs it to its end.
