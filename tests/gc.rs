@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tool::disk::SmallDisk;
-use tool::{Running, STDOUT, Tool, lines, printed};
+use tool::{Running, STDOUT, Tool, lines, printed, wait_until};
 
 const LINES: u32 = 60;
 
@@ -127,15 +127,18 @@ fn a_job_that_goes_back_reads_again_what_it_had_read_from_a_pipe() {
         write.write_all(text.as_bytes()).unwrap();
         (tool.command(args).stdin(read).stdout(Stdio::null()).spawn().unwrap(), write)
     };
-    let run = |job: &'static str| ["run", "-q", "--job", job, "--every", "20ms", guest, "copy", "500000"];
+    let run = |job: &'static str| {
+        ["run", "-q", "--job", job, "--every", "20ms", "--retain", "all", guest, "copy", "500000"]
+    };
     let (mut straight, end) = given(&run("straight"), &text);
     drop(end);
     assert_eq!(straight.wait().unwrap().code(), Some(0));
     let half = text.len() / 2;
     let (child, end) = given(&run("x"), &text[..half]);
     let mut child = Running(child);
-    // It has read all of it then, and waits for more.
-    thread::sleep(Duration::from_secs(2));
+    // Then it has read all of it, and waits for more.
+    let printed = |job: &str| tool.run(&["output", job]).out;
+    wait_until("all read", || printed("x").lines().count() == 100);
     child.signal("TERM");
     assert_eq!(child.0.wait().unwrap().code(), Some(75));
     drop(end);
@@ -145,7 +148,6 @@ fn a_job_that_goes_back_reads_again_what_it_had_read_from_a_pipe() {
     let (mut child, end) = given(&args, &text[half..]);
     drop(end);
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let printed = |job| tool.run(&["output", job]).out;
     assert_eq!(printed("x"), printed("straight"));
 }
 

@@ -5,30 +5,38 @@ mod tool;
 use std::fs::{self, File};
 use std::process::Command;
 
-use tool::{STDOUT, Tool, lines, printed};
+use tool::Tool;
 
-/// Runs a job whose process dies three times, and tells of it.
+/// Runs a job whose process dies three times, and tells of it. It copies its input, which is a FIFO that stays
+/// open, so each time it is killed while it waits for more of it, and never ends before.
 const LOOP: &str = r#"
+mkfifo in
+exec 3<> in
 for attempt in 1 2 3; do
   echo "attempt $attempt"
   before=$(stat -c %s out)
-  "$@" >> out &
-  while [ $(stat -c %s out) -le $before ]; do sleep 0.01; done
+  "$@" < in >> out 3>&- &
+  echo "line $attempt" >&3
+  while [ $(stat -c %s out) -le $before ]; do kill -0 $! || exit; sleep 0.01; done
+  sleep 0.2
   kill -9 $!
   wait $! 2> wait.txt
   echo "attempt $attempt died" >&2
 done
-"$@" >> out
+"$@" < in >> out 3>&- &
+echo "the last line" >&3
+exec 3>&-
+wait $! || exit
 echo "ended"
 "#;
 
 #[test]
 fn what_others_log_stays_when_the_program_has_logged_nothing() {
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/guests/wasm/streams.wasm");
     let shell = |tool: &Tool, append: bool, output: &str| {
-        tool.wat("lines.wasm", &lines(300, 4_000_000, STDOUT));
         fs::write(tool.path("out"), "").unwrap();
-        let run = ["run", "--job", "x", "--every", "50ms", "--output", output, "lines.wasm"];
-        let inner = tool.command(&run);
+        let run = ["run", "--job", "x", "--every", "50ms", "--input-from", "now", "--output", output];
+        let inner = tool.command(&[&run[..], &[guest, "copy", "1000"]].concat());
         let log = File::options().create(true).write(true).append(append).open(tool.path("log")).unwrap();
         let mut command = Command::new("bash");
         command.args(["-c", LOOP, "bash"]).arg(inner.get_program()).args(inner.get_args());
@@ -46,6 +54,9 @@ fn what_others_log_stays_when_the_program_has_logged_nothing() {
             found.lines().partition(|line| line.starts_with("wasm-ckpt: "));
         assert_eq!(others.join("\n"), log + "ended", "{what}");
         assert_eq!(ours.iter().filter(|line| line.contains("going on from")).count(), 3, "{what}: {found}");
-        assert!(fs::read_to_string(tool.path("out")).unwrap() == printed(300), "{what}");
+        fs::write(tool.path("all"), "line 1\nline 2\nline 3\nthe last line\n").unwrap();
+        let all = File::open(tool.path("all")).unwrap();
+        let straight = tool.command(&["run", "-q", guest, "copy", "1000"]).stdin(all).output().unwrap();
+        assert_eq!(fs::read(tool.path("out")).unwrap(), straight.stdout, "{what}");
     }
 }

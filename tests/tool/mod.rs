@@ -7,6 +7,8 @@ pub mod moments;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A directory with a store in it.
 pub struct Tool {
@@ -116,6 +118,15 @@ impl Drop for Running {
         // It may have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Waits until it holds, as long as a busy machine may take to come to it.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not {what} after a minute");
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
