@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tool::{Running, Tool};
+use tool::{Running, Tool, wait_until};
 
 fn guest(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guests/wasm").join(name);
@@ -282,22 +282,18 @@ fn a_running_job_can_be_looked_into() {
     let args = ["run", "--job", "j", "--disk", "/w", "--every", "50ms", &filer, "log", "/w/log", "100000"];
     let _running = Running::spawn(tool.command(&args).stdout(Stdio::null()).stderr(Stdio::null()));
     let mut seen = 0;
-    for _ in 0..200 {
-        std::thread::sleep(Duration::from_millis(20));
+    wait_until("much of it to be seen", || {
         let (code, out, err) = run(&tool, &["cp", "j:/w/log", "-"]);
         if code != 0 {
             assert!(code == 66 || seen == 0, "{err}");
-            continue;
+            return false;
         }
         // Whole lines, in order, from the first on; and both files of the same instant.
         let count = out.lines().count();
         assert!(out.lines().enumerate().all(|(n, line)| line == format!("line {n:06}")) && count >= seen);
         seen = count;
-        if seen > 50 {
-            return;
-        }
-    }
-    panic!("in 4 s only {seen} lines were to be seen");
+        seen > 50
+    });
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tool::moments::Random;
-use tool::{Running, Tool};
+use tool::{Running, Tool, wait_until};
 
 /// A run of some seconds, so that dozens of kills find it at work.
 const LINES: u64 = 1200;
@@ -342,11 +342,11 @@ fn another_input_is_refused_and_the_job_goes_on_with_the_right_one() {
     };
     // Half of it, and then nothing for as long as it takes to kill it.
     let (read, mut write) = std::io::pipe().unwrap();
-    let half = text.len() / 2;
+    let half = text.find("line 200 ").unwrap();
     write.write_all(&text.as_bytes()[..half]).unwrap();
     let mut command = copy(&tool, &[], read);
     let mut child = Running::spawn(command.stdout(Stdio::null()));
-    thread::sleep(Duration::from_secs(2));
+    wait_until("all read", || tool.run(&["output", "copy"]).out.lines().count() == 200);
     child.0.kill().unwrap();
     child.0.wait().unwrap();
     let other = text.replacen("line 100 ", "LINE 100 ", 1);
@@ -370,11 +370,11 @@ fn the_rest_of_an_input_is_enough_if_told() {
     let text = input(400);
     let wanted = copied(&text);
     let (read, mut write) = std::io::pipe().unwrap();
-    let half = text.len() / 2;
+    let half = text.find("line 200 ").unwrap();
     write.write_all(&text.as_bytes()[..half]).unwrap();
     let mut command = copy(&tool, &[], read);
     let mut child = Running::spawn(command.stdout(Stdio::null()));
-    thread::sleep(Duration::from_secs(2));
+    wait_until("all read", || tool.run(&["output", "copy"]).out.lines().count() == 200);
     child.signal("TERM");
     assert_eq!(child.0.wait().unwrap().code(), Some(75));
     // Elsewhere nothing is known of what it has read but how much that was.
@@ -436,18 +436,19 @@ fn output_is_printed_and_followed() {
     assert_eq!(tool.run(&["output", "x"]).code, 66);
     let mut command = print(&tool, "x", &[]);
     let mut child = Running::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
-    while tool.run(&["ls"]).out.is_empty() {
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("begun", || !tool.run(&["ls"]).out.is_empty());
     let follow = |stream: &str| {
         let mut command = tool.command(&["output", "-f", "--stream", stream, "x"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let followers = ["stdout", "stderr", "both"].map(follow);
     // Something is there before the end.
-    thread::sleep(Duration::from_millis(700));
-    let (code, so_far, err) = raw(tool.command(&["output", "x"]));
-    assert!(code == Some(0) && expected()[1].starts_with(&so_far) && !so_far.is_empty(), "{so_far} {err}");
+    wait_until("printing", || {
+        let (code, so_far, err) = raw(tool.command(&["output", "x"]));
+        assert!(code == Some(0) && expected()[1].starts_with(&so_far), "{so_far} {err}");
+        so_far.len() >= 1000
+    });
+    assert!(child.0.try_wait().unwrap().is_none(), "it has ended");
     child.0.kill().unwrap();
     child.0.wait().unwrap();
     for (follower, wanted) in followers.into_iter().zip([&expected()[1], &expected()[2], &expected()[0]]) {
@@ -460,8 +461,7 @@ fn output_is_printed_and_followed() {
         assert!(err.contains("is unfinished, and no process runs it"), "{err}");
     }
     let mut child = Running::spawn(&mut command);
-    // It is taken by the new process before the followers look.
-    thread::sleep(Duration::from_millis(600));
+    wait_until("taken by the new process", || tool.json(&["ls", "--json"])[0]["state"] != "interrupted");
     let followers = ["stdout", "stderr", "both"].map(follow);
     assert!(child.0.wait().unwrap().success());
     for (follower, wanted) in followers.into_iter().zip([&expected()[1], &expected()[2], &expected()[0]]) {

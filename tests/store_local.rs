@@ -195,8 +195,12 @@ fn of_several_processes_one_creates() {
 fn killing_a_writer_at_any_time_leaves_what_it_committed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Local::open(dir.path()).unwrap());
-    for round in 0..10u64 {
+    // On a machine that has much else to do, most are killed before they have written anything.
+    for round in 0..100u64 {
         let before = committed(&store);
+        if round >= 10 && before > 10 {
+            break;
+        }
         let mut child = spawn("commits", dir.path());
         std::thread::sleep(Duration::from_millis(40 + 7 * round));
         child.kill().unwrap();
@@ -224,7 +228,8 @@ fn sweeps_beside_running_jobs_take_nothing_from_them() {
     let named = || -> HashSet<ChunkId> {
         store.list("jobs/").unwrap().iter().flat_map(|record| named_by(&store, record)).collect()
     };
-    while begin.elapsed() < Duration::from_secs(2) {
+    let enough = |removed, checked| removed > 5 && checked > 500;
+    while begin.elapsed() < Duration::from_secs(if enough(removed, checked) { 2 } else { 60 }) {
         let sweep = Chunks::open(store.clone()).sweep().unwrap();
         let live = named();
         removed += sweep.remove_unreferenced(&live).unwrap().removed.len();
@@ -242,7 +247,7 @@ fn sweeps_beside_running_jobs_take_nothing_from_them() {
     }
     drop(jobs);
     println!("{removed} packs removed, {checked} chunks checked");
-    assert!(removed > 5 && checked > 500, "{removed} packs removed, {checked} chunks checked");
+    assert!(enough(removed, checked), "{removed} packs removed, {checked} chunks checked");
     let chunks = Chunks::open(store.clone());
     named().into_iter().for_each(|id| drop(chunks.read(id).unwrap()));
 }
