@@ -44,6 +44,7 @@ mod pipeline;
 mod read_many;
 #[cfg(test)]
 mod read_many_tests;
+pub mod remote;
 mod sweep;
 mod tables;
 #[cfg(test)]
