@@ -68,6 +68,7 @@ pub mod simulated;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use chunks::{Chunks, PackReport};
 pub use compress::{Compress, LEVEL_MAX, LEVEL_MIN};
@@ -224,6 +225,25 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Held`] if it cannot be had now, and as [`Store::put`].
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError>;
 
+    /// How long a lease may seem to be held whose holder has died.
+    fn lapse(&self) -> Duration {
+        // Until the system has taken back the memory of a process that was killed.
+        Duration::from_secs(2)
+    }
+
+    /// Whether somebody seems to hold the lease exclusively: to be shown.
+    ///
+    /// # Errors
+    /// What the store reports.
+    fn is_held(&self, key: &Key) -> Result<bool, StoreError> {
+        // Shared, so that two that ask at once do not see each other.
+        match self.lease(key, Sharing::Shared) {
+            Ok(_) => Ok(false),
+            Err(StoreError::Held { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes an exclusive lease; see [`Store::lease`].
     ///
     /// # Errors
@@ -274,7 +294,16 @@ pub trait Upload: Send {
 }
 
 /// A lease; dropping it gives it back.
-pub trait Hold: Send + Sync {}
+pub trait Hold: Send + Sync {
+    /// Whether it is still held, for one who is about to rely on it: a store that has no way to know of the end of a
+    /// process gives its leases to others when it has not heard of it for a while.
+    ///
+    /// # Errors
+    /// [`StoreError::Lapsed`], and why the store cannot be asked.
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
 
 /// The same store behind a pointer.
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
@@ -325,6 +354,15 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
         (**self).lease(key, sharing)
+    }
+    fn lapse(&self) -> Duration {
+        (**self).lapse()
+    }
+    fn is_held(&self, key: &Key) -> Result<bool, StoreError> {
+        (**self).is_held(key)
+    }
+    fn get_at_most(&self, key: &Key, max: u64) -> Result<Vec<u8>, StoreError> {
+        (**self).get_at_most(key, max)
     }
     fn working_dir(&self) -> Option<PathBuf> {
         (**self).working_dir()

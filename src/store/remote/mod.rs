@@ -1,34 +1,117 @@
 //! Stores that are services on a network: what they have in common.
 //!
-//! A [`Service`] has objects and one atomic step, create-if-absent; [`Remote`] makes a [`Store`] of it, with
-//! leases that are objects as well (`lease.rs`).
+//! A [`Service`] has objects and one atomic step, create-if-absent; [`Remote`] makes a [`Store`] of it, with leases that
+//! are objects as well (`lease.rs`).
+//!
+//! | key | what |
+//! |---|---|
+//! | `format` | `wasm-ckpt store` and the version of the store, made first of all |
+//! | `leases/…`, `beats/…` | who holds what, see `lease.rs` |
+//! | `probes/…` | made when the store is, to see whether the service keeps its word; removed |
 
+mod lease;
+#[cfg(test)]
+mod lease_tests;
+mod process;
 #[cfg(any(feature = "s3", feature = "hdfs", feature = "cassandra"))]
 mod runtime;
 mod service;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::leases::{Leases, this_process};
+use lease::{Leases, Timing};
+use process::Process;
+
+use super::local::{FORMAT, format_file, format_of};
 use super::{Created, Hold, Key, Sharing, Store, StoreError, Upload};
 
 pub use service::Service;
 
+const FORMAT_KEY: &str = "format";
+/// Two short lines.
+const FORMAT_MAX: u64 = 256;
+/// Objects up to this size are read in one call, however long they may be.
+const SMALL: u64 = 4 << 20;
+
 /// A store on a service. Clones share it.
-pub struct Remote<S> {
-    service: Arc<S>,
-    leases: Leases<Key>,
+#[derive(Clone)]
+pub struct Remote {
+    service: Arc<dyn Service>,
+    leases: Arc<Leases>,
 }
 
-impl<S: Service> Remote<S> {
-    /// The store on this service, unopened.
-    pub fn new(service: S) -> Self {
-        Self { service: Arc::new(service), leases: Leases::default() }
+impl Remote {
+    /// Opens the store there, and makes it if there is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerVersion`], [`StoreError::NotAStore`] where there are other objects,
+    /// [`StoreError::Unsafe`] for a service that lets two make the same object, and what the service reports.
+    pub fn open(service: Arc<dyn Service>) -> Result<Self, StoreError> {
+        match Self::existing(service.clone()) {
+            Err(StoreError::NotFound { .. }) => {}
+            other => return other,
+        }
+        if !service.list("")?.is_empty() {
+            return Err(StoreError::NotAStore { what: service.describe() });
+        }
+        probe(&*service)?;
+        // Another process may make it at the same time.
+        service.create(&Key::new(FORMAT_KEY)?, format_file().as_bytes())?;
+        Self::existing(service)
+    }
+
+    /// Opens the store there, which there must be. Writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and as of [`Remote::open`].
+    pub fn existing(service: Arc<dyn Service>) -> Result<Self, StoreError> {
+        let bytes = match service.get_at_most(&Key::new(FORMAT_KEY)?, FORMAT_MAX) {
+            Err(StoreError::NotFound { .. }) => {
+                return Err(StoreError::NotFound { what: service.describe() });
+            }
+            other => other?,
+        };
+        match format_of(&bytes) {
+            Some(FORMAT) => {}
+            Some(found) if found > FORMAT => {
+                let what = service.describe();
+                return Err(StoreError::NewerVersion { what, found, known: FORMAT });
+            }
+            _ => return Err(StoreError::corrupt(FORMAT_KEY, "it is not the format file of a store")),
+        }
+        let process = Process::this()?;
+        let leases = Leases::new(service.clone(), process, Timing::default(), lease::system_clock());
+        Ok(Self { service, leases: Arc::new(leases) })
     }
 }
 
-impl<S: Service> Store for Remote<S> {
+/// Whether of two that make the same object the second is told so: all that keeps two runners of a job apart rests on
+/// it, and some servers take the condition for decoration.
+fn probe(service: &dyn Service) -> Result<(), StoreError> {
+    let key = Key::new(format!("probes/{}", process::nonce()?))?;
+    service.create(&key, b"first")?;
+    let second = service.create(&key, b"second")?;
+    let found = service.get_at_most(&key, FORMAT_MAX)?;
+    let listed = service.list("probes/")?.contains(&key);
+    service.delete(&key)?;
+    if second == Created::Yes || found != b"first" {
+        return Err(StoreError::Unsafe {
+            what: service.describe(),
+            why: "it makes an object that is there already",
+        });
+    }
+    if !listed {
+        return Err(StoreError::Unsafe {
+            what: service.describe(),
+            why: "it does not list what it has just stored",
+        });
+    }
+    Ok(())
+}
+
+impl Store for Remote {
     fn describe(&self) -> String {
         self.service.describe()
     }
@@ -55,6 +138,14 @@ impl<S: Service> Store for Remote<S> {
 
     fn get_end(&self, key: &Key, max: u64) -> Result<(u64, Vec<u8>), StoreError> {
         self.service.get_end(key, max)
+    }
+
+    fn get_at_most(&self, key: &Key, max: u64) -> Result<Vec<u8>, StoreError> {
+        let (len, bytes) = self.service.get_end(key, max.min(SMALL))?;
+        if len > max {
+            return Err(StoreError::TooLarge { what: key.to_string(), len, max });
+        }
+        if len <= SMALL { Ok(bytes) } else { self.service.get_range(key, 0..len) }
     }
 
     fn size(&self, key: &Key) -> Result<u64, StoreError> {
@@ -85,7 +176,16 @@ impl<S: Service> Store for Remote<S> {
     }
 
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        let taken = || StoreError::Held { what: key.to_string(), holder: Some(this_process()) };
-        self.leases.take(key, sharing).ok_or_else(taken)
+        self.leases.take(key, sharing)
+    }
+
+    fn lapse(&self) -> Duration {
+        // A little more, since it is looked at from time to time only.
+        let timing = Timing::default();
+        timing.lapse + timing.beat
+    }
+
+    fn is_held(&self, key: &Key) -> Result<bool, StoreError> {
+        self.leases.is_held(key)
     }
 }

@@ -51,6 +51,15 @@ pub trait Service: Send + Sync + 'static {
     /// As of [`Service::get`].
     fn get_end(&self, key: &Key, max: u64) -> Result<(u64, Vec<u8>), StoreError>;
 
+    /// The whole object, unless it is longer than so many bytes, which are few.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`], and as of [`Service::get`].
+    fn get_at_most(&self, key: &Key, max: u64) -> Result<Vec<u8>, StoreError> {
+        let (len, bytes) = self.get_end(key, max)?;
+        if len > max { Err(StoreError::TooLarge { what: key.to_string(), len, max }) } else { Ok(bytes) }
+    }
+
     /// Length of the object in bytes.
     ///
     /// # Errors
