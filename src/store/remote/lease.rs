@@ -85,8 +85,6 @@ struct Holding {
     id: String,
     shared: bool,
     process: Process,
-    /// How often it was taken anew, so that who waits for its end begins to wait anew.
-    term: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,7 +127,7 @@ struct Pulse {
 
 /// What was seen of another holder.
 struct Watched {
-    sign: (Option<Vec<u8>>, u64),
+    sign: Option<Vec<u8>>,
     since: Duration,
     has_changed: bool,
 }
@@ -186,7 +184,7 @@ impl Leases {
                 return Ok(None);
             }
             let mut others = self.without_gone(key, holders, shared, gone)?;
-            others.push(Holding { id: id.clone(), shared, process: self.process.clone(), term: 0 });
+            others.push(Holding { id: id.clone(), shared, process: self.process.clone() });
             Ok(Some(others))
         });
         match entered {
@@ -240,8 +238,8 @@ impl Leases {
         let (sign, wait) = match is_gone {
             Some(false) => return Ok(Verdict::Alive),
             Some(true) if !holding.shared => return Ok(Verdict::Gone),
-            Some(true) => ((None, u64::MAX), ON_ITS_WAY),
-            None => ((self.beat_of(&holding.process.nonce)?, holding.term), self.timing.lapse),
+            Some(true) => (None, ON_ITS_WAY),
+            None => (self.beat_of(&holding.process.nonce)?, self.timing.lapse),
         };
         let (now, mut watched) = ((self.clock)(), lock(&self.watched));
         let Some(seen) = watched.get_mut(&holding.id) else {
@@ -408,15 +406,14 @@ impl Leases {
         Ok(begun)
     }
 
+    /// Makes an entry with the same holders, which shows that we are among them still.
     fn take_anew(&self, id: &str, key: &Key) -> Result<(), StoreError> {
-        let (mut is_ours, mut done) = (true, false);
-        self.change(key, &mut |mut holders| {
-            let found = holders.iter_mut().find(|holding| holding.id == id);
-            is_ours = found.is_some();
-            let Some(found) = found.filter(|_| !done) else { return Ok(None) };
-            found.term += 1;
-            done = true;
-            Ok(Some(holders))
+        let (mut is_ours, mut tried) = (true, false);
+        self.change(key, &mut |holders| {
+            is_ours = holders.iter().any(|holding| holding.id == id);
+            // Once is enough: if another one was faster and we are in its entry, who wanted to leave us out was not.
+            let again = is_ours && !std::mem::replace(&mut tried, true);
+            Ok(again.then_some(holders))
         })?;
         if !is_ours {
             lock(&self.mine).lost.insert(id.to_string());

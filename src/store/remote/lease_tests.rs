@@ -231,6 +231,30 @@ fn an_entry_that_comes_too_late_gives_nothing() {
 }
 
 #[test]
+fn who_is_slow_to_take_it_does_not_rely_on_it() {
+    let world = World::default();
+    let (a, b) = (world.process("a"), world.process("b"));
+    drop(take(&b, Exclusive));
+    let (of_a, elsewhere, theirs) = (a.clone(), world.clone(), Arc::new(std::sync::Mutex::new(None)));
+    let kept = theirs.clone();
+    let ours = interrupted(
+        move |operation| {
+            // The entry is made, and was seen to be the last one.
+            if operation == "delete" && kept.lock().unwrap().is_none() {
+                assert!(take(&b, Exclusive).is_none());
+                elsewhere.pass(20);
+                *kept.lock().unwrap() = take(&b, Exclusive);
+                // The signs of life go on.
+                of_a.tick().unwrap();
+            }
+        },
+        || a.take(&key(), Exclusive).err(),
+    );
+    assert!(matches!(ours, Some(StoreError::Lapsed { .. })), "{ours:?}");
+    theirs.lock().unwrap().take().unwrap().check().unwrap();
+}
+
+#[test]
 fn a_lost_reply_loses_no_lease_and_leaves_none() {
     let world = World::default();
     let (a, b) = (world.process("a"), world.process("b"));
