@@ -200,6 +200,7 @@ fn of_store(error: &StoreError) -> (Exit, Option<String>) {
         | StoreError::Unsafe { .. }
         | StoreError::Denied { .. }
         | StoreError::Io { .. } => Exit::Store,
+        StoreError::BadAddress { .. } => Exit::Usage,
         StoreError::BadKey { .. } | StoreError::TooLarge { .. } => Exit::Failed,
     };
     (exit, error.hint().map(str::to_string))

@@ -36,6 +36,14 @@ pub enum StoreError {
         /// It is known to live: there is no use in waiting for it to be found dead.
         alive: bool,
     },
+    /// Not where a store can be.
+    #[error("`{address}` is no address of a store: {why}")]
+    BadAddress {
+        /// The address, without secrets.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A service that does not do what all else rests on.
     #[error("`{what}` cannot be a store: {why}")]
     Unsafe {
@@ -145,7 +153,9 @@ impl StoreError {
     /// What the user can do about it; nothing where there is no more to say.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NotFound { .. } | Self::BadKey { .. } | Self::TooLarge { .. } => return None,
+            Self::NotFound { .. } | Self::BadKey { .. } | Self::TooLarge { .. } | Self::BadAddress { .. } => {
+                return None;
+            }
             Self::Held { .. } => "wait until it ends, or stop it",
             Self::Unsafe { .. } => {
                 "use another server: one that honours conditions, such as `If-None-Match: *` of S3"

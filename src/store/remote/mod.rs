@@ -9,6 +9,7 @@
 //! | `leases/…`, `beats/…` | who holds what, see `lease.rs` |
 //! | `probes/…` | made when the store is, to see whether the service keeps its word; removed |
 
+mod connect;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
@@ -18,6 +19,7 @@ mod runtime;
 mod service;
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use process::Process;
 use super::local::{FORMAT, format_file, format_of};
 use super::{Created, Hold, Key, Sharing, Store, StoreError, Upload};
 
+pub use connect::{connect, is_url};
 pub use service::Service;
 
 const FORMAT_KEY: &str = "format";
@@ -40,6 +43,7 @@ const SMALL: u64 = 4 << 20;
 pub struct Remote {
     service: Arc<dyn Service>,
     leases: Arc<Leases>,
+    working: Option<PathBuf>,
 }
 
 impl Remote {
@@ -83,7 +87,14 @@ impl Remote {
         }
         let process = Process::this()?;
         let leases = Leases::new(service.clone(), process, Timing::default(), lease::system_clock());
-        Ok(Self { service, leases: Arc::new(leases) })
+        Ok(Self { service, leases: Arc::new(leases), working: None })
+    }
+
+    /// The same store, whose runs on this machine keep their working files in this directory, each store's apart.
+    #[must_use]
+    pub fn with_working_dir(self, dir: PathBuf) -> Self {
+        let store = blake3::hash(self.identity().as_bytes()).to_hex();
+        Self { working: Some(dir.join("work").join(&store[..24])), ..self }
     }
 }
 
@@ -177,6 +188,10 @@ impl Store for Remote {
 
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
         self.leases.take(key, sharing)
+    }
+
+    fn working_dir(&self) -> Option<PathBuf> {
+        self.working.clone()
     }
 
     fn lapse(&self) -> Duration {
