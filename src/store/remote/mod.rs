@@ -10,6 +10,8 @@
 //! | `probes/…` | made when the store is, to see whether the service keeps its word; removed |
 
 mod connect;
+#[cfg(feature = "hdfs")]
+pub mod hdfs;
 mod lease;
 #[cfg(test)]
 mod lease_tests;

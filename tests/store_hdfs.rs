@@ -1,0 +1,414 @@
+//! The store on HDFS, on a real NameNode and DataNode that are killed and started again.
+#![cfg(feature = "hdfs")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wasm_ckpt::store::remote::Remote;
+use wasm_ckpt::store::remote::hdfs::{Config, Hdfs};
+use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
+
+/// Who owns the store: somebody whom the NameNode does not let do everything.
+const USER: &str = "worker";
+/// A call that gets no answer has failed after this at the latest.
+const BOUND: Duration = Duration::from_secs(50);
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn noise(n: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Bytes whose hash is their beginning, so that a part of them is found out.
+fn sealed(n: u64, len: usize) -> Vec<u8> {
+    let bytes = noise(n, len);
+    [blake3::hash(&bytes).as_bytes(), &bytes[..]].concat()
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() > 32 && *blake3::hash(&bytes[32..]).as_bytes() == bytes[..32]
+}
+
+/// Past the test harness, which keeps to itself what a test that passes has to say.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The servers, which are gone when this is dropped.
+struct Server {
+    group: Child,
+    dir: PathBuf,
+    url: String,
+    superuser: String,
+}
+
+impl Server {
+    /// Nothing if the servers cannot be got here.
+    fn start(dir: &Path) -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new(root.join("tests/servers/hdfs.sh"));
+        let mut group =
+            command.arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut superuser = String::new();
+        for line in BufReader::new(group.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            match line.strip_prefix("HDFS_SUPERUSER=") {
+                Some(name) => superuser = name.to_string(),
+                None => return Some(Self { group, dir: dir.to_path_buf(), url: line, superuser }),
+            }
+        }
+        let code = group.wait().unwrap().code();
+        let must = std::env::var_os("CI").is_some() && root.join("guests/.cache/hdfs").exists();
+        assert!(code == Some(77) && !must, "tests/servers/hdfs.sh ended with {code:?}");
+        say("SKIPPED: HDFS could not be got, so the store on it is not tested");
+        None
+    }
+
+    fn signal(&self, name: &str) {
+        let group = format!("-{}", self.group.id());
+        assert!(Command::new("kill").args([name, "--", &group]).status().unwrap().success());
+    }
+
+    fn kill(&mut self) {
+        self.signal("-KILL");
+        self.group.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        let url = self.url.clone();
+        *self = Self::start(&self.dir).unwrap();
+        assert_eq!(self.url, url);
+    }
+
+    /// A directory of that user's.
+    fn dir_of(&self, user: &str, name: &str) -> Config {
+        let config = Config { user: Some(self.superuser.clone()), ..Config::from_url(&self.url).unwrap() };
+        let client = hdfs_native::sync::ClientBuilder::new().with_url(format!("hdfs://{}", config.authority));
+        let client = client.with_user(&self.superuser).build().unwrap();
+        let dir = format!("/{name}");
+        client.mkdirs(&dir, 0o755, true).unwrap();
+        client.set_owner(&dir, Some(user), None).unwrap();
+        Config { dir, user: Some(user.to_string()), ..config }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.group.id())]).status();
+        let _ = self.group.wait();
+    }
+}
+
+fn open(config: &Config) -> Remote<Hdfs> {
+    Remote::new(Hdfs::connect(config.clone()).unwrap())
+}
+
+/// This test program once more, as another process that does one of the things in [`child`].
+fn spawn(task: &str, config: &Config) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--quiet"])
+        .env("STORE_TEST_TASK", task)
+        .env("STORE_TEST_URL", config.to_string())
+        .env("HADOOP_USER_NAME", config.user.as_ref().unwrap())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What another process does; nothing when the tests are run.
+#[test]
+fn child() {
+    let Ok(task) = std::env::var("STORE_TEST_TASK") else {
+        return;
+    };
+    let store = open(&Config::from_url(&std::env::var("STORE_TEST_URL").unwrap()).unwrap());
+    println!("\nconnected");
+    match task.as_str() {
+        "race" => {
+            for n in 0..30 {
+                let created =
+                    store.create(&key(&format!("race/{n}")), &std::process::id().to_le_bytes()).unwrap();
+                println!("\n{n} {}", created == Created::Yes);
+            }
+        }
+        "writes" => {
+            for n in 0.. {
+                store.put(&key("killed/put"), &sealed(n, 9 << 20)).unwrap();
+                let mut upload = store.upload().unwrap();
+                let bytes = sealed(n, 20 << 20);
+                bytes.chunks(1 << 20).for_each(|piece| upload.write(piece).unwrap());
+                upload.commit(&key(&format!("killed/upload-{}-{n}", std::process::id()))).unwrap();
+            }
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn on_a_real_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut server) = Server::start(dir.path()) else { return };
+    let config = server.dir_of(USER, "store");
+    let store = open(&config);
+    let mut begin = Instant::now();
+    let mut done = |what: &str| {
+        say(&format!("{what}: {:.1?}", begin.elapsed()));
+        begin = Instant::now();
+    };
+    figures(&store);
+    done("figures");
+    conformance::all(&store);
+    done("conformance");
+    threads_race(&store);
+    processes_race(&config, &store);
+    done("races");
+    a_big_upload_is_read_back(&store);
+    done("big upload");
+    a_killed_writer_leaves_no_part(&config, &store);
+    done("killed writers");
+    many_keys_are_listed(&store);
+    done("many keys");
+    keys_that_clash_are_refused(&store);
+    permissions_are_kept(&config, &server, &store);
+    done("clashes and permissions");
+    a_server_that_was_away(&mut server, &config, &store);
+    done("server away");
+}
+
+fn figures(store: &dyn Store) {
+    let time = |what: &str, times: u32, call: &mut dyn FnMut(u32)| {
+        let begin = Instant::now();
+        (0..times).for_each(&mut *call);
+        say(&format!("  {what}: {:.1?}", begin.elapsed() / times));
+    };
+    time("put of 1 KiB", 20, &mut |n| store.put(&key(&format!("figures/put-{n}")), &noise(1, 1024)).unwrap());
+    time("create of 100 bytes", 20, &mut |n| {
+        assert_eq!(store.create(&key(&format!("figures/create-{n}")), &noise(1, 100)).unwrap(), Created::Yes);
+    });
+    let bytes = noise(2, 64_000_000);
+    time("upload of 64 MB", 2, &mut |n| {
+        let mut upload = store.upload().unwrap();
+        bytes.chunks(1 << 20).for_each(|piece| upload.write(piece).unwrap());
+        upload.commit(&key(&format!("figures/big-{n}"))).unwrap();
+    });
+    time("get of 64 MB", 2, &mut |n| assert!(store.get(&key(&format!("figures/big-{n}"))).unwrap() == bytes));
+    time("get of a range of 64 KiB", 20, &mut |n| {
+        let at = u64::from(n) * 3_000_000;
+        let got = store.get_range(&key("figures/big-0"), at..at + 65536).unwrap();
+        assert!(got == bytes[at as usize..][..65536]);
+    });
+    store.delete_all(&store.list("figures/").unwrap()).unwrap();
+    assert_eq!(store.list("figures").unwrap(), []);
+}
+
+fn threads_race(store: &dyn Store) {
+    let winners = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for me in 0..16u8 {
+            let winners = &winners;
+            scope.spawn(move || {
+                for n in 0..15 {
+                    // In directories that are not there yet, too.
+                    let key = key(&format!("threads/{}/{n}", n / 3));
+                    if store.create(&key, &[me]).unwrap() == Created::Yes {
+                        winners.lock().unwrap().push((n, me));
+                    }
+                }
+            });
+        }
+    });
+    let mut winners = winners.into_inner().unwrap();
+    winners.sort_unstable();
+    assert_eq!(winners.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (0..15).collect::<Vec<_>>());
+    for (n, me) in winners {
+        assert_eq!(store.get(&key(&format!("threads/{}/{n}", n / 3))).unwrap(), [me]);
+    }
+}
+
+fn processes_race(config: &Config, store: &dyn Store) {
+    let children: Vec<_> = (0..4).map(|_| spawn("race", config)).collect();
+    let mut winners = Vec::new();
+    for child in children {
+        let id = child.id();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success());
+        let out = String::from_utf8(out.stdout).unwrap();
+        for n in out.lines().filter_map(|line| line.strip_suffix(" true")) {
+            assert_eq!(store.get(&key(&format!("race/{n}"))).unwrap(), id.to_le_bytes());
+            winners.push(n.parse::<u32>().unwrap());
+        }
+    }
+    winners.sort_unstable();
+    assert_eq!(winners, (0..30).collect::<Vec<_>>());
+}
+
+/// Of two blocks, and of a length that is no multiple of anything.
+fn a_big_upload_is_read_back(store: &dyn Store) {
+    let (bytes, key) = (noise(3, (130 << 20) + 12_345), key("big/one"));
+    let mut upload = store.upload().unwrap();
+    bytes.chunks(3_000_001).for_each(|piece| upload.write(piece).unwrap());
+    upload.commit(&key).unwrap();
+    assert!(store.get(&key).unwrap() == bytes);
+    let len = bytes.len() as u64;
+    let block = 128 << 20;
+    for range in [0..1, block - 1..block + 1, block..len, (8 << 20) - 5..(24 << 20) + 5, len - 1..len] {
+        let wanted = &bytes[range.start as usize..range.end as usize];
+        assert!(store.get_range(&key, range.clone()).unwrap() == wanted, "{range:?}");
+    }
+    assert!(store.get_end(&key, 100).unwrap() == (len, bytes[bytes.len() - 100..].to_vec()));
+    store.delete(&key).unwrap();
+}
+
+fn a_killed_writer_leaves_no_part(config: &Config, store: &dyn Store) {
+    let mut seen = 0;
+    for round in 0..8 {
+        let mut child = spawn("writes", config);
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(out.any(|line| line.unwrap() == "connected"));
+        thread::sleep(Duration::from_millis(150 + 170 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for key in store.list("killed/").unwrap() {
+            assert!(is_whole(&store.get(&key).unwrap()), "{key} is a part");
+            seen += 1;
+            if key.name() != "put" {
+                store.delete(&key).unwrap();
+            }
+        }
+    }
+    assert!(seen > 4, "the writers hardly came to write");
+    let superuser = open(config);
+    assert!(superuser.list("killed/").unwrap().len() <= 1);
+}
+
+/// More than the NameNode tells at a time.
+fn many_keys_are_listed(store: &dyn Store) {
+    let mut keys: Vec<Key> = (0..2200).map(|n| key(&format!("many/{:x}", n * 7919))).collect();
+    thread::scope(|scope| {
+        for part in keys.chunks(140) {
+            scope.spawn(move || part.iter().for_each(|key| store.put(key, b"").unwrap()));
+        }
+    });
+    keys.sort_unstable();
+    assert!(store.list("many/").unwrap() == keys);
+    let names = store.names("many/").unwrap();
+    assert!(names.iter().map(String::as_str).eq(keys.iter().map(Key::name)));
+    assert_eq!(store.names("none/").unwrap(), [""; 0]);
+    assert!(store.names("").unwrap().contains(&"many".to_string()));
+    thread::scope(|scope| {
+        for part in keys.chunks(140) {
+            scope.spawn(move || store.delete_all(part).unwrap());
+        }
+    });
+    assert_eq!(store.list("many/").unwrap(), []);
+}
+
+fn keys_that_clash_are_refused(store: &dyn Store) {
+    store.put(&key("clash/dir/object"), b"x").unwrap();
+    let mut upload = store.upload().unwrap();
+    upload.write(b"x").unwrap();
+    let results = [
+        store.put(&key("clash/dir"), b"x"),
+        store.put(&key("clash/dir/object/below"), b"x"),
+        store.create(&key("clash/dir"), b"x").map(|_| ()),
+        store.create(&key("clash/dir/object/below"), b"x").map(|_| ()),
+        upload.commit(&key("clash/dir")),
+    ];
+    for result in results {
+        assert!(matches!(result, Err(StoreError::BadKey { .. })), "{result:?}");
+    }
+    // These are not there, which is no error.
+    store.delete(&key("clash/dir")).unwrap();
+    store.delete(&key("clash/dir/object/below")).unwrap();
+    assert_eq!(store.get(&key("clash/dir/object")).unwrap(), b"x");
+}
+
+fn permissions_are_kept(config: &Config, server: &Server, store: &dyn Store) {
+    store.put(&key("mine/object"), b"x").unwrap();
+    let other = open(&Config { user: Some("somebody".into()), ..config.clone() });
+    assert_eq!(other.get(&key("mine/object")).unwrap(), b"x");
+    let errors = [
+        other.put(&key("mine/object"), b"y").err(),
+        other.create(&key("theirs"), b"y").err(),
+        other.delete(&key("mine/object")).err(),
+    ];
+    for error in errors {
+        let error = error.unwrap();
+        assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
+        assert!(error.to_string().contains(&config.to_string()), "{error}");
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("somebody"), "{error:?}");
+    }
+    assert_eq!(store.get(&key("mine/object")).unwrap(), b"x");
+    // Above the store there is nothing that one needs but to pass.
+    let deep = server.dir_of(USER, "deep/er/store");
+    open(&deep).put(&key("a"), b"x").unwrap();
+}
+
+fn a_server_that_was_away(server: &mut Server, config: &Config, store: &dyn Store) {
+    store.put(&key("kept/small"), b"x").unwrap();
+    store.put(&key("kept/big"), &sealed(7, 10 << 20)).unwrap();
+    // Asleep for a short time: nobody notices.
+    server.signal("-STOP");
+    thread::scope(|scope| {
+        let calls = [
+            scope.spawn(|| store.get(&key("kept/small")).map(|_| ())),
+            scope.spawn(|| store.put(&key("kept/slow"), b"x")),
+            scope.spawn(|| store.create(&key("kept/created"), b"x").map(|_| ())),
+        ];
+        thread::sleep(Duration::from_secs(2));
+        server.signal("-CONT");
+        calls.into_iter().for_each(|call| call.join().unwrap().unwrap());
+    });
+    server.kill();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = |authority: String| Config { authority, ..config.clone() };
+    let connect = |config: Config| Hdfs::connect(config).map(|_| ());
+    let failing: [&(dyn Fn() -> Result<(), StoreError> + Sync); 8] = [
+        &|| store.get(&key("kept/small")).map(|_| ()),
+        &|| store.size(&key("kept/small")).map(|_| ()),
+        &|| store.put(&key("kept/small"), b"y"),
+        &|| store.create(&key("kept/new"), b"y").map(|_| ()),
+        &|| store.list("kept/").map(|_| ()),
+        &|| store.delete(&key("kept/small")),
+        &|| connect(elsewhere(silent.local_addr().unwrap().to_string())),
+        &|| connect(elsewhere("no-such-host.invalid:8020".into())),
+    ];
+    thread::scope(|scope| {
+        let timed = |call: &dyn Fn() -> Result<(), StoreError>| {
+            let begin = Instant::now();
+            (call().unwrap_err(), begin.elapsed())
+        };
+        let calls: Vec<_> = failing.iter().map(|call| scope.spawn(move || timed(call))).collect();
+        for call in calls {
+            let (error, took) = call.join().unwrap();
+            assert!(matches!(error, StoreError::Io { .. }) && took < BOUND, "{error:?} after {took:?}");
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(
+                error.to_string().contains("hdfs://") && cause.contains("fs.defaultFS"),
+                "{error}: {cause}"
+            );
+        }
+    });
+    // What begins while it is away is done when it is back.
+    thread::scope(|scope| {
+        let call = scope.spawn(|| store.create(&key("kept/late"), b"late"));
+        server.restart();
+        assert_eq!(call.join().unwrap().unwrap(), Created::Yes);
+    });
+    assert_eq!(store.get(&key("kept/small")).unwrap(), b"x");
+    assert!(is_whole(&store.get(&key("kept/big")).unwrap()));
+    assert_eq!(store.get(&key("kept/late")).unwrap(), b"late");
+    assert!(matches!(store.get(&key("kept/new")), Err(StoreError::NotFound { .. })));
+    store.put(&key("kept/small"), b"z").unwrap();
+    assert_eq!(open(config).get(&key("kept/small")).unwrap(), b"z");
+}
