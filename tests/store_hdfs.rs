@@ -1,12 +1,13 @@
 //! The store on HDFS, on a real NameNode and DataNode that are killed and started again.
 #![cfg(feature = "hdfs")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,7 @@ fn on_a_real_server() {
         scope.spawn(|| timed("processes", &|| processes_race(&config, &store)));
         scope.spawn(|| timed("big upload", &|| a_big_upload_is_read_back(&store)));
         scope.spawn(|| timed("killed writers", &|| a_killed_writer_leaves_no_part(&config, &store)));
+        scope.spawn(|| timed("lost answers", &|| a_lost_answer_is_found_out(&config, &store)));
         scope.spawn(|| timed("many keys", &|| many_keys_are_listed(&store)));
         scope.spawn(|| timed("clashes", &|| keys_that_clash_are_refused(&store)));
         scope.spawn(|| timed("permissions", &|| permissions_are_kept(&config, &server, &store)));
@@ -267,7 +269,11 @@ fn a_big_upload_is_read_back(store: &dyn Store) {
 
 fn a_killed_writer_leaves_no_part(config: &Config, store: &dyn Store) {
     let mut seen = 0;
-    for round in 0..8 {
+    // Later and later, until enough of them have come to write something.
+    for round in 0.. {
+        if round >= 8 && seen > 4 {
+            break;
+        }
         let mut child = spawn("writes", config);
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(out.any(|line| line.unwrap() == "connected"));
@@ -282,7 +288,62 @@ fn a_killed_writer_leaves_no_part(config: &Config, store: &dyn Store) {
             }
         }
     }
-    assert!(seen > 4, "the writers hardly came to write");
+}
+
+/// Passes on what is said to the NameNode and by it. While `lose` is set, the next answer to a rename is lost, with its
+/// connection.
+fn passing_on(namenode: String, lose: Arc<AtomicBool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&namenode).unwrap());
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let (lost, lose) = (Arc::new(AtomicBool::new(false)), lose.clone());
+            let losing = lost.clone();
+            thread::spawn(move || {
+                let mut bytes = [0; 65536];
+                while let Ok(len @ 1..) = client.read(&mut bytes) {
+                    if bytes[..len].windows(7).any(|word| word == b"rename2")
+                        && lose.swap(false, Ordering::SeqCst)
+                    {
+                        losing.store(true, Ordering::SeqCst);
+                    }
+                    server.write_all(&bytes[..len]).unwrap();
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let mut bytes = [0; 65536];
+                while let Ok(len @ 1..) = from.read(&mut bytes) {
+                    if lost.load(Ordering::SeqCst) || to.write_all(&bytes[..len]).is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+fn a_lost_answer_is_found_out(config: &Config, store: &dyn Store) {
+    let lose = Arc::new(AtomicBool::new(false));
+    let authority = passing_on(config.authority.clone(), lose.clone());
+    let through = open(&Config { authority, ..config.clone() });
+    through.put(&key("lost/first"), b"x").unwrap();
+    for n in 0..3 {
+        let (created, put) = (key(&format!("lost/created-{n}")), key(&format!("lost/put-{n}")));
+        lose.store(true, Ordering::SeqCst);
+        assert_eq!(through.create(&created, b"mine").unwrap(), Created::Yes);
+        assert!(!lose.swap(true, Ordering::SeqCst), "no answer was lost");
+        assert_eq!(through.create(&created, b"another's").unwrap(), Created::Exists);
+        assert!(!lose.swap(true, Ordering::SeqCst), "no answer was lost");
+        through.put(&put, b"put").unwrap();
+        assert!(!lose.load(Ordering::SeqCst), "no answer was lost");
+        assert_eq!(store.get(&created).unwrap(), b"mine");
+        assert_eq!(store.get(&put).unwrap(), b"put");
+    }
 }
 
 /// More than the NameNode tells at a time.

@@ -102,19 +102,19 @@ impl Files {
 
     /// Begins a file in `tmp`.
     pub(super) async fn begin(&self) -> Result<NewFile> {
-        let options = WriteOptions::default().block_size(BLOCK);
-        self.again(async |client| {
-            let path = format!("{}/tmp/{}", self.config.dir, random_name()?);
-            let writer = step(client.create(&path, &options)).await?;
-            Ok(NewFile { writer, path })
-        })
-        .await
+        self.again(async |client| self.begin_on(&client).await).await
+    }
+
+    async fn begin_on(&self, client: &Client) -> Result<NewFile> {
+        let path = format!("{}/tmp/{}", self.config.dir, random_name()?);
+        let writer = step(client.create(&path, WriteOptions::default().block_size(BLOCK))).await?;
+        Ok(NewFile { writer, path })
     }
 
     /// A closed file in `tmp` with these bytes.
     pub(super) async fn write_temp(&self, bytes: &[u8]) -> Result<String> {
-        self.again(async |_| {
-            let mut file = self.begin().await?;
+        self.again(async |client| {
+            let mut file = self.begin_on(&client).await?;
             match file.write_all(bytes).await {
                 Ok(()) => Ok(file.path),
                 Err(error) => {
