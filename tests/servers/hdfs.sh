@@ -113,7 +113,8 @@ ready() {
 }
 
 if ! command -v java >/dev/null; then
-  apt-get install -qq -y --no-install-recommends openjdk-17-jre-headless >&2 || { echo "Java could not be installed" >&2; exit 77; }
+  (apt-get update -qq && apt-get install -qq -y --no-install-recommends openjdk-17-jre-headless) >&2 ||
+    { echo "Java could not be installed" >&2; exit 77; }
 fi
 [ -e "$jars" ] || get_jars || exit 77
 [ -e "$dir/ports" ] || configure

@@ -159,9 +159,17 @@ impl Service for Hdfs {
     }
 
     fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
-        let remove = |key| self.wait("remove", &path_of(key), self.files.remove(key));
-        keys.iter().try_for_each(remove)?;
-        self.wait("remove", "objects", self.files.remove_empty_dirs(keys))
+        let mut removed = Vec::new();
+        for key in keys {
+            if self.wait("remove", &path_of(key), self.files.remove(key))? {
+                removed.push(key);
+            }
+        }
+        let task = async {
+            self.files.remove_empty_dirs(&removed).await;
+            Ok(())
+        };
+        self.wait("remove", "objects", task)
     }
 }
 

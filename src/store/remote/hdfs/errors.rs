@@ -61,8 +61,7 @@ impl Kind {
             "FileNotFoundException" => Self::NotFound,
             "FileAlreadyExistsException" => Self::Exists,
             "ParentNotDirectoryException" | "PathIsNotDirectoryException" => Self::Clash,
-            // So is said to whoever may not look below a file, which nobody but the superuser may.
-            "AccessControlException" if message.contains("not a directory") => Self::Clash,
+            "AccessControlException" if is_below_a_file(message) => Self::Clash,
             "AccessControlException" | "AuthorizationException" | "SaslException" | "InvalidToken" => {
                 Self::Denied
             }
@@ -90,6 +89,14 @@ impl Kind {
     pub(super) fn may_pass(self) -> bool {
         matches!(self, Self::Passing | Self::NoRoom)
     }
+}
+
+/// Whether it is only refused to look into a file as if it were a directory. To nobody but the superuser it is said that it
+/// is none: `Permission denied: user=u, access=EXECUTE, inode="/s/objects/a/b":u:g:-rw-r--r--`, or later words for it.
+fn is_below_a_file(message: &str) -> bool {
+    let line = message.lines().next().unwrap_or_default();
+    let is_file = line.rsplit(':').next().is_some_and(|mode| mode.starts_with("-r"));
+    line.contains("not a directory") || (line.contains("access=EXECUTE") && is_file)
 }
 
 /// What the server or the client said, and what to look at.

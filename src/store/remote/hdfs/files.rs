@@ -102,19 +102,19 @@ impl Files {
 
     /// Begins a file in `tmp`.
     pub(super) async fn begin(&self) -> Result<NewFile> {
-        let options = WriteOptions::default().block_size(BLOCK);
-        self.again(async |client| {
-            let path = format!("{}/tmp/{}", self.config.dir, random_name()?);
-            let writer = step(client.create(&path, &options)).await?;
-            Ok(NewFile { writer, path })
-        })
-        .await
+        self.again(async |client| self.begin_on(&client).await).await
+    }
+
+    async fn begin_on(&self, client: &Client) -> Result<NewFile> {
+        let path = format!("{}/tmp/{}", self.config.dir, random_name()?);
+        let writer = step(client.create(&path, WriteOptions::default().block_size(BLOCK))).await?;
+        Ok(NewFile { writer, path })
     }
 
     /// A closed file in `tmp` with these bytes.
     pub(super) async fn write_temp(&self, bytes: &[u8]) -> Result<String> {
-        self.again(async |_| {
-            let mut file = self.begin().await?;
+        self.again(async |client| {
+            let mut file = self.begin_on(&client).await?;
             match file.write_all(bytes).await {
                 Ok(()) => Ok(file.path),
                 Err(error) => {
@@ -193,24 +193,24 @@ impl Files {
         }
     }
 
-    pub(super) async fn remove(&self, key: &Key) -> Result<()> {
+    /// Whether there was one to remove.
+    pub(super) async fn remove(&self, key: &Key) -> Result<bool> {
         let path = self.path_of(key);
         let removed = self.again(async |client| step(client.delete(&path, false)).await).await;
         match removed {
-            Ok(_) => Ok(()),
             // What has something below or above it is, as an object, not there.
             Err(HdfsError::RPCError(class, _)) if class.ends_with("PathIsNotEmptyDirectoryException") => {
-                Ok(())
+                Ok(false)
             }
-            Err(error) if matches!(Kind::of(&error), Kind::NotFound | Kind::Clash) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if matches!(Kind::of(&error), Kind::NotFound | Kind::Clash) => Ok(false),
+            removed => removed,
         }
     }
 
-    /// Removes the directories of these objects that are empty now, but not those directly under `objects`: HDFS removes
-    /// none that is not empty, and whoever misses one makes it again.
-    pub(super) async fn remove_empty_dirs(&self, keys: &[Key]) -> Result<()> {
-        let dirs = keys.iter().filter_map(|key| key.as_str().rsplit_once('/').map(|(dir, _)| dir));
+    /// Removes the directories of these objects, which were there, if they are empty now, but not those directly under
+    /// `objects`: HDFS removes none that is not empty, and whoever misses one makes it again. What is left does no harm.
+    pub(super) async fn remove_empty_dirs(&self, removed: &[&Key]) {
+        let dirs = removed.iter().filter_map(|key| key.as_str().rsplit_once('/').map(|(dir, _)| dir));
         for mut dir in dirs.collect::<BTreeSet<_>>() {
             while let Some((above, _)) = dir.rsplit_once('/') {
                 let path = format!("{}/objects/{dir}", self.config.dir);
@@ -221,7 +221,6 @@ impl Files {
                 dir = above;
             }
         }
-        Ok(())
     }
 
     /// Removes what dead writers have left.
