@@ -5,6 +5,8 @@
 
 #[cfg(any(feature = "s3", feature = "hdfs", feature = "cassandra"))]
 mod runtime;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod service;
 
 use std::ops::Range;
