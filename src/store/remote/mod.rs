@@ -18,6 +18,8 @@ mod lease_tests;
 mod process;
 #[cfg(any(feature = "s3", feature = "hdfs", feature = "cassandra"))]
 mod runtime;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod service;
 
 use std::ops::Range;
