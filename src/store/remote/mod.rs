@@ -3,6 +3,8 @@
 //! A [`Service`] has objects and one atomic step, create-if-absent; [`Remote`] makes a [`Store`] of it, with
 //! leases that are objects as well (`lease.rs`).
 
+#[cfg(feature = "cassandra")]
+pub mod cassandra;
 #[cfg(any(feature = "s3", feature = "hdfs", feature = "cassandra"))]
 mod runtime;
 mod service;
