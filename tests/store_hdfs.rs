@@ -1,16 +1,18 @@
 //! The store on HDFS, on a real NameNode and DataNode that are killed and started again.
 #![cfg(feature = "hdfs")]
 
+mod tool;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tool::server::Server;
+use tool::{server, service};
 use wasm_ckpt::store::remote::Remote;
 use wasm_ckpt::store::remote::hdfs::{Config, Hdfs};
 use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
@@ -45,86 +47,26 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The servers, which are gone when this is dropped.
-struct Server {
-    group: Child,
-    dir: PathBuf,
-    url: String,
-    superuser: String,
+/// A directory of that user's.
+fn dir_of(server: &Server, user: &str, name: &str) -> Config {
+    let superuser = server.variable("HDFS_SUPERUSER");
+    let config = Config { user: Some(superuser.to_string()), ..Config::from_url(&server.url).unwrap() };
+    let client = hdfs_native::sync::ClientBuilder::new().with_url(format!("hdfs://{}", config.authority));
+    let client = client.with_user(superuser).build().unwrap();
+    let dir = format!("/{name}");
+    client.mkdirs(&dir, 0o755, true).unwrap();
+    client.set_owner(&dir, Some(user), None).unwrap();
+    Config { dir, user: Some(user.to_string()), ..config }
 }
 
-impl Server {
-    /// Nothing if the servers cannot be got here.
-    fn start(dir: &Path) -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut command = Command::new(root.join("tests/servers/hdfs.sh"));
-        let mut group =
-            command.arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
-        let mut superuser = String::new();
-        for line in BufReader::new(group.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            match line.strip_prefix("HDFS_SUPERUSER=") {
-                Some(name) => superuser = name.to_string(),
-                None => return Some(Self { group, dir: dir.to_path_buf(), url: line, superuser }),
-            }
-        }
-        let code = group.wait().unwrap().code();
-        let must = std::env::var_os("CI").is_some() && root.join("guests/.cache/hdfs").exists();
-        assert!(code == Some(77) && !must, "tests/servers/hdfs.sh ended with {code:?}");
-        say("SKIPPED: HDFS could not be got, so the store on it is not tested");
-        None
-    }
-
-    fn signal(&self, name: &str) {
-        let group = format!("-{}", self.group.id());
-        assert!(Command::new("kill").args([name, "--", &group]).status().unwrap().success());
-    }
-
-    fn kill(&mut self) {
-        self.signal("-KILL");
-        self.group.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        let url = self.url.clone();
-        *self = Self::start(&self.dir).unwrap();
-        assert_eq!(self.url, url);
-    }
-
-    /// A directory of that user's.
-    fn dir_of(&self, user: &str, name: &str) -> Config {
-        let config = Config { user: Some(self.superuser.clone()), ..Config::from_url(&self.url).unwrap() };
-        let client = hdfs_native::sync::ClientBuilder::new().with_url(format!("hdfs://{}", config.authority));
-        let client = client.with_user(&self.superuser).build().unwrap();
-        let dir = format!("/{name}");
-        client.mkdirs(&dir, 0o755, true).unwrap();
-        client.set_owner(&dir, Some(user), None).unwrap();
-        Config { dir, user: Some(user.to_string()), ..config }
-    }
+fn open(config: &Config) -> Remote {
+    Remote::new(Arc::new(Hdfs::connect(config.clone()).unwrap())).unwrap()
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Ok(None) = self.group.try_wait() {
-            self.kill();
-        }
-    }
-}
-
-fn open(config: &Config) -> Remote<Hdfs> {
-    Remote::new(Hdfs::connect(config.clone()).unwrap())
-}
-
-/// This test program once more, as another process that does one of the things in [`child`].
+/// As another process.
 fn spawn(task: &str, config: &Config) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--quiet"])
-        .env("STORE_TEST_TASK", task)
-        .env("STORE_TEST_URL", config.to_string())
-        .env("HADOOP_USER_NAME", config.user.as_ref().unwrap())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+    let user = ("HADOOP_USER_NAME".to_string(), config.user.clone().unwrap());
+    server::child(task, &config.to_string(), &[user])
 }
 
 /// What another process does; nothing when the tests are run.
@@ -159,8 +101,8 @@ fn child() {
 #[test]
 fn on_a_real_server() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(mut server) = Server::start(dir.path()) else { return };
-    let config = server.dir_of(USER, "store");
+    let Some(mut server) = Server::start("hdfs", dir.path()) else { return };
+    let config = dir_of(&server, USER, "store");
     let store = open(&config);
     figures(&store);
     let timed = |what: &str, part: &dyn Fn()| {
@@ -181,6 +123,9 @@ fn on_a_real_server() {
         scope.spawn(|| timed("permissions", &|| permissions_are_kept(&config, &server, &store)));
     });
     a_server_that_was_away(&mut server, &config, &store);
+    let jobs = dir_of(&server, USER, "jobs");
+    let user = ("HADOOP_USER_NAME".to_string(), USER.to_string());
+    timed("jobs", &|| service::jobs_survive(&service::on(&jobs.to_string(), &[user.clone()])));
 }
 
 fn figures(store: &dyn Store) {
@@ -405,7 +350,7 @@ fn permissions_are_kept(config: &Config, server: &Server, store: &dyn Store) {
     }
     assert_eq!(store.get(&key("mine/object")).unwrap(), b"x");
     // Above the store there is nothing that one needs but to pass.
-    let deep = server.dir_of(USER, "deep/er/store");
+    let deep = dir_of(&server, USER, "deep/er/store");
     open(&deep).put(&key("a"), b"x").unwrap();
 }
 

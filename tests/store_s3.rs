@@ -1,85 +1,39 @@
 //! The store on S3: a real server on this machine, which is also killed, and other processes beside.
 #![cfg(feature = "s3")]
 
+mod tool;
+
 use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
+use std::process::{Child, Command};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tool::server::Server;
+use tool::service;
 use wasm_ckpt::store::remote::Remote;
 use wasm_ckpt::store::remote::s3::{Config, S3};
 use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
 
 type Variables = Vec<(String, String)>;
 
-/// A server with its data; killed when dropped.
-struct Server {
-    script: Child,
-    dir: PathBuf,
-    url: String,
-    variables: Variables,
+trait OnS3 {
+    fn config(&self, prefix: &str) -> Config;
+    fn store(&self, prefix: &str) -> Remote;
+    fn but(&self, name: &str, value: &str) -> Variables;
+    fn doing(&self, task: &str) -> Child;
 }
 
-impl Server {
-    /// None where it cannot be got.
-    fn start(dir: &Path) -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut script = Command::new(root.join("tests/servers/s3.sh"))
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let mut variables = Variables::new();
-        for line in BufReader::new(script.stdout.take().unwrap()).lines().map_while(Result::ok) {
-            match line.split_once('=') {
-                Some((name, value)) => variables.push((name.to_string(), value.to_string())),
-                None => return Some(Self { script, dir: dir.into(), url: line, variables }),
-            }
-        }
-        let _ = script.wait();
-        let must = std::env::var_os("CI").is_some() && root.join("guests/.cache/s3").exists();
-        assert!(!must, "the server does not start");
-        // Not by `eprintln`, which a test that passes keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: this needs an S3 server, which could not be installed or started"
-        );
-        None
-    }
-
-    /// Kills it, as a loss of power would.
-    fn kill(&mut self) {
-        if !matches!(self.script.try_wait(), Ok(None)) {
-            return;
-        }
-        let group = format!("-{}", self.script.id());
-        let _ = Command::new("kill").args(["-9", "--", &group]).status();
-        let _ = self.script.wait();
-    }
-
-    fn restart(&mut self) {
-        self.kill();
-        *self = Self::start(&self.dir.clone()).expect("it has started before");
-    }
-
+impl OnS3 for Server {
     fn config(&self, prefix: &str) -> Config {
         Config::new(&format!("{}/{prefix}", self.url), self.variables.clone()).unwrap()
     }
 
-    fn store(&self, prefix: &str) -> Remote<S3> {
-        Remote::new(S3::connect(self.config(prefix)).unwrap())
-    }
-
-    fn variable(&self, name: &str) -> &str {
-        &self.variables.iter().find(|(known, _)| known == name).unwrap().1
+    fn store(&self, prefix: &str) -> Remote {
+        Remote::new(Arc::new(S3::connect(self.config(prefix)).unwrap())).unwrap()
     }
 
     /// With another value of a variable.
@@ -90,22 +44,9 @@ impl Server {
         self.variables.iter().map(other).collect()
     }
 
-    /// This test program once more, as another process that does one of the things in [`child`].
-    fn child(&self, task: &str) -> Child {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture", "--quiet"])
-            .env("STORE_TEST_TASK", task)
-            .env("STORE_TEST_URL", format!("{}/{task}", self.url))
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+    /// As another process.
+    fn doing(&self, task: &str) -> Child {
+        self.child(task, &format!("{}/{task}", self.url))
     }
 }
 
@@ -129,7 +70,7 @@ fn why(error: &StoreError) -> String {
 fn child() {
     let Ok(task) = std::env::var("STORE_TEST_TASK") else { return };
     let url = std::env::var("STORE_TEST_URL").unwrap();
-    let store = Remote::new(S3::connect(Config::from_env(&url).unwrap()).unwrap());
+    let store = Remote::new(Arc::new(S3::connect(Config::from_url(&url).unwrap()).unwrap())).unwrap();
     match task.as_str() {
         "race" => {
             for n in 0..25 {
@@ -163,9 +104,9 @@ type Step = fn(&mut Server);
 fn the_service() {
     let dir = tempfile::tempdir().unwrap();
     let begun = Instant::now();
-    let Some(mut server) = Server::start(dir.path()) else { return };
+    let Some(mut server) = Server::start("s3", dir.path()) else { return };
     println!("started: {:?}", begun.elapsed());
-    let steps: [(&str, Step); 9] = [
+    let steps: [(&str, Step); 10] = [
         ("conforms", |server| conformance::all(&server.store("conformance"))),
         ("what does not let us in", what_does_not_let_us_in),
         ("of several one creates", of_several_one_creates),
@@ -175,6 +116,9 @@ fn the_service() {
         ("figures", figures),
         ("a killed writer", a_killed_writer),
         ("a killed server", a_killed_server),
+        ("jobs", |server| {
+            service::jobs_survive(&service::on(&format!("{}/jobs", server.url), &server.variables))
+        }),
     ];
     let mut failed = Vec::new();
     for (name, step) in steps {
@@ -217,23 +161,6 @@ fn what_does_not_let_us_in(server: &mut Server) {
             });
         }
     });
-
-    // Takes every object, whatever the condition.
-    let heedless = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", heedless.local_addr().unwrap());
-    thread::spawn(move || {
-        for client in heedless.incoming().take(2) {
-            let mut client = client.unwrap();
-            let _ = client.read(&mut [0; 4096]);
-            let _ = client.write_all(
-                b"HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            );
-            // What is not read yet would reset the connection.
-            thread::sleep(Duration::from_millis(200));
-        }
-    });
-    let (_, text) = refused(&server.url, server.but("AWS_ENDPOINT_URL", &address));
-    assert!(text.contains("ignores `If-None-Match: *`"), "{text}");
 }
 
 fn of_several_one_creates(server: &mut Server) {
@@ -255,7 +182,7 @@ fn of_several_one_creates(server: &mut Server) {
     });
     assert_eq!(won, 25);
 
-    let children: Vec<_> = (0..4).map(|_| server.child("race")).collect();
+    let children: Vec<_> = (0..4).map(|_| server.doing("race")).collect();
     let mut winners = Vec::new();
     for child in children {
         let out = child.wait_with_output().unwrap();
@@ -416,7 +343,7 @@ fn a_killed_writer(server: &mut Server) {
     let begun = Instant::now();
     // Until some were killed after they had written something, and some in the midst of it.
     while (checked < 6 || moment < 1000) && begun.elapsed() < Duration::from_secs(60) {
-        let mut child = server.child("write");
+        let mut child = server.doing("write");
         let out = BufReader::new(child.stdout.take().unwrap());
         assert!(out.lines().any(|line| line.unwrap().ends_with("ready")));
         thread::sleep(Duration::from_millis(moment));

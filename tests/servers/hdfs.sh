@@ -42,27 +42,11 @@ get_jars() {
   rm -rf "$temp"
 }
 
-# Free now, and not among those that the system gives to connections.
-free_ports() {
-  python3 - "$1" <<'PY'
-import random, socket, sys
-held = []
-while len(held) < int(sys.argv[1]):
-    trial = socket.socket()
-    try:
-        trial.bind(("127.0.0.1", random.randrange(20000, 32000)))
-        held.append(trial)
-    except OSError:
-        pass
-print(*[s.getsockname()[1] for s in held])
-PY
-}
-
 property() { echo "<property><name>$1</name><value>$2</value></property>"; }
 
 configure() {
   local rpc http
-  read -r rpc http < <(free_ports 2)
+  read -r rpc http < <(python3 "$here/free_ports.py" 2)
   mkdir -p "$dir/conf" "$dir"/web/webapps/{hdfs,datanode,static}
   {
     echo '<configuration>'

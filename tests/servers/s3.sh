@@ -25,20 +25,7 @@ install() {
     exit 1
 }
 
-# Not of those that the system gives to clients, who could have taken one before it is used.
-free_ports() {
-    python3 -c 'import random, socket
-s = []
-while len(s) < 2:
-    x = socket.socket()
-    try:
-        x.bind(("127.0.0.1", random.randrange(10000, 20000)))
-        s.append(x)
-    except OSError:
-        pass
-print(*[x.getsockname()[1] for x in s])'
-}
-[ -e "$dir/made" ] || free_ports >"$dir/ports"
+[ -e "$dir/made" ] || python3 tests/servers/free_ports.py 2 >"$dir/ports"
 read -r mon gateway <"$dir/ports"
 
 fsid=6f0c4b1e-1d0a-4b5e-9d6c-2a9b1f6f7a10

@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod moments;
+pub mod server;
 pub mod service;
 
 use std::io::Write;

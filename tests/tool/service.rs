@@ -43,7 +43,7 @@ fn state(tool: &Tool, job: &str) -> (String, u64) {
 
 fn ended_alike(tool: &Tool, job: &str) {
     assert_eq!(tool.run(&["output", job]).out, printed(LINES), "{job}");
-    assert_eq!(state(tool, job).0, "ended", "{job}");
+    assert_eq!(state(tool, job).0, "exit 0", "{job}");
 }
 
 fn of_several_one_runs_it(tool: &Tool) {

@@ -26,8 +26,9 @@ pub fn connect(url: &str) -> Result<Arc<dyn Service>, StoreError> {
         "hdfs" => Ok(Arc::new(super::hdfs::Hdfs::connect(super::hdfs::Config::from_url(url)?)?)),
         #[cfg(feature = "cassandra")]
         "cassandra" => {
-            Ok(Arc::new(super::cassandra::Cassandra::connect(super::cassandra::Config::from_url(url)?)?))
+            Ok(Arc::new(super::cassandra::Cassandra::connect(&super::cassandra::Config::from_url(url)?)?))
         }
+        #[cfg(not(all(feature = "s3", feature = "hdfs", feature = "cassandra")))]
         "s3" | "hdfs" | "cassandra" => {
             let why =
                 format!("this build has no such stores; one made with `cargo build --features {scheme}` has");
@@ -41,8 +42,14 @@ pub fn connect(url: &str) -> Result<Arc<dyn Service>, StoreError> {
     }
 }
 
+/// The error of an address that is none.
+#[cfg(any(feature = "s3", feature = "hdfs", feature = "cassandra"))]
+pub(super) fn bad_address(address: &str, why: impl Into<String>) -> StoreError {
+    StoreError::BadAddress { address: shown(address), why: why.into() }
+}
+
 /// What a message shows of a URL that was given: no password, no control characters, and not all of it.
-pub(super) fn shown(url: &str) -> String {
+fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let authority = rest.find('/').unwrap_or(rest.len());
     let host = rest[..authority].rfind('@').map_or(0, |at| at + 1);

@@ -38,6 +38,8 @@ struct InMemory {
     /// The next objects that are made so, and told as an error or as having been there.
     failing: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
+    /// Replaces what is there, whatever the condition.
+    heedless: bool,
 }
 
 fn counts_down(counter: &AtomicU64) -> bool {
@@ -57,6 +59,9 @@ impl Service for InMemory {
     }
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StoreError> {
         before("create");
+        if self.heedless {
+            return self.objects.put(key, bytes).map(|()| Created::Yes);
+        }
         let created = self.objects.create(key, bytes)?;
         if counts_down(&self.failing) {
             return Err(StoreError::from_io("write", key, std::io::ErrorKind::TimedOut.into()));
@@ -131,6 +136,30 @@ use Sharing::{Exclusive, Shared};
 #[test]
 fn a_store_on_a_service_conforms() {
     conformance::all(&Remote::open(Arc::new(InMemory::default())).unwrap());
+}
+
+#[test]
+fn a_store_is_made_once_and_not_among_other_things() {
+    let service = InMemory::default();
+    let existing = Remote::existing(Arc::new(service.clone())).err();
+    assert!(matches!(existing, Some(StoreError::NotFound { .. })), "{existing:?}");
+    let store = Remote::open(Arc::new(service.clone())).unwrap();
+    store.put(&key(), b"x").unwrap();
+    let again = Remote::open(Arc::new(service.clone())).unwrap();
+    assert_eq!(again.get(&key()).unwrap(), b"x");
+    assert_eq!(service.objects.list("").unwrap().len(), 2, "the format and this");
+    service.objects.put(&Key::new("format").unwrap(), b"wasm-ckpt store\nformat 2\n").unwrap();
+    let newer = Remote::open(Arc::new(service.clone())).err();
+    assert!(matches!(newer, Some(StoreError::NewerVersion { found: 2, .. })), "{newer:?}");
+    service.objects.delete(&Key::new("format").unwrap()).unwrap();
+    let other = Remote::open(Arc::new(service)).err();
+    assert!(matches!(other, Some(StoreError::NotAStore { .. })), "{other:?}");
+}
+
+#[test]
+fn a_service_that_ignores_conditions_is_no_store() {
+    let refused = Remote::open(Arc::new(InMemory { heedless: true, ..InMemory::default() })).err();
+    assert!(matches!(refused, Some(StoreError::Unsafe { .. })), "{refused:?}");
 }
 
 #[test]

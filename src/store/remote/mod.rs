@@ -9,6 +9,8 @@
 //! | `leases/…`, `beats/…` | who holds what, see `lease.rs` |
 //! | `probes/…` | made when the store is, to see whether the service keeps its word; removed |
 
+#[cfg(feature = "cassandra")]
+pub mod cassandra;
 mod connect;
 #[cfg(feature = "hdfs")]
 pub mod hdfs;
@@ -89,6 +91,15 @@ impl Remote {
             }
             _ => return Err(StoreError::corrupt(FORMAT_KEY, "it is not the format file of a store")),
         }
+        Self::new(service)
+    }
+
+    /// The store there, whether or not there is one: for tests.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    #[doc(hidden)]
+    pub fn new(service: Arc<dyn Service>) -> Result<Self, StoreError> {
         let process = Process::this()?;
         let leases = Leases::new(service.clone(), process, Timing::default(), lease::system_clock());
         Ok(Self { service, leases: Arc::new(leases), working: None })

@@ -3,7 +3,6 @@
 //! | object | what |
 //! |---|---|
 //! | `<prefix>/<key>` | an object |
-//! | `<prefix>/.wasm-ckpt` | made first of all; shows that the service keeps conditions |
 //! | `<prefix>/.uploads/<random>` | a big object without its name yet, and its parts; a day later it is anyone's to remove |
 //!
 //! No segment of a key begins with a dot, so nothing of this can clash with an object.
@@ -46,8 +45,6 @@ const LEFTOVER: Duration = Duration::from_secs(24 * 3600);
 /// More bytes than this are not allocated before they arrive.
 const ALLOCATE: u64 = 1 << 20;
 
-const MARK: &str = ".wasm-ckpt";
-const MARK_TEXT: &[u8] = b"wasm-ckpt store 1\n";
 const UPLOADS: &str = ".uploads/";
 
 /// The store's bucket. Clones share the connections.
@@ -60,10 +57,10 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Connects, and finds out whether the service does what a store needs.
+    /// Connects, and sees that the service answers. Writes nothing.
     ///
     /// # Errors
-    /// It does not answer, does not let us in, has no such bucket, or replaces objects in [`Service::create`].
+    /// It does not answer, does not let us in, or has no such bucket.
     pub fn connect(config: Config) -> Result<Self, StoreError> {
         // Fails where there is a provider already, which will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -72,31 +69,8 @@ impl S3 {
             let client = config.client(patience).map_err(|error| config.failed("open", "", error))?;
             Ok(Self { client: Arc::new(client), config: config.clone(), patience })
         };
-        with(PATIENCE_AT_FIRST)?.probe()?;
+        with(PATIENCE_AT_FIRST)?.pages("", None, 1, &mut |_| false)?;
         with(PATIENCE)
-    }
-
-    /// Some services ignore conditions that they do not know, and two runners would take over one job.
-    fn probe(&self) -> Result<(), StoreError> {
-        match self.create_at(MARK, MARK_TEXT) {
-            Ok(Created::Exists) => return Ok(()),
-            Ok(Created::Yes) => {}
-            // One may be allowed to read alone.
-            Err(StoreError::Denied { .. }) => return self.pages("", None, 1, &mut |_| false),
-            Err(other) => return Err(other),
-        }
-        match self.create_at(MARK, MARK_TEXT)? {
-            Created::Exists => Ok(()),
-            Created::Yes => Err(StoreError::Io {
-                doing: "use",
-                what: self.describe(),
-                source: io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "the service ignores `If-None-Match: *`, so that several runners of one job could not be \
-                     told apart; use a later version of it, or another service",
-                ),
-            }),
-        }
     }
 
     /// The path of what has this name in the store.

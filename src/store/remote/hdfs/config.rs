@@ -1,9 +1,9 @@
 //! Where a store on HDFS is, and as whom.
 
 use std::fmt;
-use std::io;
 
 use super::super::super::StoreError;
+use super::super::connect::bad_address;
 
 /// Where a store on HDFS is. The client finds the rest as Hadoop's own does: `HADOOP_CONF_DIR` for the addresses of a name
 /// service and for Kerberos, `HADOOP_USER_NAME` for the user's name.
@@ -21,7 +21,7 @@ impl Config {
     /// The store at `hdfs://NAMENODE:PORT/DIR` or `hdfs://NAMESERVICE/DIR`.
     ///
     /// # Errors
-    /// [`StoreError::Io`], which says what is wrong with the URL.
+    /// [`StoreError::BadAddress`], which says what is wrong with the URL.
     pub fn from_url(url: &str) -> Result<Self, StoreError> {
         Self::parse(
             url,
@@ -32,35 +32,41 @@ impl Config {
     /// `configured`: the client will find a configuration, which may name name services.
     fn parse(url: &str, configured: bool) -> Result<Self, StoreError> {
         let rest =
-            url.strip_prefix("hdfs://").ok_or_else(|| refused(url, "it does not begin with hdfs://"))?;
+            url.strip_prefix("hdfs://").ok_or_else(|| bad_address(url, "it does not begin with hdfs://"))?;
         let (authority, dir) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.contains('@') {
             // Not shown: there may be a password in it.
-            return Err(refused(
+            return Err(bad_address(
                 "hdfs://…@…",
                 "the user's name goes into HADOOP_USER_NAME, and there is no password",
             ));
         }
         let host_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
         if authority.is_empty() || !authority.chars().all(host_char) {
-            return Err(refused(url, "name the NameNode, as in hdfs://NAMENODE:8020/DIR"));
+            return Err(bad_address(url, "name the NameNode, as in hdfs://NAMENODE:8020/DIR"));
         }
         match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
             Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => {}
-            Some(_) => return Err(refused(url, "its port is not a number from 1 to 65535")),
+            Some(_) => return Err(bad_address(url, "its port is not a number from 1 to 65535")),
             None if configured => {}
             None => {
                 let why = "give the NameNode's port (often 8020), or for a name service set HADOOP_CONF_DIR to the directory of hdfs-site.xml";
-                return Err(refused(url, why));
+                return Err(bad_address(url, why));
             }
         }
         let dir = dir.trim_matches('/');
         if dir.is_empty() {
-            return Err(refused(url, "name a directory as well, as in hdfs://NAMENODE:8020/user/me/store"));
+            return Err(bad_address(
+                url,
+                "name a directory as well, as in hdfs://NAMENODE:8020/user/me/store",
+            ));
         }
         let allowed = |c: char| !c.is_control() && !matches!(c, ':' | '%' | '?' | '#' | '\\');
         if !dir.chars().all(allowed) || dir.split('/').any(|s| matches!(s, "" | "." | "..")) {
-            return Err(refused(url, "its directory has an empty segment, `.`, `..` or one of : % ? # \\"));
+            return Err(bad_address(
+                url,
+                "its directory has an empty segment, `.`, `..` or one of : % ? # \\",
+            ));
         }
         Ok(Self { authority: authority.to_string(), dir: format!("/{dir}"), user: None })
     }
@@ -70,11 +76,6 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "hdfs://{}{}", self.authority, self.dir)
     }
-}
-
-fn refused(url: &str, why: &str) -> StoreError {
-    let source = io::Error::new(io::ErrorKind::InvalidInput, why);
-    StoreError::from_io("use", url.escape_debug().take(300).collect::<String>(), source)
 }
 
 #[cfg(test)]

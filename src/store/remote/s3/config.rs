@@ -1,13 +1,13 @@
 //! Where a bucket is and how one gets in: from a URL and the environment.
 
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 
 use super::super::super::{Key, StoreError};
+use super::super::connect::bad_address;
 
 /// A connection that is not made in this time is tried again.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong with the URL or a variable.
-    pub fn from_env(url: &str) -> Result<Self, StoreError> {
+    pub fn from_url(url: &str) -> Result<Self, StoreError> {
         Self::new(
             url,
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
@@ -42,24 +42,25 @@ impl Config {
     /// The same with these variables.
     ///
     /// # Errors
-    /// As of [`Config::from_env`].
+    /// As of [`Config::from_url`].
     pub fn new(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, StoreError> {
         if url.contains('@') {
-            return Err(wrong(
+            return Err(bad_address(
                 "s3://…",
                 "a password in a URL is seen by others; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             ));
         }
-        let rest =
-            url.strip_prefix("s3://").ok_or_else(|| wrong(url, "it is to be like s3://BUCKET/PREFIX"))?;
+        let rest = url
+            .strip_prefix("s3://")
+            .ok_or_else(|| bad_address(url, "it is to be like s3://BUCKET/PREFIX"))?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         if bucket.is_empty() || bucket.starts_with('.') || !bucket.bytes().all(safe) {
-            return Err(wrong(url, "it is to begin with s3:// and the name of a bucket"));
+            return Err(bad_address(url, "it is to begin with s3:// and the name of a bucket"));
         }
         let prefix = prefix.trim_end_matches('/');
         if !prefix.is_empty() && Key::new(prefix).is_err() {
-            return Err(wrong(
+            return Err(bad_address(
                 url,
                 "after the bucket, only names of a-z A-Z 0-9 . _ - between single slashes are allowed",
             ));
@@ -79,7 +80,7 @@ impl Config {
         if let Some(endpoint) = &endpoint {
             let web = endpoint.starts_with("http://") || endpoint.starts_with("https://");
             if !web || endpoint.contains('@') {
-                return Err(wrong(
+                return Err(bad_address(
                     "AWS_ENDPOINT_URL",
                     "it is to be like https://HOST:PORT, without a password",
                 ));
@@ -87,10 +88,10 @@ impl Config {
         }
         match (of(AmazonS3ConfigKey::AccessKeyId), of(AmazonS3ConfigKey::SecretAccessKey)) {
             (Some(_), None) => {
-                return Err(wrong("AWS_SECRET_ACCESS_KEY", "set it, as well as AWS_ACCESS_KEY_ID"));
+                return Err(bad_address("AWS_SECRET_ACCESS_KEY", "set it, as well as AWS_ACCESS_KEY_ID"));
             }
             (None, Some(_)) => {
-                return Err(wrong("AWS_ACCESS_KEY_ID", "set it, as well as AWS_SECRET_ACCESS_KEY"));
+                return Err(bad_address("AWS_ACCESS_KEY_ID", "set it, as well as AWS_SECRET_ACCESS_KEY"));
             }
             _ => {}
         }
@@ -162,19 +163,13 @@ impl fmt::Debug for Config {
     }
 }
 
-fn wrong(what: &str, why: &str) -> StoreError {
-    let source = io::Error::new(io::ErrorKind::InvalidInput, why);
-    StoreError::Io { doing: "use", what: what.to_string(), source }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn config(url: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        Config::new(url, variables)
-            .map_err(|error| format!("{error}: {}", std::error::Error::source(&error).unwrap()))
+        Config::new(url, variables).map_err(|error| error.to_string())
     }
 
     #[test]
