@@ -125,7 +125,7 @@ fn on_a_real_server() {
     a_server_that_was_away(&mut server, &config, &store);
     let jobs = dir_of(&server, USER, "jobs");
     let user = ("HADOOP_USER_NAME".to_string(), USER.to_string());
-    timed("jobs", &|| service::jobs_survive(&service::on(&jobs.to_string(), &[user.clone()])));
+    timed("jobs", &|| service::jobs_survive(&service::on(&jobs.to_string(), std::slice::from_ref(&user))));
 }
 
 fn figures(store: &dyn Store) {
@@ -350,7 +350,7 @@ fn permissions_are_kept(config: &Config, server: &Server, store: &dyn Store) {
     }
     assert_eq!(store.get(&key("mine/object")).unwrap(), b"x");
     // Above the store there is nothing that one needs but to pass.
-    let deep = dir_of(&server, USER, "deep/er/store");
+    let deep = dir_of(server, USER, "deep/er/store");
     open(&deep).put(&key("a"), b"x").unwrap();
 }
 

@@ -438,8 +438,9 @@ impl Writer {
     }
 
     fn append_entry(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
-        if let Some(lease) = &self.lease {
-            lease.check()?;
+        match self.lease.as_ref().map_or(Ok(()), |lease| lease.check()) {
+            Err(StoreError::Lapsed { .. }) => return Err(JobError::Fenced { job: self.job.clone() }.into()),
+            checked => checked?,
         }
         loop {
             let (time, stand) = (now(), self.stand.after(self.next, &event));

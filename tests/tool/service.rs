@@ -15,7 +15,8 @@ pub fn on(url: &str, variables: &[(String, String)]) -> Tool {
     let mut tool = Tool::new();
     tool.variables = variables.to_vec();
     tool.variables.push(("WASM_CKPT_STORE".into(), url.into()));
-    tool.wat("lines.wasm", &lines(LINES, 20_000_000, STDOUT));
+    tool.wat("lines.wasm", &lines(LINES, 300_000_000, STDOUT));
+    tool.wat("long.wasm", &lines(1_000_000, 200_000_000, STDOUT));
     tool
 }
 
@@ -81,6 +82,7 @@ fn killed_at_random(tool: &Tool) {
         break;
     }
     println!("{kills} kills in {:?}", begun.elapsed());
+    assert!(kills > 0, "it was never killed");
     assert_eq!(std::fs::read_to_string(tool.path("killed.txt")).unwrap(), printed(LINES));
     ended_alike(tool, "killed");
 }
@@ -99,26 +101,39 @@ fn signal_inside(outer: &Running, name: &str) {
 }
 
 fn taken_over_from_a_machine_that_stands_still(tool: &Tool) {
-    let run = run("taken", &[]);
-    let mut theirs = elsewhere(tool, &run);
-    wait_until("some snapshots", || state(tool, "taken").1 >= 2);
+    let run = |more: &[&'static str]| {
+        [&["run", "-q", "--job", "taken", "--every", "300ms"], more, &["long.wasm"]].concat()
+    };
+    let mut theirs = elsewhere(tool, &run(&[]));
+    wait_until("some snapshots", || {
+        assert!(theirs.0.try_wait().unwrap().is_none(), "it has ended");
+        state(tool, "taken").1 >= 2
+    });
     // It gives signs of life.
-    let told = tool.run(&run);
-    assert_eq!(told.code, 69, "{told:?}");
+    let told = tool.run(&run(&[]));
+    assert_eq!(told.code, 69, "{}", told.err);
     assert!(told.err.contains("job `taken` is being run by process "), "{}", told.err);
-    assert!(theirs.0.try_wait().unwrap().is_none());
     signal_inside(&theirs, "STOP");
-    let begun = Instant::now();
-    let told = tool.run(&run);
-    println!("taken over and ended after {:?}", begun.elapsed());
-    assert_eq!(told.code, 0, "{told:?}");
-    ended_alike(tool, "taken");
+    let (begun, before) = (Instant::now(), printed_so_far(tool));
+    // More than it has consumed by now, or it pauses at once; which will do as well.
+    let told = tool.run(&run(&["--pause-after", "100Gfuel"]));
+    println!("taken over and paused after {:?}", begun.elapsed());
+    assert_eq!(told.code, 75, "{}", told.err);
+    let after = printed_so_far(tool);
+    assert!(after >= before, "{before} lines, and then {after}");
     // It was only asleep, and finds that it has lost the job.
     signal_inside(&theirs, "CONT");
     let mut err = String::new();
     std::io::Read::read_to_string(&mut theirs.0.stderr.take().unwrap(), &mut err).unwrap();
     assert_eq!(theirs.0.wait().unwrap().code(), Some(69), "{err}");
-    ended_alike(tool, "taken");
+    assert_eq!((state(tool, "taken").0.as_str(), printed_so_far(tool)), ("paused", after));
+}
+
+/// How many lines the long program has printed, all of them as they should be.
+fn printed_so_far(tool: &Tool) -> usize {
+    let out = tool.run(&["output", "taken"]).out;
+    assert!(out.lines().enumerate().all(|(n, line)| line == format!("line {n:06}")), "{out}");
+    out.lines().count()
 }
 
 fn moved_to_a_directory_and_back(tool: &Tool) {

@@ -470,10 +470,11 @@ impl Hold for Lease {
             self.leases.beat(&mut lock(&self.leases.pulse))?;
         }
         // In this order: what is lost is known before the rest counts as valid again.
-        if !self.leases.is_valid() || lock(&self.leases.mine).lost.contains(&self.id) {
+        let is_valid = self.leases.is_valid();
+        if lock(&self.leases.mine).lost.contains(&self.id) {
             return Err(StoreError::Lapsed { what: self.key.to_string() });
         }
-        Ok(())
+        if is_valid { Ok(()) } else { Err(too_slow(&self.key)) }
     }
 }
 
@@ -498,6 +499,11 @@ fn beat_key(process: &str) -> Result<Key, StoreError> {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+fn too_slow(key: &Key) -> StoreError {
+    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "the store takes too long to answer");
+    StoreError::from_io("keep", key, source)
 }
 
 fn contended(key: &Key) -> StoreError {

@@ -11,9 +11,11 @@ use super::lease::{Leases, Timing};
 use super::process::Process;
 use super::{Remote, Service};
 
+type Interruption = Box<dyn FnMut(&'static str)>;
+
 thread_local! {
-    /// What happens before the next operations of a service: the first of them before the next one.
-    static BEFORE: RefCell<Option<Box<dyn FnMut(&'static str)>>> = const { RefCell::new(None) };
+    /// What happens before each operation of a service.
+    static BEFORE: RefCell<Option<Interruption>> = const { RefCell::new(None) };
 }
 
 /// Does this before each operation of this thread from now on, which `then` makes.
@@ -154,6 +156,21 @@ fn a_store_is_made_once_and_not_among_other_things() {
     service.objects.delete(&Key::new("format").unwrap()).unwrap();
     let other = Remote::open(Arc::new(service)).err();
     assert!(matches!(other, Some(StoreError::NotAStore { .. })), "{other:?}");
+}
+
+#[test]
+fn several_make_a_store_at_a_time() {
+    for _ in 0..20 {
+        let service = InMemory::default();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let store = Remote::open(Arc::new(service.clone())).unwrap();
+                    store.put(&key(), b"x").unwrap();
+                });
+            }
+        });
+    }
 }
 
 #[test]
@@ -359,7 +376,9 @@ impl Chaos {
 
     fn below(&self, limit: u64) -> u64 {
         let mut x = self.random.get();
-        (x ^= x << 13, x ^= x >> 7, x ^= x << 17);
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
         self.random.set(x);
         (x >> 20) % limit
     }

@@ -39,6 +39,7 @@ pub use connect::{connect, is_url};
 pub use service::Service;
 
 const FORMAT_KEY: &str = "format";
+const PROBES: &str = "probes/";
 /// Two short lines.
 const FORMAT_MAX: u64 = 256;
 /// Objects up to this size are read in one call, however long they may be.
@@ -63,11 +64,12 @@ impl Remote {
             Err(StoreError::NotFound { .. }) => {}
             other => return other,
         }
-        if !service.list("")?.is_empty() {
+        // Another process may make it at the same time.
+        let is_ours = |key: &Key| key.as_str() == FORMAT_KEY || key.as_str().starts_with(PROBES);
+        if !service.list("")?.iter().all(is_ours) && Self::existing(service.clone()).is_err() {
             return Err(StoreError::NotAStore { what: service.describe() });
         }
         probe(&*service)?;
-        // Another process may make it at the same time.
         service.create(&Key::new(FORMAT_KEY)?, format_file().as_bytes())?;
         Self::existing(service)
     }
@@ -116,11 +118,11 @@ impl Remote {
 /// Whether of two that make the same object the second is told so: all that keeps two runners of a job apart rests on
 /// it, and some servers take the condition for decoration.
 fn probe(service: &dyn Service) -> Result<(), StoreError> {
-    let key = Key::new(format!("probes/{}", process::nonce()?))?;
+    let key = Key::new(format!("{PROBES}{}", process::nonce()?))?;
     service.create(&key, b"first")?;
     let second = service.create(&key, b"second")?;
     let found = service.get_at_most(&key, FORMAT_MAX)?;
-    let listed = service.list("probes/")?.contains(&key);
+    let listed = service.list(PROBES)?.contains(&key);
     service.delete(&key)?;
     if second == Created::Yes || found != b"first" {
         return Err(StoreError::Unsafe {

@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn why(error: &StoreError) -> String {
-        format!("{error}: {}", std::error::Error::source(error).unwrap())
+        error.to_string()
     }
 
     #[test]

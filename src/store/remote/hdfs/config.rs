@@ -84,7 +84,7 @@ mod tests {
 
     fn why(url: &str) -> String {
         let error = Config::parse(url, false).unwrap_err();
-        format!("{error}: {}", std::error::Error::source(&error).unwrap())
+        error.to_string()
     }
 
     #[test]
