@@ -1,7 +1,7 @@
-//! Bytes by name, durable, behind one trait: memory and local directory here, remote stores later.
+//! Bytes by name, durable, behind one trait: in memory, in a local directory, or on a service.
 //!
 //! - [`Store`]: whole objects by [`Key`], with one atomic step that every kind of store has,
-//!   [`Store::create`]; [`Memory`] and [`Local`] implement it, and [`conformance`] tests whatever does.
+//!   [`Store::create`]; [`Memory`], [`Local`] and [`remote::Remote`] implement it, and [`conformance`] tests whatever does.
 //! - [`Chunks`]: the repository of content-addressed chunks in pack objects, on any store.
 //! - [`objects`]: modules and manifests, each a whole object named by its hash.
 //! - [`fault`], [`simulated`]: stores that fail on purpose, for crash tests.
@@ -16,6 +16,7 @@
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
 //! | `jobs/…` | logs of jobs, and what they have read from pipes | the job room |
+//! | `format`, `leases/…`, `beats/…`, `probes/…` | on a service alone, see [`remote`] | [`remote`] |
 
 mod cache;
 mod chunks;
