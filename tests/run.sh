@@ -11,4 +11,5 @@ guests/fetch.sh python esbuild lua quickjs sqlite go yosys
 guests/fetch.sh python-tests wasi-tests || echo "python-tests or wasi-tests could not be fetched" >&2
 # What tells in which order files become durable.
 command -v strace >/dev/null || apt-get install -qq -y strace >&2 || echo "strace could not be installed: what needs it is left out" >&2
-cargo test --no-fail-fast "$@"
+# The stores that are services as well: their tests start real servers, which they get themselves.
+cargo test --no-fail-fast --all-features "$@"

@@ -10,87 +10,19 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::cost;
 use super::exit::{self, Exit, failure};
 use super::names::Names;
 use super::signals;
+use super::store::{StoreArgs, user_dir};
 use super::streams::StreamArgs;
 use wasm_ckpt::job::{Ending, JobName, Mode, Notice, Sink, SpecDir, SyncOut};
 use wasm_ckpt::machine::{Loading, Progress, Tracking};
 use wasm_ckpt::snapshot::Identity;
-use wasm_ckpt::store::{Compress, Local, StoreError};
+use wasm_ckpt::store::Compress;
 use wasm_ckpt::wasi::{Exported, Preopen, Stdin};
 use wasm_ckpt::{Engine, Every, Job, Jobs, Module, Options, Outcome, Pause, Settings};
-
-/// Where jobs and snapshots are kept.
-#[derive(Args, Clone)]
-pub struct StoreArgs {
-    /// Directory of the store [default: ~/.local/state/wasm-ckpt]
-    #[arg(long, value_name = "DIR", env = "WASM_CKPT_STORE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
-    pub store: Option<PathBuf>,
-}
-
-impl StoreArgs {
-    /// The jobs in the store, which is made if there is none.
-    pub fn open(&self) -> Result<Jobs> {
-        let dir = self.dir()?;
-        let store = Local::open(&dir).map_err(|error| match error {
-            StoreError::NotFound { what } => {
-                let message = format!("`{what}` cannot be made");
-                failure(Exit::Store, message, "name another directory with `--store DIR`")
-            }
-            other => other.into(),
-        });
-        Ok(Jobs::new(Arc::new(store.with_context(|| cannot_use(&dir))?)))
-    }
-
-    /// The jobs in the store, if there is one; none is made.
-    pub fn if_any(&self) -> Result<Option<Jobs>> {
-        let dir = self.dir()?;
-        match Local::existing(&dir) {
-            Ok(store) => Ok(Some(Jobs::new(Arc::new(store)))),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(anyhow::Error::from(error).context(cannot_use(&dir))),
-        }
-    }
-
-    /// The jobs in the store, which there must be.
-    pub fn existing(&self) -> Result<Jobs> {
-        let none = |dir: PathBuf| {
-            let message = format!("there is no store in `{}`", dir.display());
-            failure(Exit::NotFound, message, "`wasm-ckpt run` makes one; `--store DIR` names another")
-        };
-        self.if_any()?.map_or_else(|| Err(none(self.dir()?)), Ok)
-    }
-
-    /// Where it is, or would be.
-    pub fn dir(&self) -> Result<PathBuf> {
-        match &self.store {
-            Some(dir) if dir.as_os_str().is_empty() => {
-                let message = "the store has an empty name, by `--store` or WASM_CKPT_STORE";
-                Err(failure(Exit::Usage, message, "name a directory, or unset the variable"))
-            }
-            Some(dir) => Ok(dir.clone()),
-            None => user_dir("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
-                let message = "there is no place for the store: neither HOME nor XDG_STATE_HOME is set";
-                failure(Exit::Store, message, "name a directory with `--store DIR`")
-            }),
-        }
-    }
-}
-
-fn cannot_use(dir: &Path) -> String {
-    format!("the store `{}` cannot be used", dir.display())
-}
-
-/// `$VARIABLE/wasm-ckpt`, or in the home directory.
-fn user_dir(variable: &str, at_home: &str) -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(at_home)))?;
-    Some(base.join("wasm-ckpt"))
-}
 
 /// How the guest is compiled and run.
 #[derive(Args, Clone)]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::common::StoreArgs;
 use super::exit::{Exit, failure};
+use super::store::StoreArgs;
 use wasm_ckpt::JobName;
 use wasm_ckpt::job::{JobError, StoredDisks};
 use wasm_ckpt::wasi::Filetype;

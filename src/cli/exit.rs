@@ -193,10 +193,14 @@ fn of_job(error: &JobError) -> (Exit, Option<String>) {
 fn of_store(error: &StoreError) -> (Exit, Option<String>) {
     let exit = match error {
         StoreError::NotFound { .. } | StoreError::Corrupt { .. } => Exit::Damaged,
-        StoreError::Held { .. } => Exit::Held,
+        StoreError::Held { .. } | StoreError::Lapsed { .. } => Exit::Held,
         StoreError::NewerVersion { .. } => Exit::Newer,
         StoreError::Full { .. } => Exit::Full,
-        StoreError::NotAStore { .. } | StoreError::Denied { .. } | StoreError::Io { .. } => Exit::Store,
+        StoreError::NotAStore { .. }
+        | StoreError::Unsafe { .. }
+        | StoreError::Denied { .. }
+        | StoreError::Io { .. } => Exit::Store,
+        StoreError::BadAddress { .. } => Exit::Usage,
         StoreError::BadKey { .. } | StoreError::TooLarge { .. } => Exit::Failed,
     };
     (exit, error.hint().map(str::to_string))

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::common::StoreArgs;
 use super::exit::{Exit, failure};
 use super::resume::{Stored, find_stored};
+use super::store::StoreArgs;
 use wasm_ckpt::{JobError, Jobs, Snapshot};
 
 /// Write a job's last snapshot, with all that it needs, as one portable file

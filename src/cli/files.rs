@@ -5,8 +5,9 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use super::common::{self, StoreArgs};
+use super::common;
 use super::exit::{Exit, failure};
+use super::store::StoreArgs;
 use wasm_ckpt::JobName;
 use wasm_ckpt::wasi::{Filetype, Item};
 

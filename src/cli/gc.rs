@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::common::StoreArgs;
+use super::store::StoreArgs;
 
 /// Free what no job needs any more, and make few packs of many small ones
 ///

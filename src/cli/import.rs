@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::common::{self, StoreArgs};
+use super::common;
+use super::store::StoreArgs;
 use wasm_ckpt::job::{Imported, Lineage};
 use wasm_ckpt::{Job, JobName, Jobs};
 

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use super::common::StoreArgs;
 use super::cost;
 use super::export::snapshot_of;
 use super::names::Names;
+use super::store::StoreArgs;
 use wasm_ckpt::job::{Commit, Printed, shown_value, wasi_state};
 use wasm_ckpt::snapshot::{Extents, Frame, FrameKind, Memory, State};
 use wasm_ckpt::store::objects;

@@ -6,9 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use serde_json::json;
 
-use super::common::{self, StoreArgs};
+use super::common;
 use super::cost;
 use super::exit::printable;
+use super::store::StoreArgs;
 use wasm_ckpt::job::{Ending, Event, Status};
 use wasm_ckpt::{JobName, Jobs};
 
@@ -49,7 +50,7 @@ pub fn main(args: Args) -> Result<()> {
     let text = match args.store.if_any()? {
         Some(jobs) => list(&jobs, args.json)?,
         None => {
-            eprintln!("wasm-ckpt: there is no store in `{}` yet", args.store.dir()?.display());
+            eprintln!("wasm-ckpt: there is no store in `{}` yet", args.store.place()?);
             if args.json { "[]\n".to_string() } else { String::new() }
         }
     };

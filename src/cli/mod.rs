@@ -17,6 +17,7 @@ mod resume;
 mod rm;
 mod run;
 mod signals;
+mod store;
 mod streams;
 mod value;
 mod verify;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::common::{self, StoreArgs};
+use super::common;
 use super::exit::Exit;
+use super::store::StoreArgs;
 use wasm_ckpt::job::{Follow, Standing};
 use wasm_ckpt::store::StoreError;
 use wasm_ckpt::{JobName, Jobs};

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::common::{self, StoreArgs};
+use super::common;
 use super::exit::{Exit, failure};
+use super::store::StoreArgs;
 use wasm_ckpt::{JobError, JobName, Jobs};
 
 /// Remove jobs, and free what nothing needs any more

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::common::StoreArgs;
 use super::exit::{Exit, failure};
 use super::export::snapshot_of;
+use super::store::StoreArgs;
 use wasm_ckpt::Jobs;
 use wasm_ckpt::job::Inventory;
 use wasm_ckpt::store::objects;

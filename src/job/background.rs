@@ -150,7 +150,7 @@ impl Desk {
             source: dirtied.map(|dirtied| dirtied.source),
             restored: dirtied.and_then(|dirtied| dirtied.restored),
         };
-        self.recorder.append(Event::Commit(commit.clone()))?;
+        guard.during(|| self.recorder.append(Event::Commit(commit.clone())))?;
         drop(guard);
         self.ledger.settle();
         Ok((commit, trees))

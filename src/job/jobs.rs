@@ -15,11 +15,10 @@ use super::sinks::{Delivery, Former, From, Mode, Sink};
 use super::{JobError, JobName, Spec, fold, journal, working};
 use crate::digest::SnapshotId;
 use crate::snapshot::{State, Verified, decode};
-use crate::store::{Chunks, Compress, Guard, Hold, Key, Sharing, Store, StoreError, objects};
+use crate::store::{Chunks, Compress, Guard, Hold, Key, Store, StoreError, objects};
 
-/// A job that another process has is waited for so long: one that was killed has it until the system has taken its
-/// memory back, and whoever asks whether a job is held has it for an instant.
-const DYING: Duration = Duration::from_secs(2);
+/// Who waits for a job that a dead process seems to have looks this often at most.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The jobs and snapshots of a store. Cheap to clone.
 #[derive(Clone)]
@@ -189,12 +188,7 @@ impl Jobs {
     /// # Errors
     /// What the store reports.
     pub fn is_held(&self, name: &JobName) -> Result<bool> {
-        // Shared, so that two that ask at once do not see each other.
-        match self.store().lease(&lease_key(name)?, Sharing::Shared) {
-            Ok(_) => Ok(false),
-            Err(StoreError::Held { .. }) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.store().is_held(&lease_key(name)?)?)
     }
 
     /// Reads a snapshot's manifest and checks it.
@@ -319,17 +313,17 @@ impl Jobs {
 
     fn lease(&self, name: &JobName) -> Result<Box<dyn Hold>> {
         let key = lease_key(name)?;
-        let until = Instant::now() + DYING;
-        while Instant::now() < until {
+        let (until, mut pause) = (Instant::now() + self.store().lapse(), Duration::from_millis(5));
+        loop {
             match self.store().hold(&key) {
-                Err(StoreError::Held { .. }) => thread::sleep(Duration::from_millis(5)),
+                Err(StoreError::Held { alive: false, .. }) if Instant::now() < until => thread::sleep(pause),
+                Err(StoreError::Held { holder, .. }) => {
+                    return Err(JobError::Held { job: name.clone(), holder }.into());
+                }
                 other => return Ok(other?),
             }
+            pause = (pause * 2).min(LOOK);
         }
-        self.store().hold(&key).map_err(|error| match error {
-            StoreError::Held { holder, .. } => JobError::Held { job: name.clone(), holder }.into(),
-            other => other.into(),
-        })
     }
 
     pub(super) fn not_found(&self, what: &'static str, name: &str) -> JobError {
@@ -401,9 +395,7 @@ impl Job {
         let seed = spec.seed.map_or_else(system_seed, Ok)?;
         let guard = self.jobs.chunks.guard()?;
         objects::put_module(&**self.jobs.store(), module)?;
-        self.begin_with(Begin { spec, seed, origin: None })?;
-        drop(guard);
-        Ok(())
+        guard.during(|| self.begin_with(Begin { spec, seed, origin: None }))
     }
 
     /// Begins the job with a snapshot of the store.
@@ -420,7 +412,7 @@ impl Job {
     ///
     /// # Errors
     /// As of [`Job::begin_from`].
-    pub fn begin_guarded(&mut self, snapshot: SnapshotId, how: Lineage, _guard: &Guard) -> Result<()> {
+    pub fn begin_guarded(&mut self, snapshot: SnapshotId, how: Lineage, guard: &Guard) -> Result<()> {
         let found = self.jobs.snapshot(snapshot)?;
         let spec = Spec::of_state(found.state())?;
         let (foreign, fork, seed) = match how {
@@ -432,7 +424,7 @@ impl Job {
             }
         };
         let origin = Some(Origin { snapshot, fuel: found.state().fuel, foreign, fork });
-        self.begin_with(Begin { spec, seed, origin })
+        guard.during(|| self.begin_with(Begin { spec, seed, origin }))
     }
 
     /// Goes back to an earlier snapshot of the job: it goes on from there as it did then, under the same name. What it
@@ -451,9 +443,7 @@ impl Job {
         }
         let fuel = self.jobs.snapshot(snapshot)?.state().fuel;
         let origin = Some(Origin { snapshot, fuel, foreign: false, fork: false });
-        self.begin_as(Begin { origin, ..begin }, true)?;
-        drop(guard);
-        Ok(())
+        guard.during(|| self.begin_as(Begin { origin, ..begin }, true))
     }
 
     fn begin_with(&mut self, begin: Begin) -> Result<()> {

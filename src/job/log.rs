@@ -392,7 +392,7 @@ pub(super) struct Writer {
     jobs: Option<Jobs>,
     keeper: Option<Keeper>,
     /// The job's: let go of when the keeper has ended.
-    _lease: Option<Box<dyn Hold>>,
+    lease: Option<Box<dyn Hold>>,
 }
 
 impl Writer {
@@ -402,21 +402,12 @@ impl Writer {
         getrandom::fill(&mut nonce).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
         let nonce = nonce.iter().map(|b| format!("{b:02x}")).collect();
         let (next, stand) = last.map_or((0, Stand::default()), |last| (last.seq + 1, last.stand));
-        Ok(Self {
-            job: job.clone(),
-            nonce,
-            next,
-            stand,
-            retain: None,
-            jobs: None,
-            keeper: None,
-            _lease: None,
-        })
+        Ok(Self { job: job.clone(), nonce, next, stand, retain: None, jobs: None, keeper: None, lease: None })
     }
 
     /// Keeps logs and packs few while it writes, and has this lease of the job.
     pub fn kept(self, jobs: &Jobs, lease: Box<dyn Hold>) -> Self {
-        Self { jobs: Some(jobs.clone()), _lease: Some(lease), ..self }
+        Self { jobs: Some(jobs.clone()), lease: Some(lease), ..self }
     }
 
     /// Number of the next entry.
@@ -447,6 +438,10 @@ impl Writer {
     }
 
     fn append_entry(&mut self, store: &dyn Store, event: Event) -> anyhow::Result<()> {
+        match self.lease.as_ref().map_or(Ok(()), |lease| lease.check()) {
+            Err(StoreError::Lapsed { .. }) => return Err(JobError::Fenced { job: self.job.clone() }.into()),
+            checked => checked?,
+        }
         loop {
             let (time, stand) = (now(), self.stand.after(self.next, &event));
             let entry =

@@ -343,7 +343,7 @@ impl Run {
         }
         let (_, guard) = chunks.finish()?;
         let done = Done { ending: ending.clone(), fuel: self.instance.fuel(), output, disks };
-        self.job.append(Event::Done(done))?;
+        guard.during(|| self.job.append(Event::Done(done)))?;
         drop(guard);
         self.ledger.settle();
         Ok(())

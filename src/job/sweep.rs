@@ -110,6 +110,7 @@ impl Jobs {
         // From here on nobody stores anything.
         let live = self.live()?;
         self.mark(&live, &mut marked, go_on)?;
+        sweep.check()?;
         let mut freed = self.remove_unneeded(&live)?;
         self.sweep_journals()?;
         let swept = sweep.remove_unreferenced(&marked.chunks)?;

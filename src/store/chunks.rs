@@ -198,7 +198,7 @@ impl Chunks {
     /// # Errors
     /// As [`Chunks::writer`].
     pub fn guard(&self) -> Result<Guard, StoreError> {
-        Ok(Guard { _hold: self.lease(Sharing::Shared)? })
+        Ok(Guard { hold: self.lease(Sharing::Shared)? })
     }
 
     /// Keeps writers away, so that one can find out what is needed and remove the rest. Waits, up to a

@@ -33,6 +33,32 @@ pub enum StoreError {
         what: String,
         /// Who has it, if that could be read.
         holder: Option<Holder>,
+        /// It is known to live: there is no use in waiting for it to be found dead.
+        alive: bool,
+    },
+    /// Not where a store can be.
+    #[error("`{address}` is no address of a store: {why}")]
+    BadAddress {
+        /// The address, without secrets.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A service that does not do what all else rests on.
+    #[error("`{what}` cannot be a store: {why}")]
+    Unsafe {
+        /// Its address.
+        what: String,
+        /// What it does.
+        why: &'static str,
+    },
+    /// A lease of this process may be another's by now.
+    #[error(
+        "`{what}` may be in use by others: for too long, the store could not be reached or this process stood still"
+    )]
+    Lapsed {
+        /// Key.
+        what: String,
     },
     /// The store, or a part of it, was written by a later version of this program.
     #[error("`{what}` has format {found}, and this program knows formats up to {known}")]
@@ -127,8 +153,14 @@ impl StoreError {
     /// What the user can do about it; nothing where there is no more to say.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NotFound { .. } | Self::BadKey { .. } | Self::TooLarge { .. } => return None,
+            Self::NotFound { .. } | Self::BadKey { .. } | Self::TooLarge { .. } | Self::BadAddress { .. } => {
+                return None;
+            }
             Self::Held { .. } => "wait until it ends, or stop it",
+            Self::Unsafe { .. } => {
+                "use another server: one that honours conditions, such as `If-None-Match: *` of S3"
+            }
+            Self::Lapsed { .. } => "give the same command again: it goes on from the last snapshot",
             Self::NewerVersion { .. } => "use the newer program, or another store",
             Self::NotAStore { .. } => "name an empty or a new directory",
             Self::Full { .. } => {
@@ -162,7 +194,7 @@ mod tests {
         assert_eq!(denied.to_string(), "cannot create `/s`: not permitted");
         assert!(denied.hint().is_some());
 
-        let held = |holder| StoreError::Held { what: "jobs/x".into(), holder };
+        let held = |holder| StoreError::Held { what: "jobs/x".into(), holder, alive: false };
         assert_eq!(held(None).to_string(), "`jobs/x` is in use by another process");
         let holder = Holder { pid: 7, host: "n1".into() };
         assert_eq!(held(Some(holder)).to_string(), "`jobs/x` is in use by process 7 on n1");

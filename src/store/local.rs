@@ -57,6 +57,17 @@ struct Walked {
     dirs: Vec<PathBuf>,
 }
 
+/// What says that this is a store, and of which version.
+pub(super) fn format_file() -> String {
+    format!("{MAGIC}\nformat {FORMAT}\n")
+}
+
+/// The version in it; nothing if it says something else.
+pub(super) fn format_of(bytes: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(bytes);
+    text.strip_prefix(MAGIC)?.trim().strip_prefix("format ")?.parse().ok()
+}
+
 /// How a temporary gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Publish {
@@ -124,9 +135,7 @@ impl Local {
         let file = self.inner.files.open(&path).map_err(read)?;
         let len = file.size().map_err(read)?;
         let bytes = file.read(0..len.min(FORMAT_FILE_MAX)).map_err(read)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let version = text.strip_prefix(MAGIC).and_then(|rest| rest.trim().strip_prefix("format "));
-        match version.and_then(|number| number.parse().ok()) {
+        match format_of(&bytes) {
             Some(FORMAT) => Ok(()),
             Some(found) if found > FORMAT => {
                 let what = self.inner.root.display().to_string();
@@ -156,7 +165,7 @@ impl Local {
             self.inner.ensure_dir(&root.join(name))?;
         }
         let mut temp = Temp::new(&self.inner)?;
-        temp.write(format!("{MAGIC}\nformat {FORMAT}\n").as_bytes())?;
+        temp.write(format_file().as_bytes())?;
         temp.publish(&root.join("format"), Publish::IfAbsent)?;
         self.check_format()
     }
@@ -448,7 +457,9 @@ impl Store for Local {
         let path = self.inner.root.join("locks").join(key.as_str().replace('/', "+"));
         match self.inner.files.lock(&path, sharing) {
             Ok(Locked::Got(hold)) => Ok(hold),
-            Ok(Locked::Taken(holder)) => Err(StoreError::Held { what: key.to_string(), holder }),
+            Ok(Locked::Taken(holder)) => {
+                Err(StoreError::Held { what: key.to_string(), holder, alive: false })
+            }
             Err(error) => Err(StoreError::from_io("lock", path.display(), error)),
         }
     }

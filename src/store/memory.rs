@@ -101,7 +101,7 @@ impl Store for Memory {
     }
 
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
-        let taken = || StoreError::Held { what: key.to_string(), holder: Some(this_process()) };
+        let taken = || StoreError::Held { what: key.to_string(), holder: Some(this_process()), alive: false };
         self.leases.take(key, sharing).ok_or_else(taken)
     }
 }

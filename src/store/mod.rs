@@ -1,7 +1,7 @@
-//! Bytes by name, durable, behind one trait: memory and local directory here, remote stores later.
+//! Bytes by name, durable, behind one trait: in memory, in a local directory, or on a service.
 //!
 //! - [`Store`]: whole objects by [`Key`], with one atomic step that every kind of store has,
-//!   [`Store::create`]; [`Memory`] and [`Local`] implement it, and [`conformance`] tests whatever does.
+//!   [`Store::create`]; [`Memory`], [`Local`] and [`remote::Remote`] implement it, and [`conformance`] tests whatever does.
 //! - [`Chunks`]: the repository of content-addressed chunks in pack objects, on any store.
 //! - [`objects`]: modules and manifests, each a whole object named by its hash.
 //! - [`fault`], [`simulated`]: stores that fail on purpose, for crash tests.
@@ -16,6 +16,7 @@
 //! | `modules/<id>` | a guest module, compressed | [`objects`] |
 //! | `snapshots/<id>` | a snapshot's manifest | [`objects`] |
 //! | `jobs/…` | logs of jobs, and what they have read from pipes | the job room |
+//! | `format`, `leases/…`, `beats/…`, `probes/…` | on a service alone, see [`remote`] | [`remote`] |
 
 mod cache;
 mod chunks;
@@ -44,6 +45,7 @@ mod pipeline;
 mod read_many;
 #[cfg(test)]
 mod read_many_tests;
+pub mod remote;
 mod sweep;
 mod tables;
 #[cfg(test)]
@@ -67,6 +69,7 @@ pub mod simulated;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use chunks::{Chunks, PackReport};
 pub use compress::{Compress, LEVEL_MAX, LEVEL_MIN};
@@ -223,6 +226,25 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Held`] if it cannot be had now, and as [`Store::put`].
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError>;
 
+    /// How long a lease may seem to be held whose holder has died.
+    fn lapse(&self) -> Duration {
+        // Until the system has taken back the memory of a process that was killed.
+        Duration::from_secs(2)
+    }
+
+    /// Whether somebody seems to hold the lease exclusively: to be shown.
+    ///
+    /// # Errors
+    /// What the store reports.
+    fn is_held(&self, key: &Key) -> Result<bool, StoreError> {
+        // Shared, so that two that ask at once do not see each other.
+        match self.lease(key, Sharing::Shared) {
+            Ok(_) => Ok(false),
+            Err(StoreError::Held { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes an exclusive lease; see [`Store::lease`].
     ///
     /// # Errors
@@ -273,7 +295,16 @@ pub trait Upload: Send {
 }
 
 /// A lease; dropping it gives it back.
-pub trait Hold: Send + Sync {}
+pub trait Hold: Send + Sync {
+    /// Whether it is still held, for one who is about to rely on it: a store that has no way to know of the end of a
+    /// process gives its leases to others when it has not heard of it for a while.
+    ///
+    /// # Errors
+    /// [`StoreError::Lapsed`], and why the store cannot be asked.
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
 
 /// The same store behind a pointer.
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
@@ -324,6 +355,15 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn lease(&self, key: &Key, sharing: Sharing) -> Result<Box<dyn Hold>, StoreError> {
         (**self).lease(key, sharing)
+    }
+    fn lapse(&self) -> Duration {
+        (**self).lapse()
+    }
+    fn is_held(&self, key: &Key) -> Result<bool, StoreError> {
+        (**self).is_held(key)
+    }
+    fn get_at_most(&self, key: &Key, max: u64) -> Result<Vec<u8>, StoreError> {
+        (**self).get_at_most(key, max)
     }
     fn working_dir(&self) -> Option<PathBuf> {
         (**self).working_dir()

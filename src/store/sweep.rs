@@ -16,12 +16,20 @@ pub struct Sweep {
     chunks: Chunks,
     /// Packs of which what was needed before it began has been copied.
     copied: HashSet<PackId>,
-    _holds: [Box<dyn Hold>; 2],
+    holds: [Box<dyn Hold>; 2],
 }
 
 impl Sweep {
     pub(super) fn new(chunks: Chunks, copied: HashSet<PackId>, holds: [Box<dyn Hold>; 2]) -> Self {
-        Self { chunks, copied, _holds: holds }
+        Self { chunks, copied, holds }
+    }
+
+    /// Makes sure that no writer is at work still, for one who is about to remove something.
+    ///
+    /// # Errors
+    /// [`StoreError::Lapsed`], and what the store reports.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.holds.iter().try_for_each(|hold| hold.check())
     }
 
     /// Removes the packs of which no `live` chunk is needed, since they have none or another pack has it as well.
@@ -60,6 +68,7 @@ impl Sweep {
             store.delete_all(&marks)?;
             return Ok(swept);
         }
+        self.check()?;
         let was = self.chunks.known().as_of.take();
         let current = was.is_some() && was == Some(self.chunks.epoch()?);
         store.delete(&Key::new(EPOCH)?)?;

@@ -97,6 +97,7 @@ impl Upkeep {
             let done = self.rewrite(&sources, &|_| true, go_on)?;
             let keys: Vec<_> = done.replaced.iter().map(PackId::key).collect();
             let store = &**self.chunks.store();
+            self.hold.check()?;
             store.delete_all(&keys)?;
             self.chunks.forget(&done.replaced);
             let stuck = done.replaced.len() < 2;

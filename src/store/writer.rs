@@ -43,7 +43,21 @@ pub struct Written {
 /// names the snapshot.
 #[must_use = "a sweep may remove the chunks once this is dropped"]
 pub struct Guard {
-    pub(super) _hold: Box<dyn Hold>,
+    pub(super) hold: Box<dyn Hold>,
+}
+
+impl Guard {
+    /// Does what names the chunks, and makes sure that they were there all the while.
+    ///
+    /// # Errors
+    /// [`StoreError::Lapsed`] if a sweep may have come in between: what was named is then not to be relied on; and
+    /// what `name` gives.
+    pub fn during<T, E: From<StoreError>>(&self, name: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.hold.check()?;
+        let named = name()?;
+        self.hold.check()?;
+        Ok(named)
+    }
 }
 
 impl Writer {
@@ -92,7 +106,7 @@ impl Writer {
     /// As [`Store::put`](super::Store::put); none of the chunks counts as stored then.
     pub fn finish(mut self) -> Result<(Written, Guard), StoreError> {
         self.close_pack()?;
-        Ok((self.written, Guard { _hold: self.guard }))
+        Ok((self.written, Guard { hold: self.guard }))
     }
 
     fn close_pack(&mut self) -> Result<(), StoreError> {

@@ -3,6 +3,8 @@
 
 pub mod disk;
 pub mod moments;
+pub mod server;
+pub mod service;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 /// A directory with a store in it.
 pub struct Tool {
     pub dir: tempfile::TempDir,
+    /// Further variables for the command, such as those of a store that is a service.
+    pub variables: Vec<(String, String)>,
 }
 
 /// What a command did.
@@ -25,7 +29,7 @@ pub struct Told {
 
 impl Tool {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), variables: vec![] }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -47,6 +51,7 @@ impl Tool {
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("WASM_CKPT_STORE", self.path("store"));
         command.env("WASM_CKPT_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("code-cache"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
