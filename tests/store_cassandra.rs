@@ -4,8 +4,6 @@
 
 mod tool;
 
-use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Child;
@@ -14,21 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tool::server::Server;
-use tool::{server, service};
+use tool::service;
+use tool::store::{child as child_process, key, noise, task, wait_for, won_by};
 use wasm_ckpt::store::remote::Remote;
 use wasm_ckpt::store::remote::cassandra::{Cassandra, Config};
 use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
-/// Bytes that do not compress.
-fn noise(n: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
 
 /// Starts it in this directory; nothing if it cannot be had.
 fn start(dir: &Path, remove_after: bool) -> Option<(Server, Config)> {
@@ -69,21 +57,14 @@ fn store(name: &str) -> Option<(Config, Remote)> {
 
 /// As another process.
 fn spawn(task: &str, config: &Config) -> Child {
-    server::child(task, &config.address(), &[])
-}
-
-fn wait_for(child: &mut Child, line: &str) {
-    let out = BufReader::new(child.stdout.take().unwrap());
-    assert!(out.lines().any(|found| found.unwrap().ends_with(line)), "the child never said `{line}`");
+    child_process(task, &config.address(), &[])
 }
 
 /// What another process does; nothing when the tests are run.
 #[test]
 fn child() {
-    let Ok(task) = std::env::var("STORE_TEST_TASK") else {
-        return;
-    };
-    let store = open(&Config::from_url(&std::env::var("STORE_TEST_URL").unwrap()).unwrap());
+    let Some((task, url)) = task() else { return };
+    let store = open(&Config::from_url(&url).unwrap());
     match task.as_str() {
         "race" => {
             for n in 0..25 {
@@ -144,14 +125,10 @@ fn of_many_threads_one_creates() {
 fn of_several_processes_one_creates() {
     let Some((config, _)) = store("processes") else { return };
     let children: Vec<_> = (0..4).map(|_| spawn("race", &config)).collect();
-    let mut winners = Vec::new();
-    for child in children {
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success());
-        let won = String::from_utf8(out.stdout).unwrap();
-        winners.extend(won.lines().filter_map(|line| line.strip_suffix(" true")).map(str::to_string));
-    }
-    assert_eq!((winners.len(), winners.iter().collect::<HashSet<_>>().len()), (25, 25));
+    let mut won: Vec<_> = won_by(children).into_iter().map(|(n, _)| n).collect();
+    assert_eq!(won.len(), 25, "{won:?}");
+    won.dedup();
+    assert_eq!(won.len(), 25, "{won:?}");
 }
 
 /// Also tells how long things take; see it with `--nocapture`.

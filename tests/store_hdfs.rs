@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tool::server::Server;
-use tool::{server, service};
+use tool::service;
+use tool::store::{child as child_process, key, noise, task, won_by};
 use wasm_ckpt::store::remote::Remote;
 use wasm_ckpt::store::remote::hdfs::{Config, Hdfs};
 use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
@@ -21,16 +22,6 @@ use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
 const USER: &str = "worker";
 /// A call that gets no answer has failed after this at the latest.
 const BOUND: Duration = Duration::from_secs(50);
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
-fn noise(n: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
 
 /// Bytes whose hash is their beginning, so that a part of them is found out.
 fn sealed(n: u64, len: usize) -> Vec<u8> {
@@ -66,16 +57,14 @@ fn open(config: &Config) -> Remote {
 /// As another process.
 fn spawn(task: &str, config: &Config) -> Child {
     let user = ("HADOOP_USER_NAME".to_string(), config.user.clone().unwrap());
-    server::child(task, &config.to_string(), &[user])
+    child_process(task, &config.to_string(), &[user])
 }
 
 /// What another process does; nothing when the tests are run.
 #[test]
 fn child() {
-    let Ok(task) = std::env::var("STORE_TEST_TASK") else {
-        return;
-    };
-    let store = open(&Config::from_url(&std::env::var("STORE_TEST_URL").unwrap()).unwrap());
+    let Some((task, url)) = task() else { return };
+    let store = open(&Config::from_url(&url).unwrap());
     println!("\nconnected");
     match task.as_str() {
         "race" => {
@@ -180,16 +169,10 @@ fn threads_race(store: &dyn Store) {
 
 fn processes_race(config: &Config, store: &dyn Store) {
     let children: Vec<_> = (0..4).map(|_| spawn("race", config)).collect();
-    let mut winners = Vec::new();
-    for child in children {
-        let id = child.id();
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success());
-        let out = String::from_utf8(out.stdout).unwrap();
-        for n in out.lines().filter_map(|line| line.strip_suffix(" true")) {
-            assert_eq!(store.get(&key(&format!("race/{n}"))).unwrap(), id.to_le_bytes());
-            winners.push(n.parse::<u32>().unwrap());
-        }
+    let mut winners = vec![];
+    for (n, id) in won_by(children) {
+        assert_eq!(store.get(&key(&format!("race/{n}"))).unwrap(), id.to_le_bytes());
+        winners.push(n.parse::<u32>().unwrap());
     }
     winners.sort_unstable();
     assert_eq!(winners, (0..15).collect::<Vec<_>>());

@@ -1,62 +1,30 @@
 //! The local store among processes that are killed, and in directories that are full or cannot be written.
 
+mod tool;
+
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tool::Running;
+use tool::store::{child as child_process, key, noise, task, wait_for, won_by};
 use wasm_ckpt::digest::ChunkId;
 use wasm_ckpt::store::{
     CHUNK_MAX, Chunks, Created, Key, Local, Sharing, Store, StoreError, conformance, objects,
 };
 
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
-/// Bytes that do not compress.
-fn noise(n: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-/// This test program once more, as another process that does one of the things in [`child`].
+/// As another process.
 fn spawn(task: &str, store: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--quiet"])
-        .env("STORE_TEST_TASK", task)
-        .env("STORE_TEST_DIR", store)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Another process, which is killed when this is dropped.
-struct Job(Child);
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_for(child: &mut Child, line: &str) {
-    let out = BufReader::new(child.stdout.take().unwrap());
-    assert!(out.lines().any(|found| found.unwrap().ends_with(line)), "the child never said `{line}`");
+    child_process(task, store.to_str().unwrap(), &[])
 }
 
 /// What another process does; nothing when the tests are run.
 #[test]
 fn child() {
-    let Ok(task) = std::env::var("STORE_TEST_TASK") else {
-        return;
-    };
-    let dir = PathBuf::from(std::env::var_os("STORE_TEST_DIR").unwrap());
+    let Some((task, dir)) = task() else { return };
     let store = Arc::new(Local::open(dir).unwrap());
     match task.as_str() {
         "hold" => {
@@ -181,14 +149,10 @@ fn a_lease_ends_with_its_process() {
 fn of_several_processes_one_creates() {
     let dir = tempfile::tempdir().unwrap();
     let children: Vec<_> = (0..4).map(|_| spawn("race", dir.path())).collect();
-    let mut winners = Vec::new();
-    for child in children {
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success());
-        let won = String::from_utf8(out.stdout).unwrap();
-        winners.extend(won.lines().filter_map(|line| line.strip_suffix(" true")).map(str::to_string));
-    }
-    assert_eq!((winners.len(), winners.iter().collect::<HashSet<_>>().len()), (50, 50));
+    let mut won: Vec<_> = won_by(children).into_iter().map(|(n, _)| n).collect();
+    assert_eq!(won.len(), 50, "{won:?}");
+    won.dedup();
+    assert_eq!(won.len(), 50, "{won:?}");
 }
 
 #[test]
@@ -223,7 +187,7 @@ fn killing_a_writer_at_any_time_leaves_what_it_committed() {
 fn sweeps_beside_running_jobs_take_nothing_from_them() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Local::open(dir.path()).unwrap());
-    let mut jobs: Vec<_> = (0..3).map(|_| Job(spawn("job", dir.path()))).collect();
+    let mut jobs: Vec<_> = (0..3).map(|_| Running(spawn("job", dir.path()))).collect();
     let (begin, mut removed, mut checked) = (Instant::now(), 0, 0);
     let named = || -> HashSet<ChunkId> {
         store.list("jobs/").unwrap().iter().flat_map(|record| named_by(&store, record)).collect()

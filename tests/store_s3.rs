@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tool::server::Server;
 use tool::service;
+use tool::store::{child as child_process, key, noise, task, won_by};
 use wasm_ckpt::store::remote::Remote;
 use wasm_ckpt::store::remote::s3::{Config, S3};
 use wasm_ckpt::store::{Created, Key, Store, StoreError, conformance};
@@ -46,19 +47,8 @@ impl OnS3 for Server {
 
     /// As another process.
     fn doing(&self, task: &str) -> Child {
-        self.child(task, &format!("{}/{task}", self.url))
+        child_process(task, &format!("{}/{task}", self.url), &self.variables)
     }
-}
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
-/// Bytes that do not compress.
-fn noise(n: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 fn why(error: &StoreError) -> String {
@@ -68,8 +58,7 @@ fn why(error: &StoreError) -> String {
 /// What another process does; nothing when the tests are run.
 #[test]
 fn child() {
-    let Ok(task) = std::env::var("STORE_TEST_TASK") else { return };
-    let url = std::env::var("STORE_TEST_URL").unwrap();
+    let Some((task, url)) = task() else { return };
     let store = Remote::new(Arc::new(S3::connect(Config::from_url(&url).unwrap()).unwrap())).unwrap();
     match task.as_str() {
         "race" => {
@@ -183,16 +172,9 @@ fn of_several_one_creates(server: &mut Server) {
     assert_eq!(won, 25);
 
     let children: Vec<_> = (0..4).map(|_| server.doing("race")).collect();
-    let mut winners = Vec::new();
-    for child in children {
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success());
-        let told = String::from_utf8(out.stdout).unwrap();
-        winners.extend(told.lines().filter_map(|line| line.strip_suffix(" true")).map(str::to_string));
-    }
-    winners.sort_unstable();
-    winners.dedup();
-    assert_eq!((winners.len(), server.store("race").list("log/").unwrap().len()), (25, 25));
+    let mut won: Vec<_> = won_by(children).into_iter().map(|(n, _)| n).collect();
+    won.dedup();
+    assert_eq!((won.len(), server.store("race").list("log/").unwrap().len()), (25, 25));
 }
 
 fn big_objects(server: &mut Server) {

@@ -5,6 +5,7 @@ pub mod disk;
 pub mod moments;
 pub mod server;
 pub mod service;
+pub mod store;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

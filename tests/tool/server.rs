@@ -70,27 +70,10 @@ impl Server {
         *self = Self::start(self.name, &self.dir.clone()).expect("it has started before");
         assert_eq!(self.url, url);
     }
-
-    /// This test program once more, as another process that does one of the things in its test `child`.
-    pub fn child(&self, task: &str, url: &str) -> Child {
-        child(task, url, &self.variables)
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// See [`Server::child`].
-pub fn child(task: &str, url: &str, variables: &[(String, String)]) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--quiet"])
-        .env("STORE_TEST_TASK", task)
-        .env("STORE_TEST_URL", url)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
