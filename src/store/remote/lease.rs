@@ -334,9 +334,9 @@ impl Leases {
             }
             let entries = self.entries(key)?;
             if entries.last() == Some(&(last + 1)) {
-                let before: Result<Vec<Key>, _> =
-                    entries.iter().filter(|seq| **seq <= last).map(|seq| entry_key(key, *seq)).collect();
-                return self.service.delete_all(&before?);
+                // One as a rule. What goes with the removal of many, such as a look at leftovers, is for sweeps.
+                let mut before = entries.iter().filter(|seq| **seq <= last);
+                return before.try_for_each(|seq| self.service.delete(&entry_key(key, *seq)?));
             }
             // Others have made later ones: with what ours says, or without, if it came too late. Either way it is past.
             self.service.delete(&entry_key(key, last + 1)?)?;
